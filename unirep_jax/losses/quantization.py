@@ -1,0 +1,193 @@
+"""Vector quantisation kernels: nearest code, commitment, EMA codebook, restart of dead codes."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel
+from unirep_jax.losses.contrastive import Scalar
+
+
+class CodebookState(NamedTuple):
+    """A codebook and what its moving averages need.
+
+    codebook: [code, dim]; count: [code] EMA of how many features chose each code;
+    weight: [code, dim] EMA of the sum of those features; age: [code] updates since last chosen.
+    """
+
+    codebook: Float[Array, "code dim"]
+    count: Float[Array, "code"]
+    weight: Float[Array, "code dim"]
+    age: Int[Array, "code"]
+
+
+@kernel()
+def nearest_code(
+    z: Float[Array, "*lead dim"], codebook: Float[Array, "code dim"]
+) -> Int[Array, "*lead"]:
+    """Index of the code nearest to each feature, the lowest index among equals.
+
+        l = argminⱼ ‖z − eⱼ‖²
+
+    Computed as argminⱼ ½‖eⱼ‖² − z·eⱼ at full matrix precision: on TPU the default precision would
+    change decisions. Reference: MICU (Huang et al., ICCV 2025), eq. 6. Not differentiable.
+    """
+    dtype = accumulation_dtype(z, codebook)
+    codebook = codebook.astype(dtype)
+    half_norm = 0.5 * jnp.sum(codebook * codebook, axis=-1)
+    similarity = dot(z.astype(dtype), codebook, "...d,kd->...k", precision="highest")
+    score = jnp.expand_dims(half_norm, tuple(range(z.ndim - 1))) - similarity
+    return jnp.argmin(score, axis=-1).astype(jnp.int32)
+
+
+@kernel()
+def straight_through(
+    z: Float[Array, "*shape"], code: Float[Array, "*shape"]
+) -> Float[Array, "*shape"]:
+    """The code in the forward pass, the identity of z in the backward pass: z + sg(e − z)."""
+    # Written so that the value is exactly the code, with no rounding of z − z.
+    return jax.lax.stop_gradient(code) + (z - jax.lax.stop_gradient(z))
+
+
+@kernel()
+def commitment_loss(
+    z: Float[Array, "*lead dim"], code: Float[Array, "*lead dim"]
+) -> Float[Array, "*lead"]:
+    """Mean squared distance of each feature to its code, which receives no gradient.
+
+        ℓ = 1/D ‖z − sg[e]‖²
+
+    Reference: MICU (Huang et al., ICCV 2025), eq. 7; van den Oord et al., "Neural Discrete
+    Representation Learning", 2017, eq. 3, without its factor β.
+    """
+    dtype = accumulation_dtype(z, code)
+    return jnp.mean((z.astype(dtype) - jax.lax.stop_gradient(code).astype(dtype)) ** 2, axis=-1)
+
+
+@kernel(static=("axis_name",))
+def ema_codebook_update(
+    state: CodebookState,
+    z: Float[Array, "modality token dim"],
+    indices: Int[Array, "modality token"],
+    *,
+    decay: Scalar = 0.99,
+    epsilon: Scalar = 1e-5,
+    where: Bool[Array, "modality token"] | None = None,
+    axis_name: str | None = None,
+) -> CodebookState:
+    """Multi-modal exponential moving average of a shared codebook, one modality after another.
+
+    For each modality m in order, with Rᵐ the one-hot choices and n the other modalities:
+
+        N ← γN + (1−γ) Σ Rᵐ,   s = ΣN,   N ← (N + ε) / (s + Kε) · s
+        W ← γW + (1−γ) Rᵐᵀ ( ½ zᵐ + ½ mean_{n≠m} zⁿ ),   E ← W / N
+
+    so that a code moves towards what all modalities say at the same token (tokens are aligned over
+    modalities). One modality alone uses its own features whole.
+
+    Args:
+      state: the codebook before the update, from which `indices` were found.
+      z: features [modality, token, dim]; no gradient flows.
+      indices: chosen codes [modality, token].
+      decay: γ. The factor over one call is γ to the number of modalities.
+      epsilon: ε of the Laplace smoothing.
+      where: presence [modality, token]. Absent features choose nothing and enter no mean; the
+        other half goes to the modality's own features when all others are absent.
+      axis_name: mapped axis over which the sums are taken.
+
+    Returns:
+      The new state; `age` is 0 for codes chosen by any modality and one more for the others.
+
+    Reference: DCID (Xia et al., NeurIPS 2023), eq. 9-10, as MICU uses it.
+    """
+    dtype = accumulation_dtype(z, state.codebook)
+    z = jax.lax.stop_gradient(z).astype(dtype)
+    present = jnp.ones(indices.shape, bool) if where is None else where
+
+    weights = present.astype(dtype)[..., None]
+    others = jnp.sum(weights, axis=0, keepdims=True) - weights
+    other_sum = jnp.sum(weights * z, axis=0, keepdims=True) - weights * z
+    target = jnp.where(others > 0, 0.5 * z + 0.5 * other_sum / jnp.maximum(others, 1), z)
+
+    num_codes = state.codebook.shape[0]
+    chosen = jnp.where(present, indices, num_codes)  # out of range: dropped by segment_sum
+    counts = jax.vmap(lambda i, x: jax.ops.segment_sum(x, i, num_codes))(chosen, weights[..., 0])
+    sums = jax.vmap(lambda i, x: jax.ops.segment_sum(x, i, num_codes))(chosen, target)
+    if axis_name is not None:
+        counts, sums = jax.lax.psum((counts, sums), axis_name)
+
+    def update(carry, modality):
+        count, weight = carry
+        new_count, new_sum = modality
+        count = decay * count + (1 - decay) * new_count
+        total = jnp.sum(count)
+        count = (count + epsilon) / (total + num_codes * epsilon) * total
+        return (count, decay * weight + (1 - decay) * new_sum), None
+
+    start = (state.count.astype(dtype), state.weight.astype(dtype))
+    (count, weight), _ = jax.lax.scan(update, start, (counts, sums))
+    # No feature seen at all (an empty update of an empty state) leaves the codebook as it is.
+    alive = count[:, None] > 0
+    codebook = jnp.where(alive, weight / jnp.where(alive, count[:, None], 1), state.codebook)
+    age = jnp.where(jnp.sum(counts, axis=0) > 0, 0, state.age + 1)
+    return CodebookState(codebook, count, weight, age)
+
+
+@kernel(static=("axis_name",))
+def restart_dead_codes(
+    state: CodebookState,
+    z: Float[Array, "modality batch time dim"],
+    *,
+    key: Key[Array, ""],
+    patience: int | Int[Array, ""],
+    where: Bool[Array, "modality batch"] | None = None,
+    axis_name: str | None = None,
+) -> CodebookState:
+    """Moves each code unused for more than `patience` updates onto a random feature of the batch.
+
+    The moving averages move with it (count 1, weight = the feature), so the next update keeps the
+    restart. ≠ the authors' code, which writes the code alone: its next update undoes that.
+
+    Args:
+      state: the codebook after `ema_codebook_update`.
+      z: features of the batch [modality, batch, time, dim].
+      key: randomness; the same on every device of `axis_name`.
+      patience: updates a code may stay unused.
+      where: presence [modality, batch]; a code that drew an absent feature waits for another call.
+      axis_name: mapped axis holding the rest of the batch; draws are over the whole batch.
+    """
+    modalities, batch, time, _ = z.shape
+    present = jnp.ones((modalities, batch), bool) if where is None else where
+    devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
+    first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
+    shape = state.age.shape
+    keys = jax.random.split(key, 3)
+    modality = jax.random.randint(keys[0], shape, 0, modalities)
+    example = jax.random.randint(keys[1], shape, 0, batch * devices) - first
+    step = jax.random.randint(keys[2], shape, 0, time)
+
+    # Each device offers the drawn rows that it holds; the sum over devices is the draw.
+    local = jnp.clip(example, 0, batch - 1)
+    held = (example == local) & present[modality, local]
+    drawn = jnp.where(held[:, None], z[modality, local, step].astype(state.codebook.dtype), 0)
+    if axis_name is not None:
+        drawn, held = jax.lax.psum((drawn, held.astype(jnp.int32)), axis_name)
+    restart = (state.age > patience) & (held > 0)
+    return CodebookState(
+        codebook=jnp.where(restart[:, None], jax.lax.stop_gradient(drawn), state.codebook),
+        count=jnp.where(restart, 1, state.count),
+        weight=jnp.where(restart[:, None], jax.lax.stop_gradient(drawn), state.weight),
+        age=jnp.where(restart, 0, state.age),
+    )
+
+
+@kernel()
+def perplexity(counts: Float[Array, "*lead code"]) -> Float[Array, "*lead"]:
+    """exp of the entropy of code usage: between 1 (one code) and the codebook size (all alike).
+
+    No usage at all gives 1.
+    """
+    share = counts / jnp.maximum(jnp.sum(counts, axis=-1, keepdims=True), 1e-30)
+    return jnp.exp(-jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.maximum(share, 1e-30)), 0), -1))
