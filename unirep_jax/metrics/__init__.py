@@ -1,9 +1,15 @@
 """Pure functions of scores and labels; higher score = more known, label −1 = unknown class.
 
-Arithmetic is exact in the presence of ties and in float64; a wrong input raises ValueError.
-Nothing here imports Flax or TensorFlow.
+Exact in the presence of ties, in float64; a wrong input raises ValueError naming the culprit.
+Nothing here imports Flax or TensorFlow. `metrics.published` has what other evaluators compute.
 """
 
+from unirep_jax.metrics.classification import (
+    accuracy,
+    confusion_matrix,
+    macro_accuracy,
+    top_k_accuracy,
+)
 from unirep_jax.metrics.open_set import (
     OpenSetAccuracy,
     ThresholdSweep,
@@ -11,11 +17,45 @@ from unirep_jax.metrics.open_set import (
     openness,
     threshold_sweep,
 )
+from unirep_jax.metrics.operating_points import (
+    ccr_at_fpr,
+    detection_accuracy,
+    fit_threshold,
+    fpr_at_unknown_tpr,
+    tnr_at_known_tpr,
+)
+from unirep_jax.metrics.ranking import OscrCurve, aupr, auroc, oscr, oscr_curve
+from unirep_jax.metrics.retrieval import (
+    Ranks,
+    mean_average_precision,
+    median_rank,
+    recall_at,
+    retrieval_ranks,
+)
 
 __all__ = [
     "OpenSetAccuracy",
+    "OscrCurve",
+    "Ranks",
     "ThresholdSweep",
+    "accuracy",
+    "aupr",
+    "auroc",
+    "ccr_at_fpr",
+    "confusion_matrix",
+    "detection_accuracy",
+    "fit_threshold",
+    "fpr_at_unknown_tpr",
+    "macro_accuracy",
+    "mean_average_precision",
+    "median_rank",
     "open_set_accuracy",
     "openness",
+    "oscr",
+    "oscr_curve",
+    "recall_at",
+    "retrieval_ranks",
     "threshold_sweep",
+    "tnr_at_known_tpr",
+    "top_k_accuracy",
 ]

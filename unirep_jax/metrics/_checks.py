@@ -1,8 +1,9 @@
 """What every metric asks of its inputs; a wrong one raises ValueError naming the culprit."""
 
+import jax
 import numpy as np
 from jax.typing import ArrayLike
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 
 
 def class_ids(name: str, values: ArrayLike, *, lowest: int) -> Int[np.ndarray, "example"]:
@@ -45,3 +46,13 @@ def fraction(name: str, value: float) -> float:
     if not 0 < value <= 1:
         raise ValueError(f"{name} must be in (0, 1], got {value}")
     return float(value)
+
+
+def boolean_vector(name: str, values: ArrayLike) -> Bool[np.ndarray, "example"]:
+    """`values` as a vector of booleans; a traced one stays traced."""
+    array = values if isinstance(values, jax.core.Tracer) else np.asarray(values)
+    if array.ndim != 1 or array.dtype != np.bool_:
+        raise ValueError(
+            f"{name} must be a vector of booleans, got {array.dtype} of shape {array.shape}"
+        )
+    return array

@@ -1,0 +1,94 @@
+"""Closed-set accuracy, and the confusion matrix with a row and a column for "unknown"."""
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Float, Int
+
+from unirep_jax.metrics._checks import class_ids, same_length
+from unirep_jax.metrics.retrieval import recall_at, retrieval_ranks
+
+
+def accuracy(labels: Int[ArrayLike, "example"], predictions: Int[ArrayLike, "example"]) -> float:
+    """Share of examples whose prediction is their label.
+
+    Args:
+      labels: [example], classes from 0.
+      predictions: [example], classes from 0, −1 for an abstention, which is wrong.
+
+    Raises:
+      ValueError: no examples, lengths that differ, entries that are not such integers.
+    """
+    labels, predictions = _closed_set(labels, predictions)
+    return float(np.mean(labels == predictions))
+
+
+def macro_accuracy(
+    labels: Int[ArrayLike, "example"], predictions: Int[ArrayLike, "example"]
+) -> float:
+    """Mean over the classes that have examples of the accuracy on them.
+
+        1/C Σ_c #{ŷ = y = c} / #{y = c}
+
+    Args and Raises: as `accuracy`. A class without examples is left out of the mean.
+
+    Reference: MRN, appendix E.2 (ACC); balanced accuracy elsewhere.
+    """
+    labels, predictions = _closed_set(labels, predictions)
+    _, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return float(np.mean(np.bincount(class_of, weights=labels == predictions) / counts))
+
+
+def top_k_accuracy(
+    labels: Int[ArrayLike, "example"], scores: Float[ArrayLike, "example class"], *, k: int
+) -> float:
+    """Share of examples whose label is among the k highest scores.
+
+    Equal scores are in random order, in expectation: a classifier with all scores equal gets
+    k/classes, not 1. Class-level retrieval is this with the classes as items.
+
+    Args:
+      labels: [example], classes from 0, below the number of scores.
+      scores: [example, class], finite.
+      k: at least 1.
+
+    Raises:
+      ValueError: as `retrieval_ranks` and `recall_at`.
+    """
+    return recall_at(retrieval_ranks(scores, class_ids("labels", labels, lowest=0)), k)
+
+
+def confusion_matrix(
+    labels: Int[ArrayLike, "example"],
+    predictions: Int[ArrayLike, "example"],
+    *,
+    num_classes: int,
+) -> Int[np.ndarray, "label prediction"]:
+    """Counts of (label, prediction), the last row and column for unknown and rejected examples.
+
+    Args:
+      labels: [example], classes from 0, −1 for an unknown class.
+      predictions: [example], classes from 0, −1 where rejected as unknown.
+      num_classes: number of known classes.
+
+    Returns:
+      int64 [num_classes + 1, num_classes + 1]; its trace is the number of right decisions.
+
+    Raises:
+      ValueError: no examples, lengths that differ, entries outside [−1, num_classes).
+    """
+    labels = class_ids("labels", labels, lowest=-1)
+    predictions = class_ids("predictions", predictions, lowest=-1)
+    same_length(labels=labels, predictions=predictions)
+    for name, values in {"labels": labels, "predictions": predictions}.items():
+        if values.max() >= num_classes:
+            raise ValueError(f"{name} hold class {values.max()}, num_classes is {num_classes}")
+    size = num_classes + 1
+    cells = (labels % size) * size + predictions % size  # −1 is the last row or column
+    return np.bincount(cells, minlength=size * size).reshape(size, size)
+
+
+def _closed_set(labels, predictions):
+    labels = class_ids("labels", labels, lowest=0)
+    predictions = class_ids("predictions", predictions, lowest=-1)
+    same_length(labels=labels, predictions=predictions)
+    return labels, predictions

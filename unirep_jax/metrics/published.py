@@ -1,0 +1,102 @@
+"""What published evaluators compute, bias included: only to compare with numbers they printed.
+
+`metrics.auroc`, `aupr`, `oscr` and `tnr_at_known_tpr` are the quantities themselves.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float
+
+from unirep_jax.metrics._checks import boolean_vector, finite_scores, same_length
+from unirep_jax.metrics.ranking import aupr
+
+
+class ArplMetrics(NamedTuple):
+    """The columns of ARPL's tables, each in [0, 1]."""
+
+    tnr: float
+    auroc: float
+    auin: float
+    auout: float
+    oscr: float
+
+
+def arpl_metrics(
+    known_scores: Float[ArrayLike, "known"],
+    unknown_scores: Float[ArrayLike, "unknown"],
+    correct: Bool[ArrayLike, "known"],
+) -> ArplMetrics:
+    """What the evaluation code of ARPL, which MRN's tables and others use, gives for these scores.
+
+    Examples are removed one by one from the least known on, known ones first among equal scores,
+    so every tie counts against the detector. Beyond that:
+
+    * tnr is read at the first position whose TPR is nearest 0.95, which is the position of removing
+      nothing, hence tnr 0, whenever there are at most 9 known examples;
+    * auin and auout start from precision 0: a perfect detector gets 1 − 1/(2n), with n positives;
+    * oscr compares correct examples after a position with unknown ones from it on, and appends the
+      point (1, 1): each neighbouring pair (unknown, next higher correct known) loses 1/(2·K·U).
+      The order it gives to equal scores is arbitrary in long lists; here known ones are first.
+
+    Args and Raises: as `metrics.oscr`.
+
+    Reference: Chen et al., "Adversarial Reciprocal Points Learning for Open Set Recognition",
+    TPAMI 2021, by the authors' code.
+    """
+    known, unknown, correct = _checked(known_scores, unknown_scores, correct)
+    is_unknown = np.repeat([False, True], [len(known), len(unknown)])
+    order = np.lexsort((is_unknown, np.concatenate([known, unknown])))
+    unknown_left = np.append(_counted_from(is_unknown[order]), 0) / len(unknown)
+    known_left = np.append(_counted_from(~is_unknown[order]), 0) / len(known)
+    correct_left = _counted_from(np.append(correct, np.zeros(len(unknown), bool))[order])
+
+    unknown_below = np.searchsorted(np.sort(unknown), np.sort(known), side="left")
+    ccr = np.concatenate([[1], correct_left[1:] / len(known), [0]])
+    fpr = np.concatenate([[1], unknown_left[: len(order) - 1], [0]])
+    return ArplMetrics(
+        tnr=float(1 - unknown_left[np.argmin(np.abs(known_left - 0.95))]),
+        auroc=float(np.mean(unknown_below / len(unknown))),
+        auin=aupr(known, unknown, positive="known", convention="arpl"),
+        auout=aupr(known, unknown, positive="unknown", convention="arpl"),
+        oscr=float(np.trapezoid(ccr[::-1], fpr[::-1])),
+    )
+
+
+def cssr_oscr(
+    known_scores: Float[ArrayLike, "known"],
+    unknown_scores: Float[ArrayLike, "unknown"],
+    correct: Bool[ArrayLike, "known"],
+) -> float:
+    """OSCR as the evaluation code of CSSR gives it: scores strictly above a threshold are accepted.
+
+    Without ties that leaves the unknown examples of the lowest score out of the curve, which then
+    is closed by an appended (1, 1): too high by (their share)·(1 − accuracy)/2.
+
+    Args and Raises: as `metrics.oscr`.
+
+    Reference: Huang et al., "Class-Specific Semantic Reconstruction for Open Set Recognition",
+    TPAMI 2022, by the authors' code.
+    """
+    known, unknown, correct = _checked(known_scores, unknown_scores, correct)
+    thresholds = np.unique(np.concatenate([known, unknown]))[::-1]
+
+    def above(scores):
+        return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="right")
+
+    ccr, fpr = above(known[correct]) / len(known), above(unknown) / len(unknown)
+    return float(np.trapezoid(np.append(ccr, 1), np.append(fpr, 1)))
+
+
+def _counted_from(events: Bool[np.ndarray, "position"]):
+    """How many of the events happen at each position or after it."""
+    return np.cumsum(events[::-1])[::-1]
+
+
+def _checked(known_scores, unknown_scores, correct):
+    known = finite_scores("known_scores", known_scores)
+    unknown = finite_scores("unknown_scores", unknown_scores)
+    correct = boolean_vector("correct", correct)
+    same_length(known_scores=known, correct=correct)
+    return known, unknown, correct

@@ -1,0 +1,153 @@
+"""Retrieval metrics in expectation over the order of items with equal scores.
+
+Sorting puts ties in some order, often the favourable one: with paired queries and items a collapsed
+embedding, all similarities equal, can so reach 100 %. Here it scores as well as chance.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from jax.typing import ArrayLike
+from jaxtyping import Bool, Float, Int
+
+
+class Ranks(NamedTuple):
+    """Where the first relevant item of each query stands, with what is tied with it.
+
+    ahead: items with a higher score; tied: irrelevant items with the same score; relevant: relevant
+    items with the same score, at least 1.
+    """
+
+    ahead: Int[np.ndarray, "query"]
+    tied: Int[np.ndarray, "query"]
+    relevant: Int[np.ndarray, "query"]
+
+    @property
+    def expected(self) -> Float[np.ndarray, "query"]:
+        """Mean rank over all orders of the tied items, from 1."""
+        return 1 + self.ahead + self.tied / (self.relevant + 1)
+
+    @property
+    def worst(self) -> Int[np.ndarray, "query"]:
+        """Rank when every tie goes against the query."""
+        return 1 + self.ahead + self.tied
+
+
+def retrieval_ranks(
+    scores: Float[ArrayLike, "query item"],
+    targets: Int[ArrayLike, "query"] | Bool[ArrayLike, "query item"],
+) -> Ranks:
+    """Rank of the first relevant item of each query, with its ties.
+
+    Args:
+      scores: [query, item], higher = better match; finite. Transpose for the other direction.
+      targets: [query] the index of the one relevant item, or [query, item] booleans where several
+        are relevant, as the captions of one clip.
+
+    Returns:
+      `Ranks`: `.expected` and `.worst` are [query], from 1.
+
+    Raises:
+      ValueError: empty or non-finite scores, a target outside the items, a query without one.
+    """
+    scores, relevant = _checked(scores, targets)
+    top = np.max(scores, axis=1, where=relevant, initial=-np.inf)[:, None]
+    equal = scores == top
+    return Ranks(
+        ahead=np.count_nonzero(scores > top, axis=1),
+        tied=np.count_nonzero(equal & ~relevant, axis=1),
+        relevant=np.count_nonzero(equal & relevant, axis=1),
+    )
+
+
+def recall_at(ranks: Ranks, k: int) -> float:
+    """Share of queries with a relevant item among the first k, in expectation over tied orders.
+
+    With e irrelevant and r relevant items tied behind a items ahead, j = k − a places are left and
+
+        P(miss) = C(e, j) / C(e + r, j) = Πᵢ₌₁ʳ (e − j + i) / (e + i).
+
+    Args:
+      ranks: of `retrieval_ranks`.
+      k: at least 1; from the number of items on the recall is 1.
+
+    Raises:
+      ValueError: k below 1.
+    """
+    if k < 1:
+        raise ValueError(f"k must be at least 1, got {k}")
+    places = np.clip(k - ranks.ahead, 0, ranks.tied + 1)
+    miss = np.ones(len(places))
+    for i in range(1, int(ranks.relevant.max()) + 1):
+        factor = (ranks.tied - places + i) / (ranks.tied + i)
+        miss *= np.where(i <= ranks.relevant, factor, 1)
+    return float(np.mean(1 - miss))
+
+
+def median_rank(ranks: Ranks) -> float:
+    """Median over queries of the expected rank, from 1; halves can occur."""
+    return float(np.median(ranks.expected))
+
+
+def mean_average_precision(
+    scores: Float[ArrayLike, "query item"],
+    targets: Int[ArrayLike, "query"] | Bool[ArrayLike, "query item"],
+) -> float:
+    """Mean over queries of average precision, in expectation over tied orders.
+
+        AP = 1/R Σ_{p : item at p relevant} #{relevant at or before p} / p
+
+    Of a group of n tied items, r of them relevant, behind t items with ρ relevant ones, position i
+    is relevant with probability r/n, and then 1 + (i−1)·(r−1)/(n−1) of the group are found, so it
+    adds r/n · (ρ + 1 + (i−1)(r−1)/(n−1)) / (t + i).
+
+    Args:
+      scores: [query, item], higher = better match; finite.
+      targets: [query, item] booleans, for class-level retrieval
+        `query_labels[:, None] == item_labels[None]`; or [query] the index of the one relevant item.
+
+    Raises:
+      ValueError: as `retrieval_ranks`.
+
+    Reference: McSherry and Najork, "Computing Information Retrieval Performance Measures
+    Efficiently in the Presence of Tied Scores", ECIR 2008, sec. 2.3.
+    """
+    scores, relevant = _checked(scores, targets)
+    return float(np.mean([_average_precision(*row) for row in zip(scores, relevant, strict=True)]))
+
+
+def _average_precision(scores: Float[np.ndarray, "item"], relevant: Bool[np.ndarray, "item"]):
+    _, group_of, size = np.unique(-scores, return_inverse=True, return_counts=True)
+    found = np.bincount(group_of, weights=relevant)  # r of each group, best group first
+    start = np.cumsum(size) - size
+    found_before = np.cumsum(found) - found
+    # Every position p of the ranking, i counted from 0 within its group.
+    group = np.repeat(np.arange(len(size)), size)
+    position = np.arange(len(scores))
+    i, n, r = position - start[group], size[group], found[group]
+    within = 1 + i * (r - 1) / np.maximum(n - 1, 1)
+    return np.sum(r / n * (found_before[group] + within) / (position + 1)) / found.sum()
+
+
+def _checked(scores, targets):
+    """Scores as a matrix in their own floating precision, targets as booleans of its shape."""
+    scores, targets = np.asarray(scores), np.asarray(targets)
+    if scores.ndim != 2 or scores.size == 0:
+        raise ValueError(f"scores must be a non-empty matrix, got shape {scores.shape}")
+    if not np.issubdtype(scores.dtype, np.floating):
+        scores = scores.astype(np.float64)
+    if not np.isfinite(scores).all():
+        raise ValueError("scores must be finite: ranks of NaN or infinite scores mean nothing")
+    queries, items = scores.shape
+    if targets.dtype == np.bool_ and targets.shape == scores.shape:
+        if not targets.any(axis=1).all():
+            raise ValueError(f"targets of query {targets.any(axis=1).argmin()} hold no item")
+        return scores, targets
+    if not np.issubdtype(targets.dtype, np.integer) or targets.shape != (queries,):
+        raise ValueError(
+            f"targets must be {queries} integers or booleans of shape {scores.shape}, "
+            f"got {targets.dtype} of shape {targets.shape}"
+        )
+    if targets.min() < 0 or targets.max() >= items:
+        raise ValueError(f"targets must be in [0, {items}), got {targets.min()} … {targets.max()}")
+    return scores, targets[:, None] == np.arange(items)
