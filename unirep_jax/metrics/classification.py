@@ -31,7 +31,8 @@ def macro_accuracy(
 
     Args and Raises: as `accuracy`. A class without examples is left out of the mean.
 
-    Reference: MRN, appendix E.2 (ACC); balanced accuracy elsewhere.
+    Reference: MRN ("Towards Multimodal Open Set Recognition", 2024), appendix E.2 (ACC); balanced
+    accuracy elsewhere.
     """
     labels, predictions = _closed_set(labels, predictions)
     _, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)

@@ -50,7 +50,7 @@ def open_set_accuracy(
         integers from −1.
 
     Reference: Bucci et al., "On the Effectiveness of Image Rotation for Open Set Domain
-    Adaptation", ECCV 2020, sec. 4.1 (HOS).
+    Adaptation", ECCV 2020 (HOS).
     """
     labels = class_ids("labels", labels, lowest=-1)
     predictions = class_ids("predictions", predictions, lowest=-1)

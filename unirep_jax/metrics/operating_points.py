@@ -27,7 +27,7 @@ def fit_threshold(known_scores: Float[ArrayLike, "known"], *, tpr: float = 0.95)
     Raises:
       ValueError: no score, one that is not finite, or `tpr` outside (0, 1].
 
-    Reference: MRN, eq. 4.
+    Reference: MRN ("Towards Multimodal Open Set Recognition", 2024), eq. 4.
     """
     known = finite_scores("known_scores", known_scores)
     shares = np.arange(1, len(known) + 1) / len(known)
@@ -45,8 +45,15 @@ def tnr_at_known_tpr(
 
         TNR = #{unknown, s < τ} / U,  τ = fit_threshold(known_scores, tpr)
 
-    The known examples are the positives: "TNR@TPR95", and 1 − "FPR95" where ID is positive. Score
-    ties with τ are accepted. Raises as `fit_threshold`.
+    The known examples are the positives: "TNR@TPR95", and 1 − "FPR95" where ID is positive. Scores
+    equal to τ are accepted.
+
+    Args:
+      known_scores: [known], unknown_scores: [unknown]; higher = more known.
+      tpr: share of the known examples to accept, in (0, 1].
+
+    Raises:
+      ValueError: no score, one that is not finite, or `tpr` outside (0, 1].
     """
     unknown = finite_scores("unknown_scores", unknown_scores)
     return float(np.mean(unknown < fit_threshold(known_scores, tpr=tpr)))
@@ -63,7 +70,14 @@ def fpr_at_unknown_tpr(
         FPR = #{known, s ≤ τ} / K,  τ = min { t ∈ s_unknown : #{s_unknown ≤ t} / U ≥ tpr }
 
     The unknown examples are the positives: "FPR95" of OpenOOD and pytorch-ood, another number than
-    1 − `tnr_at_known_tpr`. Raises as `fit_threshold`.
+    1 − `tnr_at_known_tpr`.
+
+    Args:
+      known_scores: [known], unknown_scores: [unknown]; higher = more known.
+      tpr: share of the unknown examples to reject, in (0, 1].
+
+    Raises:
+      ValueError: no score, one that is not finite, or `tpr` outside (0, 1].
     """
     known = finite_scores("known_scores", known_scores)
     unknown = finite_scores("unknown_scores", unknown_scores)
@@ -77,7 +91,15 @@ def detection_accuracy(
 
         DTACC = max_τ ½ ( #{known, s ≥ τ} / K + #{unknown, s < τ} / U )
 
-    Accepting all is a threshold too, so it is at least ½. Raises as `fit_threshold`.
+    Accepting all is a threshold too, so it is at least ½, as it is if all scores are equal.
+
+    Args:
+      known_scores: [known], unknown_scores: [unknown]; higher = more known.
+
+    Raises:
+      ValueError: no score, or one that is not finite.
+
+    Reference: MRN ("Towards Multimodal Open Set Recognition", 2024), appendix C.2 (DTACC).
     """
     known = finite_scores("known_scores", known_scores)
     unknown = finite_scores("unknown_scores", unknown_scores)
@@ -108,7 +130,7 @@ def ccr_at_fpr(
     Raises:
       ValueError: as `metrics.oscr`, or `fpr` outside (0, 1].
 
-    Reference: Dhamija et al., "Reducing Network Agnostophobia", NeurIPS 2018, table 1.
+    Reference: Dhamija et al., "Reducing Network Agnostophobia", NeurIPS 2018.
     """
     curve = oscr_curve(known_scores, unknown_scores, correct)
     return float(curve.ccr[np.searchsorted(curve.fpr, fraction("fpr", fpr), side="right") - 1])

@@ -38,7 +38,8 @@ def arpl_metrics(
     * auin and auout start from precision 0: a perfect detector gets 1 − 1/(2n), with n positives;
     * oscr compares correct examples after a position with unknown ones from it on, and appends the
       point (1, 1): each neighbouring pair (unknown, next higher correct known) loses 1/(2·K·U).
-      The order it gives to equal scores is arbitrary in long lists; here known ones are first.
+      Its order of equal scores depends on the machine; here known ones come first, wrong before
+      correct.
 
     Args and Raises: as `metrics.oscr`.
 
@@ -47,10 +48,11 @@ def arpl_metrics(
     """
     known, unknown, correct = _checked(known_scores, unknown_scores, correct)
     is_unknown = np.repeat([False, True], [len(known), len(unknown)])
-    order = np.lexsort((is_unknown, np.concatenate([known, unknown])))
+    is_correct = np.append(correct, np.zeros(len(unknown), bool))
+    order = np.lexsort((is_correct, is_unknown, np.concatenate([known, unknown])))
     unknown_left = np.append(_counted_from(is_unknown[order]), 0) / len(unknown)
     known_left = np.append(_counted_from(~is_unknown[order]), 0) / len(known)
-    correct_left = _counted_from(np.append(correct, np.zeros(len(unknown), bool))[order])
+    correct_left = _counted_from(is_correct[order])
 
     unknown_below = np.searchsorted(np.sort(unknown), np.sort(known), side="left")
     ccr = np.concatenate([[1], correct_left[1:] / len(known), [0]])

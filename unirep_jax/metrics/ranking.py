@@ -65,10 +65,10 @@ def oscr(
     Raises:
       ValueError: as `auroc`; `correct` is not boolean or not as long as `known_scores`.
 
-    Reference: Dhamija et al., "Reducing Network Agnostophobia", NeurIPS 2018, sec. 2; Wang et al.,
-    "OpenAUC", NeurIPS 2022, eq. 9.
+    Reference: Dhamija et al., "Reducing Network Agnostophobia", NeurIPS 2018 (the curve); Wang
+    et al., "OpenAUC: Towards AUC-Oriented Open-Set Recognition", NeurIPS 2022 (this form).
     """
-    known, unknown = _score_pair(known_scores, unknown_scores)
+    known, unknown = _score_pair(known_scores, unknown_scores, correct)
     correct = boolean_vector("correct", correct)
     same_length(known_scores=known, correct=correct)
     xp = jnp if isinstance(known, jax.Array) else np
@@ -176,16 +176,17 @@ def count_accepted(
     return len(scores) - np.searchsorted(np.sort(scores), thresholds, side="left")
 
 
-def _score_pair(known_scores, unknown_scores):
-    """Both as checked float64 NumPy arrays or, if either is traced, as JAX arrays of one dtype."""
+def _score_pair(known_scores, unknown_scores, *others):
+    """Both as checked float64 NumPy arrays or, if any input is traced, JAX arrays of one dtype."""
     pair = {"known_scores": known_scores, "unknown_scores": unknown_scores}
-    if not any(isinstance(scores, jax.core.Tracer) for scores in pair.values()):
+    if not any(isinstance(array, jax.core.Tracer) for array in (*pair.values(), *others)):
         return tuple(finite_scores(name, scores) for name, scores in pair.items())
     for name, scores in pair.items():
         if np.ndim(scores) != 1 or np.size(scores) == 0:
             raise ValueError(f"{name} must be a non-empty vector, got shape {np.shape(scores)}")
     known, unknown = (jnp.asarray(scores) for scores in pair.values())
-    dtype = jnp.result_type(jnp.float32, known.dtype, unknown.dtype)
+    wide = jnp.float64 in (known.dtype, unknown.dtype)
+    dtype = jnp.float64 if wide else jnp.float32
     finite = jnp.isfinite(known).all() & jnp.isfinite(unknown).all()
     # Values cannot be checked while tracing, and NaN would sort into a plausible wrong answer.
     return known.astype(dtype), jnp.where(finite, unknown.astype(dtype), jnp.nan)

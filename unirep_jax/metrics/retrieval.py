@@ -110,7 +110,7 @@ def mean_average_precision(
       ValueError: as `retrieval_ranks`.
 
     Reference: McSherry and Najork, "Computing Information Retrieval Performance Measures
-    Efficiently in the Presence of Tied Scores", ECIR 2008, sec. 2.3.
+    Efficiently in the Presence of Tied Scores", ECIR 2008.
     """
     scores, relevant = _checked(scores, targets)
     return float(np.mean([_average_precision(*row) for row in zip(scores, relevant, strict=True)]))
