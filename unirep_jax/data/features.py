@@ -228,6 +228,7 @@ class Archive:
         self.path = Path(path)
         self._files: dict[str, Path] = {}
         self._npz = None
+        self._stack = contextlib.ExitStack()
         if self.path.is_dir():
             files = sorted(self.path.rglob("*.npy"))
             self._files = {f.relative_to(self.path).with_suffix("").as_posix(): f for f in files}
@@ -236,18 +237,19 @@ class Archive:
         expected = "an .npz file or a folder of .npy files"
         if not self.path.exists():
             raise FeatureFileError(path, None, expected, "nothing there")
-        with self._errors(None, expected):
-            self._npz = np.load(self.path, allow_pickle=False)
-        if not isinstance(self._npz, np.lib.npyio.NpzFile):
-            raise FeatureFileError(path, None, expected, "a single .npy array")
-        self.keys = tuple(self._npz.files)
+        with self._errors(None, expected), contextlib.ExitStack() as stack:
+            # Given a path, NumPy leaves its file open when the archive is damaged.
+            self._npz = np.load(stack.enter_context(self.path.open("rb")), allow_pickle=False)
+            if not isinstance(self._npz, np.lib.npyio.NpzFile):
+                raise TypeError("a single array")
+            self.keys = tuple(self._npz.files)
+            self._stack = stack.pop_all()
 
     def __enter__(self) -> "Archive":
         return self
 
     def __exit__(self, *exception) -> None:
-        if self._npz is not None:
-            self._npz.close()
+        self._stack.close()
 
     def read(
         self, key: str, kind: str, shape: _Shape = None, *, memory_map: bool = False
