@@ -1,0 +1,122 @@
+"""The probe: a small classifier on frozen, quantised sequences of one modality.
+
+A sequence of codes is a sequence of indices into the codebook, so the probe's first linear layer is
+applied to the codebook once and looked up: nothing of shape [example, time, dim] is ever stored.
+"""
+
+import dataclasses
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, Bool, Float, Int, Key
+
+
+class Representation(NamedTuple):
+    """A frozen model's view of a data set.
+
+    codebook: [code, dim]; indices: per modality [example, time], the codes of every example.
+    """
+
+    codebook: Float[Array, "code dim"]
+    indices: dict[str, Int[Array, "example time"]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Probe:
+    """Linear(dim → hidden), maximum over time, Linear(hidden → classes); cross-entropy, AdamW.
+
+    The authors train 16 to 40 epochs with Adam at 4e-4 in batches of 80; `steps` counts batches, so
+    that small data sets are trained as long as large ones.
+    """
+
+    hidden: int = 256
+    steps: int = 600
+    batch_size: int = 80
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
+
+    @partial(jax.jit, static_argnums=(0,))
+    def fit(
+        self,
+        key: Key[Array, ""],
+        codebook: Float[Array, "code dim"],
+        indices: Int[Array, "example time"],
+        labels: Int[Array, "example"],
+        use: Bool[Array, "example"],
+        allowed: Bool[Array, "class"],
+    ) -> dict[str, Float[Array, "..."]]:
+        """Trains on the examples of `use`, with the classes of `allowed` as the possible answers.
+
+        What does not take part is masked, not cut away, so probes of several folds have one shape
+        and can be trained side by side with `jax.vmap`.
+        """
+        classes = allowed.shape[0]
+        first, second, key = jax.random.split(key, 3)
+        init = jax.nn.initializers.lecun_normal()
+        params = {
+            "hidden_kernel": init(first, (codebook.shape[1], self.hidden)),
+            "hidden_bias": jnp.zeros(self.hidden),
+            "output_kernel": init(second, (self.hidden, classes)),
+            "output_bias": jnp.zeros(classes),
+        }
+        optimizer = optax.adamw(
+            optax.cosine_decay_schedule(self.lr, self.steps), weight_decay=self.weight_decay
+        )
+        share = jnp.cumsum(use.astype(jnp.float32))
+
+        def step(carry, step_key):
+            params, opt_state = carry
+            draw = jax.random.uniform(step_key, (self.batch_size,)) * share[-1]
+            rows = jnp.searchsorted(share, draw, side="right").clip(0, use.shape[0] - 1)
+
+            def loss(params):
+                logits = jnp.where(
+                    allowed[None], self.logits(params, codebook, indices[rows]), -1e9
+                )
+                picked = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
+                return picked.mean()
+
+            updates, opt_state = optimizer.update(jax.grad(loss)(params), opt_state, params)
+            return (optax.apply_updates(params, updates), opt_state), None
+
+        keys = jax.random.split(key, self.steps)
+        (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), keys)
+        return params
+
+    @partial(jax.jit, static_argnums=(0,))
+    def logits(
+        self,
+        params: dict[str, Float[Array, "..."]],
+        codebook: Float[Array, "code dim"],
+        indices: Int[Array, "example time"],
+    ) -> Float[Array, "example class"]:
+        """Class scores of every sequence."""
+        table = codebook @ params["hidden_kernel"] + params["hidden_bias"][None]
+        hidden = jnp.max(table[indices], axis=1)
+        return hidden @ params["output_kernel"] + params["output_bias"][None]
+
+
+def embed_data(
+    method, params: dict, state: dict, feature_set, *, batch_size: int = 256
+) -> Representation:
+    """Codes of every example in every modality, a batch at a time."""
+    from unirep_jax.data.pipeline import gather
+
+    embed = jax.jit(
+        lambda p, s, x, modality: method.embed(p, s, modality, x)[1], static_argnames="modality"
+    )
+    examples = np.arange(len(feature_set.label))
+    indices: dict[str, list] = {m: [] for m in feature_set.modalities}
+    for start in range(0, len(examples), batch_size):
+        # The last batch is filled up with the last example: one shape, one compilation.
+        rows = np.minimum(np.arange(start, start + batch_size), len(examples) - 1)
+        for m, x in gather(feature_set, rows)["features"].items():
+            indices[m].append(np.asarray(embed(params, state, x, modality=m)))
+    return Representation(
+        codebook=jnp.asarray(state["codebook"].codebook),
+        indices={m: jnp.asarray(np.concatenate(i)[: len(examples)]) for m, i in indices.items()},
+    )

@@ -1,0 +1,41 @@
+"""Command line: python -m unirep_jax.main --config=configs/oscmg.py [--config.KEY=VALUE ...]."""
+
+import os
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+
+from absl import app, flags
+from ml_collections import config_flags
+
+_CONFIG = config_flags.DEFINE_config_file(
+    "config", None, "Experiment: a file of configs/, with its argument after a colon."
+)
+_WORKDIR = flags.DEFINE_string(
+    "workdir", None, "Folder of the run; by default a name under runs/ made of the configuration."
+)
+_REEVALUATE = flags.DEFINE_bool("reevaluate", False, "Judge a finished run again.")
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    # After the flags are read, so that --help and a mistyped flag answer at once.
+    from unirep_jax.data import FeatureFileError
+    from unirep_jax.experiment import ConfigError, run
+    from unirep_jax.train.logs import NonFiniteError
+    from unirep_jax.train.loop import Interrupted
+
+    workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
+    try:
+        run(_CONFIG.value, workdir, reevaluate=_REEVALUATE.value)
+    except Interrupted as stop:
+        print(f"{stop}; run the same command to continue")
+    except (FeatureFileError, NonFiniteError, ConfigError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    flags.mark_flag_as_required("config")
+    app.run(main)

@@ -1,0 +1,81 @@
+"""A shared codebook kept by moving averages: its start, its step and its health."""
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from unirep_jax import losses
+from unirep_jax.losses import CodebookState
+
+
+def init_codebook(key: Key[Array, ""], codes: int, dim: int, *, patience: int) -> CodebookState:
+    """Codes uniform in ±1/codes; those that the first batch leaves unused move onto its features."""
+    codebook = jax.random.uniform(key, (codes, dim), minval=-1 / codes, maxval=1 / codes)
+    age = jnp.full(codes, patience + 1, jnp.int32)  # past its patience before the first step
+    # Buffers are donated to the step one by one, so the weight must be an array of its own.
+    return CodebookState(codebook, jnp.zeros(codes), jnp.array(codebook), age)
+
+
+def update_codebook(
+    state: CodebookState,
+    z: Float[Array, "modality batch time dim"],
+    indices: Int[Array, "modality batch time"],
+    present: Bool[Array, "modality batch"],
+    *,
+    key: Key[Array, ""],
+    decay: float,
+    updates: int,
+    patience: int,
+    axis_name: str | None,
+) -> CodebookState:
+    """`updates` moving-average updates with the features of one step, then restarts of dead codes."""
+    z = jax.lax.stop_gradient(z)
+    modalities, _, time, dim = z.shape
+    for _ in range(updates):
+        state = losses.ema_codebook_update(
+            state,
+            z.reshape(modalities, -1, dim),
+            indices.reshape(modalities, -1),
+            decay=decay,
+            where=jnp.repeat(present, time, axis=1),
+            axis_name=axis_name,
+        )
+    return losses.restart_dead_codes(
+        state, z, key=key, patience=patience, where=present, axis_name=axis_name
+    )
+
+
+def code_counts(
+    indices: Int[Array, "modality batch time"], present: Bool[Array, "modality batch"], codes: int
+) -> Float[Array, "modality code"]:
+    """How often each modality chose each code."""
+    weight = jnp.repeat(present, indices.shape[2], axis=1).astype(jnp.float32)
+    flat = indices.reshape(indices.shape[0], -1)
+    return jax.vmap(lambda w, i: jax.ops.segment_sum(w, i, codes))(weight, flat)
+
+
+def code_statistics(
+    indices: Int[Array, "modality batch time"],
+    present: Bool[Array, "modality batch"],
+    codes: int,
+    *,
+    names: tuple[str, ...],
+    axis_name: str | None,
+) -> dict[str, Float[Array, ""]]:
+    """Health of the codebook over one batch.
+
+    `perplexity/<modality>`: effective number of codes it uses. `codes_used`: share of all codes
+    chosen by any modality. `agreement`: share of tokens for which all modalities choose one code.
+    """
+    counts = code_counts(indices, present, codes)
+    same = jnp.all(indices == indices[:1], axis=0)
+    whole = jnp.broadcast_to(present.all(0)[:, None], same.shape)
+    agreement = losses.masked_mean(same.astype(jnp.float32), whole, axis_name=axis_name)
+    if axis_name is not None:
+        counts = jax.lax.psum(counts, axis_name)
+    statistics = {
+        f"perplexity/{name}": value
+        for name, value in zip(names, losses.perplexity(counts), strict=True)
+    }
+    statistics["codes_used"] = jnp.mean((counts.sum(0) > 0).astype(jnp.float32))
+    return statistics | {"agreement": agreement}

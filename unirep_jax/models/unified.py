@@ -1,0 +1,60 @@
+"""The network that unified-codebook methods share: an encoder and a decoder per modality."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from unirep_jax.models.encoders import Decoder, Encoder, reconstruction_target
+
+Inputs = dict[str, Float[Array, "..."]]
+
+
+class UnifiedNetwork(nn.Module):
+    """Features of any modalities of one example to sequences [modality, time, dim], and back.
+
+    Attributes:
+      shapes: (modality, shape of one example) of the modalities that calls may name.
+      dim, time, temporal, layers, heads, dropout: of every `Encoder`.
+      specific: decode from the code joined with modality-specific features of the input.
+    """
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    dim: int
+    time: int
+    temporal: str
+    layers: int
+    heads: int
+    dropout: float
+    specific: bool = False
+
+    def setup(self) -> None:
+        self.encoders = {
+            m: Encoder(self.dim, self.time, self.temporal, self.layers, self.heads, self.dropout)
+            for m, _ in self.shapes
+        }
+        target = lambda x: reconstruction_target(x, self.time)
+        self.decoders = {
+            m: Decoder(jax.eval_shape(target, jnp.zeros(shape)).shape) for m, shape in self.shapes
+        }
+        if self.specific:
+            self.specifics = {m: Encoder(self.dim, self.time, layers=0) for m, _ in self.shapes}
+
+    def encode(self, inputs: Inputs, *, train: bool) -> Float[Array, "modality time dim"]:
+        return jnp.stack([self.encoders[m](x, train=train) for m, x in inputs.items()])
+
+    def reconstruction_error(
+        self, codes: Float[Array, "modality time dim"], inputs: Inputs
+    ) -> Float[Array, "modality"]:
+        """Mean squared error of each modality's features decoded from its codes."""
+        errors = []
+        for code, (m, x) in zip(codes, inputs.items(), strict=True):
+            if self.specific:
+                extra = nn.relu(self.specifics[m](x, train=False))
+                code = jnp.concatenate([code, extra], axis=-1)
+            target = reconstruction_target(x, self.time)
+            errors.append(jnp.mean((self.decoders[m](code) - target) ** 2))
+        return jnp.stack(errors)
+
+    def __call__(self, inputs: Inputs) -> Float[Array, "modality"]:
+        return self.reconstruction_error(self.encode(inputs, train=False), inputs)

@@ -1,0 +1,86 @@
+"""What a run writes while it trains: metrics.jsonl, TensorBoard events, one progress bar."""
+
+import json
+import math
+from pathlib import Path
+
+import tqdm
+from tensorboardX import SummaryWriter
+
+
+class NonFiniteError(RuntimeError):
+    """A loss, a term of it or the gradient stopped being a finite number."""
+
+
+class RunLog:
+    """Collects metrics of steps and writes their means; notices the first value that is not finite."""
+
+    def __init__(self, workdir: Path, *, start_step: int, steps: int, batch_size: int) -> None:
+        self._path = workdir / "metrics.jsonl"
+        _drop_lines_after(self._path, start_step)
+        self._file = self._path.open("a")
+        self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step)
+        self._bar = tqdm.tqdm(
+            total=steps, initial=start_step, unit="step", desc="train", mininterval=0.5,
+            smoothing=0.1,
+        )  # fmt: skip
+        self._batch_size = batch_size
+        self._pending: list[tuple[int, dict]] = []
+
+    def add(self, step: int, metrics: dict) -> None:
+        """Keeps the metrics of a step on the device; nothing waits for them."""
+        self._pending.append((step, metrics))
+        self._bar.update()
+
+    def flush(self) -> None:
+        """Writes the mean of the pending metrics under the last of their steps.
+
+        Raises:
+          NonFiniteError: a value is not finite, naming the first step and the terms at fault.
+        """
+        if not self._pending:
+            return
+        rows = []
+        for step, metrics in self._pending:
+            row = {name: float(value) for name, value in metrics.items()}
+            broken = [name for name, value in row.items() if not math.isfinite(value)]
+            if broken:
+                self._pending.clear()
+                terms = [name for name in broken if name not in ("loss", "gradient_norm")]
+                raise NonFiniteError(
+                    f"step {step}: {', '.join(terms or broken)} "
+                    f"{'is' if len(terms or broken) == 1 else 'are'} not finite"
+                )
+            rows.append(row)
+        step = self._pending[-1][0]
+        self._pending.clear()
+        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        self._file.write(json.dumps({"step": step, **means}) + "\n")
+        self._file.flush()
+        for name, value in means.items():
+            self._board.add_scalar(name, value, step)
+        rate = self._bar.format_dict["rate"] or 0
+        self._bar.set_postfix_str(
+            f"loss {means['loss']:.3f}, {rate * self._batch_size:.0f} examples/s"
+        )
+
+    def close(self) -> None:
+        self._file.close()
+        self._board.close()
+        self._bar.close()
+
+
+def _drop_lines_after(path: Path, step: int) -> None:
+    """Forgets what was logged after the checkpoint that a run resumes from."""
+    if not path.exists():
+        return
+    kept = []
+    for line in path.read_text().splitlines():
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError):  # a line cut short when the process was killed
+            continue
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text("".join(kept))
+    temporary.replace(path)

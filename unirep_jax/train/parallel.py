@@ -1,0 +1,91 @@
+"""Maps the per-device step over the accelerators: the only file that knows how many there are."""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from flax import jax_utils
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+AXIS = "device"
+Step = Callable[[Any, Any], tuple[Any, Any]]
+
+
+class Engine(NamedTuple):
+    """A step over all devices, and how what it takes gets there and back.
+
+    step: (placed state, placed batch) -> (placed state, metrics); the state it is given is donated.
+    place_state, place_batch: host arrays to the devices (replicated; split along the first axis).
+    fetch_state: the placed state as one ordinary copy.
+    devices: how many.
+    must_block: wait for every step before the next. Asynchronous collectives over several CPU
+      devices deadlock on JAX 0.10.
+    """
+
+    step: Step
+    place_state: Callable[[Any], Any]
+    place_batch: Callable[[Any], Any]
+    fetch_state: Callable[[Any], Any]
+    devices: int
+    must_block: bool
+
+
+def make_engine(
+    step: Step, *, parallel: str = "shard_map", devices: Sequence[jax.Device] | None = None
+) -> Engine:
+    """The engine for a per-device `step(state, batch)` that communicates over the axis `AXIS`.
+
+    Args:
+      step: returns the same state and metrics on every device (it averages over `AXIS` itself).
+      parallel: "shard_map" over a mesh, or "pmap".
+      devices: all by default.
+    """
+    devices = list(jax.devices() if devices is None else devices)
+    must_block = len(devices) > 1 and devices[0].platform == "cpu"
+    if parallel == "shard_map":
+        return _shard_map_engine(step, devices, must_block)
+    if parallel == "pmap":
+        return _pmap_engine(step, devices, must_block)
+    raise ValueError(f"parallel={parallel!r} is neither 'shard_map' nor 'pmap'")
+
+
+def _shard_map_engine(step: Step, devices: list[jax.Device], must_block: bool) -> Engine:
+    mesh = jax.sharding.Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
+    replicated, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+    mapped = jax.shard_map(
+        step,
+        mesh=mesh,
+        in_specs=(P(), P(AXIS)),
+        out_specs=(P(), P()),
+        check_vma=False,  # with it, gradients of replicated parameters arrive already summed
+    )
+    return Engine(
+        step=jax.jit(mapped, donate_argnums=0),
+        place_state=lambda state: jax.device_put(state, replicated, may_alias=False),
+        place_batch=lambda batch: jax.device_put(_checked(batch, len(devices)), split),
+        fetch_state=lambda state: state,
+        devices=len(devices),
+        must_block=must_block,
+    )
+
+
+def _pmap_engine(step: Step, devices: list[jax.Device], must_block: bool) -> Engine:
+    count = len(devices)
+    share = lambda x: np.reshape(x, (count, x.shape[0] // count, *x.shape[1:]))
+    return Engine(
+        step=jax.pmap(step, axis_name=AXIS, devices=devices, out_axes=(0, None), donate_argnums=0),
+        place_state=lambda state: jax_utils.replicate(state, devices),
+        place_batch=lambda batch: jax.tree.map(share, _checked(batch, count)),
+        fetch_state=jax_utils.unreplicate,
+        devices=count,
+        must_block=must_block,
+    )
+
+
+def _checked(batch: Any, devices: int) -> Any:
+    for leaf in jax.tree.leaves(batch):
+        if leaf.shape[0] % devices:
+            raise ValueError(f"a batch of {leaf.shape[0]} does not split over {devices} devices")
+    return batch

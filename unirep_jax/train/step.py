@@ -1,0 +1,47 @@
+"""The one step that takes a gradient, written for one device with a named axis."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, Int
+
+
+class TrainState(NamedTuple):
+    """Everything that a step changes, and all that a checkpoint holds."""
+
+    step: Int[Array, ""]
+    params: dict
+    opt_state: optax.OptState
+    state: dict  # the method's own: codebook, feature statistics
+
+
+def init_state(method, optimizer, *, seed: int, shapes: dict, statistics: dict) -> TrainState:
+    """The state before step 0, a function of the seed."""
+    key = jax.random.fold_in(jax.random.key(seed), 0)
+    params, state = method.init(key, shapes, statistics)
+    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), state)
+
+
+def train_step(
+    train_state: TrainState, batch: dict, *, method, optimizer, seed: int, axis_name: str | None
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """One update; `batch` is this device's share. The result is the same on every device.
+
+    Randomness is folded from (seed, step), so a resumed run draws what the unbroken one would.
+
+    Returns:
+      The new state, and scalars to log: the loss, its terms and the gradient's norm.
+    """
+    key = jax.random.fold_in(jax.random.key(seed), train_state.step + 1)
+    loss = jax.value_and_grad(method.loss, has_aux=True)
+    (value, (state, terms)), gradient = loss(
+        train_state.params, train_state.state, batch, key=key, axis_name=axis_name
+    )
+    if axis_name is not None:
+        value, terms, gradient = jax.lax.pmean((value, terms, gradient), axis_name)
+    updates, opt_state = optimizer.update(gradient, train_state.opt_state, train_state.params)
+    params = optax.apply_updates(train_state.params, updates)
+    metrics = {"loss": value, **terms, "gradient_norm": optax.global_norm(gradient)}
+    return TrainState(train_state.step + 1, params, opt_state, state), metrics

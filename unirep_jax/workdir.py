@@ -1,0 +1,52 @@
+"""The folder of a run: its name, and the configuration that it belongs to."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+
+def default_workdir(config: ConfigDict) -> Path:
+    """runs/<experiment>-<data>-<method>-seed<n>-<hash of the rest>."""
+    digest = hashlib.sha256(json.dumps(resolved(config), sort_keys=True).encode()).hexdigest()[:8]
+    name = f"{config.experiment}-{config.data.name}-{config.method.name}-seed{config.seed}-{digest}"
+    return Path("runs") / name
+
+
+def resolved(config: ConfigDict) -> dict:
+    return json.loads(json.dumps(config.to_dict()))
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """Writes config.json, or makes sure that the one there is of this run."""
+    path = workdir / "config.json"
+    wanted = resolved(config)
+    if path.exists():
+        found = _flat(json.loads(path.read_text()))
+        different = sorted(
+            key for key in found.keys() | _flat(wanted).keys()
+            if found.get(key) != _flat(wanted).get(key)
+        )  # fmt: skip
+        if different:
+            key = different[0]
+            raise ValueError(
+                f"{path} is of another run: {key} is {found.get(key)!r} there and "
+                f"{_flat(wanted).get(key)!r} here ({len(different)} settings differ); "
+                "give another --workdir"
+            )
+        return
+    workdir.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(wanted, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def _flat(tree: dict, prefix: str = "") -> dict:
+    """Nested settings under dotted names."""
+    flat = {}
+    for key, value in tree.items():
+        flat |= (
+            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+        )
+    return flat
