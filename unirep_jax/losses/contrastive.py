@@ -6,9 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel, unit
-
-Scalar = float | int | Float[Array, ""]
+from unirep_jax.losses._kernel import (
+    Scalar,
+    accumulation_dtype,
+    cross_entropy,
+    dot,
+    kernel,
+    unit,
+)
 
 
 @kernel(static=("block_size", "axis_name"))
@@ -43,49 +48,47 @@ def info_nce(
     Reference: van den Oord et al., "Representation Learning with Contrastive Predictive Coding",
     2018, eq. 4.
     """
-    dtype = accumulation_dtype(queries, keys)
-    positive = jnp.sum(queries.astype(dtype) * keys.astype(dtype), axis=-1) / temperature
-    rows = jnp.ones(queries.shape[:1], bool) if where is None else where
-    columns = rows
+    batch = queries.shape[0]
+    rows = jnp.ones(batch, bool) if where is None else where
+    # Removed rows may hold anything, also NaN, which a zero cotangent would not stop.
+    queries, keys = (jnp.where(rows[:, None], vectors, 0) for vectors in (queries, keys))
+    columns, own = rows, jnp.arange(batch)
     if axis_name is not None:
         keys, columns = jax.lax.all_gather((keys, columns), axis_name, tiled=True)
+        own = own + jax.lax.axis_index(axis_name) * batch
     if block_size is None:
         logits = dot(queries, keys, "id,jd->ij") / temperature
-        total = _masked_logsumexp(logits, rows[:, None] & columns[None, :])
+        loss = cross_entropy(logits, own, rows[:, None] & columns[None, :])
     else:
-        total = _streamed_logsumexp(queries, keys, columns, positive, temperature, block_size)
-    return jnp.where(rows, total - positive, 0)
+        loss = _streamed_cross_entropy(queries, keys, own, columns, temperature, block_size)
+    return jnp.where(rows, loss, 0)
 
 
-def _masked_logsumexp(
-    logits: Float[Array, "*lead key"], where: Bool[Array, "*lead key"]
-) -> Float[Array, "*lead"]:
-    """log Σ exp over the columns that count; rows without any give log(keys) and no gradient."""
-    logits = jnp.where(where, logits, -jnp.inf)
-    return jax.nn.logsumexp(jnp.where(where.any(-1, keepdims=True), logits, 0), axis=-1)
-
-
-def _streamed_logsumexp(queries, keys, columns, positive, temperature, block_size):
-    """`_masked_logsumexp` of queries·keysᵀ/τ, one block of keys at a time (online softmax)."""
+def _streamed_cross_entropy(queries, keys, own, columns, temperature, block_size):
+    """`cross_entropy` of queries·keysᵀ/τ, one block of keys at a time (online softmax)."""
+    block_size = max(1, min(block_size, keys.shape[0]))
     blocks = -(-keys.shape[0] // block_size)
     padding = blocks * block_size - keys.shape[0]
-    keys = jnp.pad(keys, ((0, padding), (0, 0))).reshape(blocks, block_size, -1)
+    places = jnp.arange(blocks * block_size).reshape(blocks, block_size)
+    keys = jnp.pad(keys, ((0, padding), (0, 0))).reshape(blocks, block_size, keys.shape[1])
     columns = jnp.pad(columns, (0, padding)).reshape(blocks, block_size)
 
     @jax.checkpoint  # logits of a block are recomputed in the backward pass, never stored
     def add(carry, block):
-        peak, total = carry
-        block_keys, block_columns = block
+        peak, total, positive = carry
+        block_keys, block_columns, place = block
         logits = dot(queries, block_keys, "id,jd->ij") / temperature
+        # The positive is read from these logits: a second product would round differently.
+        positive += jnp.sum(jnp.where(own[:, None] == place[None, :], logits, 0), axis=-1)
         logits = jnp.where(block_columns[None, :], logits, -jnp.inf)
         new_peak = jnp.maximum(peak, jax.lax.stop_gradient(logits.max(-1)))
         total = total * jnp.exp(peak - new_peak) + jnp.exp(logits - new_peak[:, None]).sum(-1)
-        return (new_peak, total), None
+        return (new_peak, total, positive), None
 
-    # The positive is among the keys, so it is a finite lower bound of the peak to start from.
-    start = (jax.lax.stop_gradient(positive), jnp.zeros_like(positive))
-    (peak, total), _ = jax.lax.scan(add, start, (keys, columns))
-    return peak + jnp.log(jnp.where(total > 0, total, 1))
+    zeros = jnp.zeros(queries.shape[0], accumulation_dtype(queries, keys))
+    start = (jnp.full_like(zeros, jnp.finfo(zeros.dtype).min), zeros, zeros)
+    (peak, total, positive), _ = jax.lax.scan(add, start, (keys, columns, places))
+    return (peak - positive) + jnp.log(jnp.where(total > 0, total, 1))
 
 
 class FineCoarse(NamedTuple):
@@ -130,21 +133,22 @@ def fine_coarse_info_nce(
     compares cosines at τ = 0.1; the caller chooses.
     """
     features = features.astype(accumulation_dtype(features))
-    queries = features if mask is None else jnp.where(mask, features, 0)
+    _, batch, time, _ = features.shape
     present = jnp.ones(features.shape[:2], bool) if where is None else where
+    features = jnp.where(present[..., None, None], features, 0)  # absent ones may hold NaN
+    queries = features if mask is None else jnp.where(mask, features, 0)
+    both = present[:, None] & present[None]
     direction = unit if cosine else (lambda vectors: vectors)
 
     logits = dot(direction(queries), direction(features), "mitd,nisd->mnits") / temperature
-    own = jnp.diagonal(logits, axis1=-2, axis2=-1)
-    fine = jnp.mean(jax.nn.logsumexp(logits, axis=-1) - own, axis=-1)
+    fine = jnp.mean(cross_entropy(logits, jnp.arange(time)), axis=-1)
 
     query, key = direction(queries.mean(2)), direction(features.mean(2))
-    own = dot(query, key, "mid,nid->mni") / temperature
-    key_present = present
+    own, key_present = jnp.arange(batch), present
     if axis_name is not None:
         key, key_present = jax.lax.all_gather((key, present), axis_name, axis=1, tiled=True)
+        own = own + jax.lax.axis_index(axis_name) * batch
     logits = dot(query, key, "mid,njd->mnij") / temperature
-    both = present[:, None] & present[None]
-    coarse = _masked_logsumexp(logits, both[..., None] & key_present[None, :, None]) - own
+    coarse = cross_entropy(logits, own, both[..., None] & key_present[None, :, None])
 
     return FineCoarse(fine=jnp.where(both, fine, 0), coarse=jnp.where(both, coarse, 0))

@@ -1,6 +1,7 @@
-"""Permutation-jigsaw kernels: unranking, and the loss of a classifier that names the permutation."""
+"""Permutation-jigsaw kernels: unranking, and the loss of a classifier naming the permutation."""
 
 import math
+import operator
 from collections.abc import Sequence
 
 import jax
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import accumulation_dtype, cross_entropy, dot, kernel
 
 
 def permutations_from_ranks(
@@ -43,7 +44,7 @@ def permutations_from_ranks(
             digits.append(rest % base)
             rest = rest // base
         return _permutations_from_digits(jnp.stack(digits[::-1], axis=-1).astype(jnp.int32))
-    ranks = [int(r) for r in ranks]
+    ranks = [operator.index(r) for r in ranks]  # a float is no rank
     _check_ranks(ranks, length)
     table = np.zeros((len(ranks), length), np.int32)
     for row, rank in enumerate(ranks):
@@ -55,17 +56,20 @@ def permutations_from_ranks(
 def _check_ranks(ranks: list[int], length: int) -> None:
     outside = [r for r in ranks if not 0 <= r < math.factorial(length)]
     if outside:
-        raise ValueError(f"rank {outside[0]} is not in [0, {length}!) = [0, {math.factorial(length)})")
+        raise ValueError(
+            f"rank {outside[0]} is not in [0, {length}!) = [0, {math.factorial(length)})"
+        )
 
 
 @jax.jit
 def _permutations_from_digits(digits: Int[Array, "class piece"]) -> Int[Array, "class piece"]:
-    """Lehmer code to permutation: digit i counts the later entries that are smaller than entry i."""
+    """Lehmer code to permutation: digit i counts the later entries smaller than entry i."""
     length = digits.shape[-1]
     result = digits
     for i in range(length - 2, -1, -1):  # entries after i make room for entry i
         later = result[:, i + 1 :]
-        result = result.at[:, i + 1 :].set(later + (later >= result[:, i : i + 1]))
+        passed = (later >= result[:, i : i + 1]).astype(later.dtype)
+        result = result.at[:, i + 1 :].set(later + passed)
     return result
 
 
@@ -105,7 +109,7 @@ def jigsaw_loss(
 
     W₁ is linear in the pieces, so its product with each piece at each position is computed once
     ([piece, piece, hidden] per row) and a permutation is a selection from that table: at 8 pieces
-    a quarter of the arithmetic of multiplying every permuted row, and nothing is permuted in memory.
+    a quarter of the arithmetic of multiplying every permuted row, and nothing is ever permuted.
 
     Args:
       pieces: [batch, piece, width].
@@ -124,16 +128,17 @@ def jigsaw_loss(
     batch, length, width = pieces.shape
     dtype = accumulation_dtype(pieces, hidden_kernel)
     kernel_at = hidden_kernel.astype(dtype).reshape(length, width, -1)
+    kernel_2 = output_kernel.astype(dtype)
+    bias_1, bias_2 = (bias.astype(dtype)[None, None] for bias in (hidden_bias, output_bias))
     select = jax.nn.one_hot(permutations, length, dtype=dtype)  # [class, position, piece]
     select = select.reshape(permutations.shape[0], length * length)
 
     def loss(rows: Float[Array, "block piece width"]) -> Float[Array, "block"]:
         table = dot(rows.astype(dtype), kernel_at, "bow,pwh->bpoh")
         table = table.reshape(rows.shape[0], length * length, -1)
-        hidden = jax.nn.relu(dot(select, table, "cs,bsh->bch") + hidden_bias[None, None])
-        logits = dot(hidden, output_kernel.astype(dtype), "bch,hk->bck") + output_bias[None, None]
-        own = jnp.diagonal(logits, axis1=-2, axis2=-1)
-        return jnp.mean(jax.nn.logsumexp(logits, axis=-1) - own, axis=-1)
+        hidden = jax.nn.relu(dot(select, table, "cs,bsh->bch") + bias_1)
+        logits = dot(hidden, kernel_2, "bch,hk->bck") + bias_2
+        return jnp.mean(cross_entropy(logits, jnp.arange(permutations.shape[0])), axis=-1)
 
     if block_size is None or block_size >= batch:
         return loss(pieces)

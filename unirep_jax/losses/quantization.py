@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel
-from unirep_jax.losses.contrastive import Scalar
+from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
 
 
 class CodebookState(NamedTuple):
@@ -32,13 +31,19 @@ def nearest_code(
         l = argminⱼ ‖z − eⱼ‖²
 
     Computed as argminⱼ ½‖eⱼ‖² − z·eⱼ at full matrix precision: on TPU the default precision would
-    change decisions. Reference: MICU (Huang et al., ICCV 2025), eq. 6. Not differentiable.
+    change decisions. The codebook's mean is the origin: without that, features far from zero
+    would lose in ‖e‖² the digits that tell the codes apart. Not differentiable.
+
+    Reference: MICU (Huang et al., ICCV 2025), eq. 6.
     """
     dtype = accumulation_dtype(z, codebook)
+    lead = tuple(range(z.ndim - 1))
     codebook = codebook.astype(dtype)
+    origin = jnp.mean(codebook, axis=0)
+    z, codebook = z.astype(dtype) - jnp.expand_dims(origin, lead), codebook - origin[None]
     half_norm = 0.5 * jnp.sum(codebook * codebook, axis=-1)
-    similarity = dot(z.astype(dtype), codebook, "...d,kd->...k", precision="highest")
-    score = jnp.expand_dims(half_norm, tuple(range(z.ndim - 1))) - similarity
+    similarity = dot(z, codebook, "...d,kd->...k", precision="highest")
+    score = jnp.expand_dims(half_norm, lead) - similarity
     return jnp.argmin(score, axis=-1).astype(jnp.int32)
 
 
@@ -46,9 +51,12 @@ def nearest_code(
 def straight_through(
     z: Float[Array, "*shape"], code: Float[Array, "*shape"]
 ) -> Float[Array, "*shape"]:
-    """The code in the forward pass, the identity of z in the backward pass: z + sg(e − z)."""
+    """The code in the forward pass, the identity of z in the backward pass: z + sg(e − z).
+
+    The result has z's dtype.
+    """
     # Written so that the value is exactly the code, with no rounding of z − z.
-    return jax.lax.stop_gradient(code) + (z - jax.lax.stop_gradient(z))
+    return jax.lax.stop_gradient(code).astype(z.dtype) + (z - jax.lax.stop_gradient(z))
 
 
 @kernel()
@@ -94,7 +102,8 @@ def ema_codebook_update(
       decay: γ. The factor over one call is γ to the number of modalities.
       epsilon: ε of the Laplace smoothing.
       where: presence [modality, token]. Absent features choose nothing and enter no mean; the
-        other half goes to the modality's own features when all others are absent.
+        other half goes to the modality's own features when all others are absent. A modality
+        without any present token makes no step: the result is that of the other modalities.
       axis_name: mapped axis over which the sums are taken.
 
     Returns:
@@ -103,12 +112,12 @@ def ema_codebook_update(
     Reference: DCID (Xia et al., NeurIPS 2023), eq. 9-10, as MICU uses it.
     """
     dtype = accumulation_dtype(z, state.codebook)
-    z = jax.lax.stop_gradient(z).astype(dtype)
     present = jnp.ones(indices.shape, bool) if where is None else where
+    z = jnp.where(present[..., None], jax.lax.stop_gradient(z).astype(dtype), 0)
 
     weights = present.astype(dtype)[..., None]
     others = jnp.sum(weights, axis=0, keepdims=True) - weights
-    other_sum = jnp.sum(weights * z, axis=0, keepdims=True) - weights * z
+    other_sum = jnp.sum(z, axis=0, keepdims=True) - z
     target = jnp.where(others > 0, 0.5 * z + 0.5 * other_sum / jnp.maximum(others, 1), z)
 
     num_codes = state.codebook.shape[0]
@@ -121,10 +130,13 @@ def ema_codebook_update(
     def update(carry, modality):
         count, weight = carry
         new_count, new_sum = modality
-        count = decay * count + (1 - decay) * new_count
-        total = jnp.sum(count)
-        count = (count + epsilon) / (total + num_codes * epsilon) * total
-        return (count, decay * weight + (1 - decay) * new_sum), None
+        seen = jnp.sum(new_count) > 0
+        new_count = decay * count + (1 - decay) * new_count
+        total = jnp.sum(new_count)
+        smooth = total / jnp.where(seen, total + num_codes * epsilon, 1)
+        count = jnp.where(seen, (new_count + epsilon) * smooth, count)
+        weight = jnp.where(seen, decay * weight + (1 - decay) * new_sum, weight)
+        return (count, weight), None
 
     start = (state.count.astype(dtype), state.weight.astype(dtype))
     (count, weight), _ = jax.lax.scan(update, start, (counts, sums))
@@ -189,5 +201,8 @@ def perplexity(counts: Float[Array, "*lead code"]) -> Float[Array, "*lead"]:
 
     No usage at all gives 1.
     """
-    share = counts / jnp.maximum(jnp.sum(counts, axis=-1, keepdims=True), 1e-30)
-    return jnp.exp(-jnp.sum(jnp.where(share > 0, share * jnp.log(jnp.maximum(share, 1e-30)), 0), -1))
+    counts = counts.astype(accumulation_dtype(counts))
+    total = jnp.sum(counts, axis=-1, keepdims=True)
+    share = counts / jnp.where(total > 0, total, 1)
+    logs = jnp.log(jnp.where(share > 0, share, 1))
+    return jnp.exp(-jnp.sum(share * logs, axis=-1))
