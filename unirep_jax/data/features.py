@@ -168,7 +168,6 @@ def save_features(path: str | Path, feature_set: FeatureSet) -> None:
     arrays["split"] = np.where(feature_set.train, "train", "test")
     arrays["group"] = feature_set.group
     arrays["class_name"] = np.array(feature_set.class_names, dtype=np.str_)
-
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if path.suffix == ".npz":
@@ -349,7 +348,6 @@ def _check(feature_set: FeatureSet, source: str | Path) -> None:
     if feature_set.present.keys() != feature_set.features.keys():
         modalities = f"the modalities {', '.join(feature_set.features)}"
         raise FeatureFileError(source, "present", modalities, ", ".join(feature_set.present))
-
     outside = (feature_set.label < -1) | (feature_set.label >= feature_set.num_classes)
     if outside.any():
         row = np.argmax(outside)
