@@ -1,0 +1,221 @@
+"""Volume kernels: of a group of vectors, of every anchor with every group, and InfoNCE on them."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel, unit
+from unirep_jax.losses.contrastive import Scalar
+from unirep_jax.losses.symmetric import negative_sums, tiled, untiled
+
+
+@kernel()
+def gram_volume(vectors: Float[Array, "*lead modality dim"]) -> Float[Array, "*lead"]:
+    """Volume of the parallelotope that the vectors of each group span.
+
+        Vol = √det(VᵀV),  V = [v¹ … vᵏ]
+
+    Computed as a product of heights by Gram–Schmidt on differences of near vectors (up to sign),
+    which leave the volume as it is. √det loses every digit where vectors agree to 10⁻⁴; this keeps
+    full relative precision there, and its gradient, the volume of the facet opposite to each vector
+    along the vector's normal, is never longer than the product of the other norms.
+
+    Args:
+      vectors: [..., modality, dim], any number of modalities. Unit vectors give volumes in [0, 1].
+
+    Returns:
+      [...] in float32 or wider. Coinciding, opposite or otherwise dependent vectors, a zero vector,
+      and more vectors than dimensions give 0 with a finite gradient (zero where they coincide).
+
+    Reference: MOVER (You & Liu, CIKM 2025), eq. 6-7; Cicchetti et al., "Gramian Multimodal
+    Representation Learning and Alignment", 2024. ≠ both: no determinant is formed.
+    """
+    return _basis(vectors)[0]
+
+
+def _basis(vectors):
+    """Volume and an orthonormal basis [..., modality, dim] of the span of each group."""
+    vectors = vectors.astype(accumulation_dtype(vectors))
+    *lead, modalities, dim = vectors.shape
+    volume, basis = jax.vmap(_orthonormal)(vectors.reshape(-1, modalities, dim))
+    return volume.reshape(lead), basis.reshape(vectors.shape)
+
+
+def _orthonormal(group):
+    """Gram-Schmidt on the sides of one group [modality, dim]."""
+    volume, basis = jnp.ones((), group.dtype), []
+    for side in _sides(group):
+        height = side
+        for _ in range(2):  # the second pass removes what rounding left along the basis
+            for direction in basis:
+                height -= jnp.sum(direction * height) * direction
+        # What is left of a dependent side is rounding error: nothing, not a random direction.
+        resolved = jnp.sum(height**2) > (8 * jnp.finfo(side.dtype).eps) ** 2 * jnp.sum(side**2)
+        height = jnp.where(resolved, height, 0)
+        basis.append(unit(height))
+        volume *= jnp.sum(height * basis[-1])
+    return volume, jnp.stack(basis)
+
+
+def _sides(group):
+    """Sides of a parallelotope of the same volume, as short as differences of the vectors can be.
+
+    The vectors are joined into the shortest spanning tree (Prim's algorithm), where v and −v are as
+    near as v and v; each side is the difference along an edge, exact in floating point where two
+    vectors nearly agree. The last side is the first vector itself.
+    """
+    fixed = jax.lax.stop_gradient(group)
+    apart = jnp.sum((fixed[:, None] - fixed[None, :]) ** 2, axis=-1)
+    apart_flipped = jnp.sum((fixed[:, None] + fixed[None, :]) ** 2, axis=-1)
+    sign = jnp.where(apart <= apart_flipped, 1, -1).astype(group.dtype)
+    apart = jnp.minimum(apart, apart_flipped)
+
+    distance, parent = apart[0], jnp.zeros(group.shape[0], jnp.int32)  # to the tree so far
+    joined = jnp.arange(group.shape[0]) == 0
+    sides = []
+    for _ in range(group.shape[0] - 1):
+        new = jnp.argmin(jnp.where(joined, jnp.inf, distance))
+        sides.append(group[new] - sign[new, parent[new]] * group[parent[new]])
+        joined = joined.at[new].set(True)
+        parent = jnp.where(apart[new] < distance, new.astype(jnp.int32), parent)
+        distance = jnp.minimum(distance, apart[new])
+    return [*sides, group[0]]
+
+
+@kernel(static=("height", "block_size"))
+def volume_matrix(
+    anchors: Float[Array, "anchor dim"],
+    *others: Float[Array, "group dim"],
+    height: bool = False,
+    block_size: int | None = None,
+) -> Float[Array, "anchor group"]:
+    """Volume of every anchor with every group, a group being one row of each of the others.
+
+        Volᵢⱼ = baseⱼ · √(‖aᵢ‖² − Σₘ (aᵢ·qⱼᵐ)²)
+
+    with qⱼ an orthonormal basis of group j and baseⱼ its volume: one matrix product for each of the
+    others, where the determinants need a Gram matrix for each of the anchor·group entries.
+
+    Args:
+      anchors: [anchor, dim].
+      others: one array [group, dim] for each further modality; equal rows form a group.
+      height: leave the base out, and so score by the sine of the angle between the anchor and the
+        group's span. The base is common to a column: a group that agrees with itself is near to
+        every anchor by volume (a hub), but not by height.
+      block_size: anchors handled at a time, which bounds the intermediate memory.
+
+    Returns:
+      [anchor, group] in float32 or wider. Heights below 2√ε‖a‖ (7·10⁻⁴ in float32) are beyond what
+      the formula resolves and are 0, with zero gradient; `gram_volume` resolves them.
+
+    Raises:
+      ValueError: there are no others.
+
+    Reference: MOVER (You & Liu, CIKM 2025), eq. 7, between anchors and groups as in eq. 9.
+    """
+    base, basis = _bases(others)
+    if height:
+        base = jnp.where(base > 0, 1, 0).astype(base.dtype)
+    if block_size is None:
+        return _volumes(anchors, (base, basis))
+    compute = jax.checkpoint(lambda rows: _volumes(rows, (base, basis)))
+    return untiled(jax.lax.map(compute, tiled(anchors, block_size)), anchors.shape[0])
+
+
+def _bases(others):
+    if not others:
+        raise ValueError("a volume needs at least one modality besides the anchors")
+    return _basis(jnp.stack(others, axis=1))
+
+
+def _volumes(anchors, columns):
+    """`volume_matrix` from its bases: base [group] and basis [group, modality, dim]."""
+    base, basis = columns
+    anchors = anchors.astype(basis.dtype)
+    square = jnp.sum(anchors * anchors, axis=-1)[:, None]
+    rest = square
+    for m in range(basis.shape[1]):
+        rest = rest - dot(anchors, basis[:, m], "id,jd->ij", precision="highest") ** 2
+    resolved = rest > 4 * jnp.finfo(rest.dtype).eps * square
+    return base[None, :] * jnp.where(resolved, jnp.sqrt(jnp.where(resolved, rest, 1)), 0)
+
+
+class VolumeInfoNCE(NamedTuple):
+    """Losses of both directions, per example."""
+
+    anchor_to_group: Float[Array, "batch"]
+    group_to_anchor: Float[Array, "batch"]
+
+
+@kernel(static=("negatives_only", "block_size", "axis_name"))
+def volume_info_nce(
+    anchors: Float[Array, "batch dim"],
+    *others: Float[Array, "batch dim"],
+    temperature: Scalar,
+    label_smoothing: Scalar = 0.0,
+    negatives_only: bool = False,
+    where: Bool[Array, "batch"] | None = None,
+    block_size: int | None = None,
+    axis_name: str | None = None,
+) -> VolumeInfoNCE:
+    """InfoNCE of each anchor against its own group, and of each group against its own anchor.
+
+        lᵢⱼ = −Volᵢⱼ/τ,   anchor_to_groupᵢ = −log( exp lᵢᵢ / Σⱼ exp lᵢⱼ ),
+                          group_to_anchorᵢ = −log( exp lᵢᵢ / Σⱼ exp lⱼᵢ )
+
+    The positives' volumes come from `gram_volume`, exact where a positive collapses, which is the
+    optimum; the others' as in `volume_matrix`.
+
+    Args:
+      anchors: [batch, dim]; unit vectors, as are the others.
+      others: one array [batch, dim] for each further modality.
+      temperature: τ > 0. Traced, and differentiable.
+      label_smoothing: α; the target is 1−α on the positive plus α spread evenly over all, itself
+        included.
+      negatives_only: leave the positive out of the denominator, as eq. 9 is printed. The loss is
+        then not bounded below.
+      where: examples that count; the others are neither positives nor negatives.
+      block_size: anchors handled at a time; memory falls from O(batch²) to
+        O(batch·(modality·dim + block_size)), in the backward pass too.
+      axis_name: mapped axis whose devices hold the rest of the batch; groups are gathered across
+        it, differentiably, and anchors stay where they are.
+
+    Returns:
+      `VolumeInfoNCE`, each field [batch] in float32 or wider, 0 for examples removed by `where`.
+      One example alone gives 0.
+
+    Raises:
+      ValueError: there are no others.
+
+    Reference: MOVER (You & Liu, CIKM 2025), eq. 9-10, with the positive in the denominator;
+    Cicchetti et al., "Gramian Multimodal Representation Learning and Alignment", 2024, both
+    directions. ≠ the latter's code, which stops the gradient of each direction's gathered side.
+    """
+    where = jnp.ones(anchors.shape[:1], bool) if where is None else where
+    anchors, *others = (jnp.where(where[:, None], v, 0) for v in (anchors, *others))
+    base, basis = _bases(others)
+    positive = -gram_volume(jnp.stack([anchors, *others], axis=1)) / temperature
+    negative = negative_sums(
+        _volumes,
+        anchors,
+        (-base / temperature, basis),
+        where,
+        block_size=block_size,
+        axis_name=axis_name,
+    )
+    count = jnp.sum(where, dtype=positive.dtype)
+    if axis_name is not None:
+        count = jax.lax.psum(count, axis_name)
+
+    def loss(logsumexp, total):
+        margin = logsumexp - positive
+        value = margin if negatives_only else jax.nn.softplus(margin)
+        value += label_smoothing * (positive - (total + positive) / jnp.maximum(count, 1))
+        return jnp.where(where & (count > 1), value, 0)
+
+    return VolumeInfoNCE(
+        anchor_to_group=loss(negative.row_logsumexp, negative.row_sum),
+        group_to_anchor=loss(negative.column_logsumexp, negative.column_sum),
+    )
