@@ -185,8 +185,9 @@ def restart_dead_codes(
     held = (example == local) & present[modality, local]
     drawn = jnp.where(held[:, None], z[modality, local, step].astype(state.codebook.dtype), 0)
     if axis_name is not None:
-        drawn, held = jax.lax.psum((drawn, held.astype(jnp.int32)), axis_name)
-    restart = (state.age > patience) & (held > 0)
+        drawn, holders = jax.lax.psum((drawn, held.astype(jnp.int32)), axis_name)
+        held = holders > 0
+    restart = (state.age > patience) & held
     return CodebookState(
         codebook=jnp.where(restart[:, None], jax.lax.stop_gradient(drawn), state.codebook),
         count=jnp.where(restart, 1, state.count),
