@@ -126,19 +126,23 @@ def jigsaw_loss(
     list it is the loss of MMJP (Dong et al., 2024).
     """
     batch, length, width = pieces.shape
+    classes, hidden_size = output_kernel.shape[1], output_kernel.shape[0]
     dtype = accumulation_dtype(pieces, hidden_kernel)
-    kernel_at = hidden_kernel.astype(dtype).reshape(length, width, -1)
+    kernel_at = hidden_kernel.astype(dtype).reshape(length, width, hidden_size)
     kernel_2 = output_kernel.astype(dtype)
-    bias_1, bias_2 = (bias.astype(dtype)[None, None] for bias in (hidden_bias, output_bias))
+    bias_1, bias_2 = (bias.astype(dtype)[None] for bias in (hidden_bias, output_bias))
     select = jax.nn.one_hot(permutations, length, dtype=dtype)  # [class, position, piece]
-    select = select.reshape(permutations.shape[0], length * length)
+    select = select.reshape(classes, length * length)
 
     def loss(rows: Float[Array, "block piece width"]) -> Float[Array, "block"]:
-        table = dot(rows.astype(dtype), kernel_at, "bow,pwh->bpoh")
-        table = table.reshape(rows.shape[0], length * length, -1)
-        hidden = jax.nn.relu(dot(select, table, "cs,bsh->bch") + bias_1)
-        logits = dot(hidden, kernel_2, "bch,hk->bck") + bias_2
-        return jnp.mean(cross_entropy(logits, jnp.arange(permutations.shape[0])), axis=-1)
+        # Rows stay behind the selected axis throughout: every product is one large matrix product.
+        block = rows.shape[0]
+        table = dot(rows.astype(dtype), kernel_at, "bow,pwh->pobh")
+        hidden = dot(select, table.reshape(length * length, block * hidden_size), "cs,sx->cx")
+        hidden = jax.nn.relu(hidden.reshape(classes * block, hidden_size) + bias_1)
+        logits = (dot(hidden, kernel_2, "xh,hk->xk") + bias_2).reshape(classes, block, classes)
+        target = jnp.broadcast_to(jnp.arange(classes)[:, None], (classes, block))
+        return jnp.mean(jax.vmap(cross_entropy)(logits, target), axis=0)
 
     if block_size is None or block_size >= batch:
         return loss(pieces)

@@ -240,8 +240,8 @@ class MICU:
         length = pieces.shape[1]
         ranks = losses.sample_ranks(0, self.permutations, length)  # the same in every run
         head = self.jigsaw_head(modalities).apply({"params": params["jigsaw"]})
-        # Blocks of rows keep the classifier's activations near 64 MB.
-        rows = max(2**24 // (self.permutations * (self.permutations + 512)), 16)
+        # Blocks of rows whose activations (8 MB) stay in a processor's cache.
+        rows = max(2**21 // (self.permutations * 512), 8)
         value = losses.jigsaw_loss(
             pieces, losses.permutations_from_ranks(ranks, length), block_size=rows, **head
         )
