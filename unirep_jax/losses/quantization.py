@@ -32,7 +32,8 @@ def nearest_code(
 
     Computed as argminⱼ ½‖eⱼ‖² − z·eⱼ at full matrix precision: on TPU the default precision would
     change decisions. The codebook's mean is the origin: without that, features far from zero
-    would lose in ‖e‖² the digits that tell the codes apart. Not differentiable.
+    would lose in ‖e‖² the digits that tell the codes apart. Codes are equal when their computed
+    distances are; two copies of a code may differ by that rounding. Not differentiable.
 
     Reference: MICU (Huang et al., ICCV 2025), eq. 6.
     """
