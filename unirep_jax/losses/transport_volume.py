@@ -10,8 +10,8 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel, unit
 from unirep_jax.losses.contrastive import Scalar
-from unirep_jax.losses.symmetric import NOTHING, tiled, untiled
-from unirep_jax.losses.volume import gram_volume
+from unirep_jax.losses.symmetric import NOTHING
+from unirep_jax.losses.volume import gram_volume, volume_matrix
 
 
 class TransportGroups(NamedTuple):
@@ -79,12 +79,11 @@ def sample_groups(
     return TransportGroups(jnp.stack([rows, *partner], axis=-1), weight.astype(plans.dtype))
 
 
-@kernel(static=("block_size", "axis_name"))
+@kernel(static=("axis_name",))
 def transport_volume_loss(
     vectors: Float[Array, "modality batch dim"],
     matching: Float[Array, "pair whole whole"] | TransportGroups,
     *,
-    block_size: int = 16,
     axis_name: str | None = None,
 ) -> Float[Array, "batch"]:
     """Volume of the tuples (i, …) that each anchor i enters, weighted by how well they match.
@@ -100,17 +99,18 @@ def transport_volume_loss(
                               `multimarginal_plan`, which solve the problem over tuples.
 
     Args:
-      vectors: [modality, batch, dim], the first modality being the anchor.
+      vectors: [modality, batch, dim], the first modality being the anchor. They are normalised
+        here, as in eq. 2.
       matching: plans [pair, whole, whole] in the order 12, 13, 23, for all tuples of two or three
-        modalities; or groups, for any number. `whole` is the batch over all devices.
-      block_size: anchors handled at a time. Memory is O(batch² + block_size·batch²), or
-        O(block_size·group·modality·dim) with groups; the batch³ tuples are never stored.
+        modalities, an anchor at a time: O(batch²) memory, O(batch³) arithmetic for three; or
+        groups, for any number of modalities. `whole` is the batch over all devices.
       axis_name: mapped axis whose devices hold the rest of the batch. Vectors are gathered across
-        it, differentiably; plans or groups are those of the whole batch, the same on each device.
+        it, differentiably; plans or groups are those of the whole batch, the same on each device,
+        and each device handles its own anchors.
 
     Returns:
-      [batch] in float32 or wider; an anchor without mass has 0, and the mean is over the others. In
-      the sum over all tuples, a volume that rounding hides is 0 with zero gradient, as in
+      [batch] in float32 or wider; an anchor without mass has 0, and the mean is over the others.
+      In the sum over tuples, a volume that rounding hides is 0 with zero gradient, as in
       `volume_matrix`; those of the tuples (i, …, i) are from `gram_volume`, which resolves them.
 
     Raises:
@@ -118,44 +118,51 @@ def transport_volume_loss(
 
     Reference: MOVER (You & Liu, CIKM 2025), eq. 8. The paper leaves the plan over tuples open.
     """
-    vectors = vectors.astype(accumulation_dtype(vectors))
-    modalities, batch, _ = vectors.shape
+    vectors = unit(vectors)
+    batch = vectors.shape[1]
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
     if axis_name is not None:
         vectors = jax.lax.all_gather(vectors, axis_name, axis=1, tiled=True)
     own = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=batch)
     if isinstance(matching, TransportGroups):
-        term, rows = partial(_group_volume, vectors), jax.tree.map(own, matching)
-        return _each_anchor(term, rows, batch, block_size)
-    if (modalities, len(matching)) not in ((2, 1), (3, 2), (3, 3)):
+        return _group_volumes(vectors, jax.tree.map(own, matching))
+    if (len(vectors), len(matching)) not in ((2, 1), (3, 2), (3, 3)):
         raise ValueError(
-            f"{len(matching)} plans given for all tuples of {modalities} modalities: two take 1, "
+            f"{len(matching)} plans given for all tuples of {len(vectors)} modalities: two take 1, "
             "three take 2 or 3, and more are handled through groups"
         )
     matching = matching.astype(vectors.dtype)
-    direction = unit(vectors)
-    norm = jnp.sum(vectors * direction, axis=-1)
     place = first + jnp.arange(batch)
-    matched = own(gram_volume(jnp.moveaxis(direction, 0, 1)))
-    plans = [own(plan) for plan in matching[: modalities - 1]]
-    rows = (own(direction[0]), own(norm[0]), matched, place, plans)
-    last = matching[2] if len(matching) == 3 else None
-    term = partial(_all_volumes, direction[1:], norm[1:], last)
-    anchors = jnp.sum(matching[0].sum(1) > 0, dtype=vectors.dtype)
-    total = _total(matching)
-    return _each_anchor(term, rows, batch, block_size) * anchors / jnp.where(total > 0, total, 1)
+    plans = [own(plan) for plan in matching[: len(vectors) - 1]]
+    last_plan = matching[2] if len(matching) == 3 else None
+    anchor, others = own(vectors[0]), vectors[1:]
+    if len(others) == 1:
+        negatives = place[:, None] != jnp.arange(others.shape[1])[None, :]
+        volume = volume_matrix(anchor, others[0])
+        sums = jnp.sum(jnp.where(negatives, plans[0] * volume, 0), axis=1)
+    else:
+        s, t = (dot(anchor, other, "id,jd->ij", precision="highest") for other in others)
+        cross = dot(*others, "jd,ld->jl", precision="highest")
+        sums = _tuple_sums((cross, s, t), (last_plan, *plans), place)
+
+    positive = gram_volume(jnp.moveaxis(own(vectors, axis=1), 0, 1))
+    for plan in plans if last_plan is None else [*plans, own(last_plan)]:
+        positive *= plan[jnp.arange(batch), place]
+    total, anchors = _total(matching), jnp.sum(matching[0].sum(1) > 0, dtype=vectors.dtype)
+    return (sums + positive) * anchors / jnp.where(total > 0, total, 1)
 
 
-def _each_anchor(term, rows, batch, block_size):
-    """`term(rows)` a block of anchors at a time, and again in the backward pass."""
-    blocks = tiled(rows, min(block_size, batch))
-    return untiled(jax.lax.map(jax.checkpoint(term), blocks), batch)
+def _group_volumes(vectors, groups):
+    """Σ weight · Vol over the groups of each anchor, one group of all anchors at a time."""
+    modality = jnp.arange(len(vectors))[None, :]
 
+    @jax.checkpoint
+    def add(total, group):
+        return total + group.weight * gram_volume(vectors[modality, group.index]), None
 
-def _group_volume(vectors, groups):
-    """Σ weight · Vol over the groups of some anchors."""
-    modality = jnp.arange(vectors.shape[0])[None, None, :]
-    return jnp.sum(groups.weight * gram_volume(vectors[modality, groups.index]), axis=-1)
+    start = jnp.zeros(groups.weight.shape[:1], vectors.dtype)
+    by_group = TransportGroups(jnp.moveaxis(groups.index, 1, 0), groups.weight.T)
+    return jax.lax.scan(add, start, by_group)[0]
 
 
 def _total(plans):
@@ -167,37 +174,83 @@ def _total(plans):
     return jnp.sum(dot(plans[0], plans[2], "ij,jl->il", precision="highest") * plans[1])
 
 
-def _all_volumes(others, norms, last_plan, rows):
-    """Σ π · Vol over all tuples of some anchors; `others` are the other modalities' directions.
+@jax.custom_vjp
+def _tuple_sums(cosines, plans, place):
+    """Σⱼₗ π₁₂ᵢⱼ π₁₃ᵢₗ π₂₃ⱼₗ Volᵢⱼₗ over the tuples of each anchor i but (i, i, i).
 
-    With s, t the cosines to the anchor, the two others leave it by √(1−s²) and √(1−t²), and
-    Vol² = (1−sᵢⱼ²)(1−tᵢₗ²) − (xⱼₗ − sᵢⱼtᵢₗ)²: from three matrices of cosines, nothing else.
+    With s, t the cosines of anchor and others and x those of the others to one another,
+
+        Vol² = (1−sᵢⱼ²)(1−tᵢₗ²) − (xⱼₗ − sᵢⱼtᵢₗ)²
+
+    One anchor is one matrix over (j, l), in the backward pass too: everything else about it is
+    matrix-vector products.
+
+    Args:
+      cosines: x [whole, whole], s [batch, whole], t [batch, whole].
+      plans: π₂₃ [whole, whole] or None, π₁₂ [batch, whole], π₁₃ [batch, whole].
+      place: [batch] places of the anchors in the whole batch.
     """
-    anchor, anchor_norm, matched, place, plans = rows
-    resolution = 4 * jnp.finfo(anchor.dtype).eps
-    own = place[:, None] == jnp.arange(others.shape[1])[None, :]
-    cosines = [dot(anchor, other, "id,jd->ij", precision="highest") for other in others]
-    squares = [jnp.maximum(1 - c * c, 0) for c in cosines]
-    weights = [plan * norm[None, :] for plan, norm in zip(plans, norms, strict=True)]
-    if len(others) == 1:
-        volume = jnp.where(own, matched[:, None], _root(squares[0], resolution))
-        return anchor_norm * jnp.sum(weights[0] * volume, axis=1)
-    cross = dot(*others, "jd,ld->jl", precision="highest")
-    (s, t), (a, b) = cosines, squares
-    apart = cross[None] - s[:, :, None] * t[:, None, :]
-    hidden = resolution * (a[:, :, None] + b[:, None, :])
-    volume = _root(a[:, :, None] * b[:, None, :] - apart * apart, hidden)
-    volume = jnp.where(own[:, :, None] & own[:, None, :], matched[:, None, None], volume)
-    weight = weights[0][:, :, None] * weights[1][:, None, :]
-    if last_plan is not None:
-        weight = weight * last_plan[None]
-    return anchor_norm * jnp.sum(weight * volume, axis=(1, 2))
+    return _tuple_sums_forward(cosines, plans, place)[0]
 
 
-def _root(square, hidden):
-    """√ of what rounding does not hide, 0 with zero gradient of the rest."""
-    seen = square > hidden
-    return jnp.where(seen, jnp.sqrt(jnp.where(seen, square, 1)), 0)
+def _tuple_sums_forward(cosines, plans, place):
+    (cross, s, t), (last_plan, first_plan, second_plan) = cosines, plans
+
+    def one(anchor):
+        s, t, first_plan, second_plan, place = anchor
+        volume = jnp.sqrt(_squares(cross, s, t, place)[0])
+        volume = volume if last_plan is None else volume * last_plan
+        return jnp.sum(_product(volume, second_plan) * first_plan)
+
+    return jax.lax.map(one, (s, t, first_plan, second_plan, place)), (cosines, plans, place)
+
+
+def _squares(cross, s, t, place):
+    """Vol² of an anchor's tuples, 0 where rounding hides it and for the anchor's own tuple."""
+    a, b, apart = 1 - s * s, 1 - t * t, cross - s[:, None] * t[None, :]
+    square = a[:, None] * b[None, :] - apart * apart
+    own = place == jnp.arange(len(cross))
+    hidden = 4 * jnp.finfo(square.dtype).eps * (a[:, None] + b[None, :])
+    seen = (square > hidden) & ~(own[:, None] & own[None, :])
+    return jnp.where(seen, square, 0), a, b, apart
+
+
+def _tuple_sums_backward(saved, cotangent):
+    (cross, s, t), (last_plan, first_plan, second_plan), place = saved
+    anchors = (s, t, first_plan, second_plan, place, cotangent)
+
+    def by_cosines(cross_cotangent, anchor):
+        s, t, first_plan, second_plan, place, scale = anchor
+        square, a, b, apart = _squares(cross, s, t, place)
+        weight = (scale * first_plan)[:, None] * second_plan[None, :]
+        weight = weight if last_plan is None else weight * last_plan
+        seen = square > 0
+        slope = jnp.where(seen, weight * jax.lax.rsqrt(jnp.where(seen, square, 1)), 0)
+        bend = slope * apart
+        s_cotangent = _product(bend, t) - s * _product(slope, b)
+        t_cotangent = _product(s, bend) - t * _product(a, slope)
+        return cross_cotangent - bend, (s_cotangent, t_cotangent)
+
+    def by_plans(last_cotangent, anchor):
+        s, t, first_plan, second_plan, place, scale = anchor
+        volume = scale * jnp.sqrt(_squares(cross, s, t, place)[0])
+        if last_plan is not None:
+            last_cotangent += volume * (first_plan[:, None] * second_plan[None, :])
+            volume *= last_plan
+        return last_cotangent, (_product(volume, second_plan), _product(first_plan, volume))
+
+    # Two loops, so that the second is not compiled for plans without gradient.
+    last = None if last_plan is None else jnp.zeros_like(last_plan)
+    cross_cotangent, of_cosines = jax.lax.scan(by_cosines, jnp.zeros_like(cross), anchors)
+    last_cotangent, of_plans = jax.lax.scan(by_plans, last, anchors)
+    return (cross_cotangent, *of_cosines), (last_cotangent, *of_plans), None
+
+
+_tuple_sums.defvjp(_tuple_sums_forward, _tuple_sums_backward)
+
+
+def _product(left, right):
+    return jnp.dot(left, right, precision="highest")
 
 
 class MultimarginalPlan(NamedTuple):

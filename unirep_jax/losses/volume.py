@@ -32,56 +32,51 @@ def gram_volume(vectors: Float[Array, "*lead modality dim"]) -> Float[Array, "*l
     Reference: MOVER (You & Liu, CIKM 2025), eq. 6-7; Cicchetti et al., "Gramian Multimodal
     Representation Learning and Alignment", 2024. ≠ both: no determinant is formed.
     """
-    return _basis(vectors)[0]
+    return _basis(jnp.unstack(vectors, axis=-2))[0]
 
 
 def _basis(vectors):
-    """Volume and an orthonormal basis [..., modality, dim] of the span of each group."""
-    vectors = vectors.astype(accumulation_dtype(vectors))
-    *lead, modalities, dim = vectors.shape
-    volume, basis = jax.vmap(_orthonormal)(vectors.reshape(-1, modalities, dim))
-    return volume.reshape(lead), basis.reshape(vectors.shape)
+    """Volume, and orthonormal basis of the span, of each group: a list of one array a modality."""
+    vectors = [v.astype(accumulation_dtype(v)) for v in vectors]
+    volume, basis = jnp.ones(vectors[0].shape[:-1], vectors[0].dtype), []
+    for m, vector in enumerate(vectors):
+        length, direction = _height(vector, vectors[:m], basis)
+        volume, basis = volume * length, [*basis, direction]
+    return volume, basis
 
 
-def _orthonormal(group):
-    """Gram-Schmidt on the sides of one group [modality, dim]."""
-    volume, basis = jnp.ones((), group.dtype), []
-    for side in _sides(group):
-        height = side
-        for _ in range(2):  # the second pass removes what rounding left along the basis
-            for direction in basis:
-                height -= jnp.sum(direction * height) * direction
-        # What is left of a dependent side is rounding error: nothing, not a random direction.
-        resolved = jnp.sum(height**2) > (8 * jnp.finfo(side.dtype).eps) ** 2 * jnp.sum(side**2)
-        height = jnp.where(resolved, height, 0)
-        basis.append(unit(height))
-        volume *= jnp.sum(height * basis[-1])
-    return volume, jnp.stack(basis)
+def _height(vector, earlier, basis):
+    """Length and direction of what a vector adds to the span of earlier ones, which has that basis.
 
-
-def _sides(group):
-    """Sides of a parallelotope of the same volume, as short as differences of the vectors can be.
-
-    The vectors are joined into the shortest spanning tree (Prim's algorithm), where v and −v are as
-    near as v and v; each side is the difference along an edge, exact in floating point where two
-    vectors nearly agree. The last side is the first vector itself.
+    Of the vector only its difference from the nearest earlier one is used (v or −v, which span
+    alike). The height is the same, and where the two almost agree the difference is exact.
     """
-    fixed = jax.lax.stop_gradient(group)
-    apart = jnp.sum((fixed[:, None] - fixed[None, :]) ** 2, axis=-1)
-    apart_flipped = jnp.sum((fixed[:, None] + fixed[None, :]) ** 2, axis=-1)
-    sign = jnp.where(apart <= apart_flipped, 1, -1).astype(group.dtype)
-    apart = jnp.minimum(apart, apart_flipped)
+    side = vector
+    if earlier:
+        fixed = jax.lax.stop_gradient(vector)
+        inner = [_inner(fixed - other, fixed - other) for other in jax.lax.stop_gradient(earlier)]
+        outer = [_inner(fixed + other, fixed + other) for other in jax.lax.stop_gradient(earlier)]
+        nearest = jnp.argmin(jnp.stack([*inner, *outer]), axis=0)
+        for m, other in enumerate(earlier):
+            sign = jnp.where(nearest == m, 1, jnp.where(nearest == m + len(earlier), -1, 0))
+            side -= sign[..., None].astype(side.dtype) * other
+    height = side
+    for direction in basis:
+        height -= _inner(direction, height)[..., None] * direction
+    # What rounding left along the basis; its derivative is in the first pass already.
+    rest, fixed_basis = jax.lax.stop_gradient((height, basis))
+    for direction in fixed_basis:
+        rest -= _inner(direction, rest)[..., None] * direction
+    # What is left of a dependent vector is rounding error: nothing, not a direction at random.
+    limit = (8 * jnp.finfo(side.dtype).eps) ** 2 * _inner(side, side)
+    resolved = (_inner(rest, rest) > limit)[..., None]
+    height = jnp.where(resolved, rest + (height - jax.lax.stop_gradient(height)), 0)
+    direction = unit(height)
+    return _inner(height, direction), direction
 
-    distance, parent = apart[0], jnp.zeros(group.shape[0], jnp.int32)  # to the tree so far
-    joined = jnp.arange(group.shape[0]) == 0
-    sides = []
-    for _ in range(group.shape[0] - 1):
-        new = jnp.argmin(jnp.where(joined, jnp.inf, distance))
-        sides.append(group[new] - sign[new, parent[new]] * group[parent[new]])
-        joined = joined.at[new].set(True)
-        parent = jnp.where(apart[new] < distance, new.astype(jnp.int32), parent)
-        distance = jnp.minimum(distance, apart[new])
-    return [*sides, group[0]]
+
+def _inner(x, y):
+    return jnp.sum(x * y, axis=-1)
 
 
 @kernel(static=("height", "block_size"))
@@ -127,17 +122,17 @@ def volume_matrix(
 def _bases(others):
     if not others:
         raise ValueError("a volume needs at least one modality besides the anchors")
-    return _basis(jnp.stack(others, axis=1))
+    return _basis(others)
 
 
 def _volumes(anchors, columns):
-    """`volume_matrix` from its bases: base [group] and basis [group, modality, dim]."""
+    """`volume_matrix` from its bases: base [group] and basis, a list of [group, dim]."""
     base, basis = columns
-    anchors = anchors.astype(basis.dtype)
-    square = jnp.sum(anchors * anchors, axis=-1)[:, None]
+    anchors = anchors.astype(base.dtype)
+    square = _inner(anchors, anchors)[:, None]
     rest = square
-    for m in range(basis.shape[1]):
-        rest = rest - dot(anchors, basis[:, m], "id,jd->ij", precision="highest") ** 2
+    for direction in basis:
+        rest = rest - dot(anchors, direction, "id,jd->ij", precision="highest") ** 2
     resolved = rest > 4 * jnp.finfo(rest.dtype).eps * square
     return base[None, :] * jnp.where(resolved, jnp.sqrt(jnp.where(resolved, rest, 1)), 0)
 
@@ -165,8 +160,8 @@ def volume_info_nce(
         lᵢⱼ = −Volᵢⱼ/τ,   anchor_to_groupᵢ = −log( exp lᵢᵢ / Σⱼ exp lᵢⱼ ),
                           group_to_anchorᵢ = −log( exp lᵢᵢ / Σⱼ exp lⱼᵢ )
 
-    The positives' volumes come from `gram_volume`, exact where a positive collapses, which is the
-    optimum; the others' as in `volume_matrix`.
+    The volumes of positives are found as `gram_volume` does, exact where they collapse, which is
+    the optimum; those of negatives as `volume_matrix` does.
 
     Args:
       anchors: [batch, dim]; unit vectors, as are the others.
@@ -196,7 +191,8 @@ def volume_info_nce(
     where = jnp.ones(anchors.shape[:1], bool) if where is None else where
     anchors, *others = (jnp.where(where[:, None], v, 0) for v in (anchors, *others))
     base, basis = _bases(others)
-    positive = -gram_volume(jnp.stack([anchors, *others], axis=1)) / temperature
+    others = [v.astype(base.dtype) for v in others]
+    positive = -base * _height(anchors.astype(base.dtype), others, basis)[0] / temperature
     negative = negative_sums(
         _volumes,
         anchors,
