@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel
-from unirep_jax.losses.contrastive import Scalar
+from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
 
 Score = Callable[[Any, Any], Float[Array, "row column"]]
 
@@ -126,7 +125,7 @@ def _forward(score, block_size, axis_name, rows, columns, row_where, column_wher
         kept = jnp.where(valid, logits, 0)
         return (new_peak, total, column_sum + kept.sum(0)), (_log(row_peak, row_total), kept.sum(1))
 
-    tiles = tiled((rows, _pairs(row_where, axis_name)), block_size or batch)
+    tiles = tiled((rows, _pairs(row_where, axis_name)), block_size)
     dtype = jax.eval_shape(score, jax.tree.map(lambda t: t[0], tiles[0]), columns).dtype
     zeros = jnp.zeros(column_where.shape, dtype)
     (peak, total, column_sum), by_row = jax.lax.scan(add, (zeros + NOTHING, zeros, zeros), tiles)
@@ -166,7 +165,7 @@ def _backward(score, block_size, axis_name, saved, cotangent):
 
     # Half precision is accumulated in float32 from tile to tile.
     start = jax.tree.map(lambda c: jnp.zeros(c.shape, accumulation_dtype(c)), columns)
-    tiles = tiled((rows, _pairs(row_where, axis_name), by_row), block_size or batch)
+    tiles = tiled((rows, _pairs(row_where, axis_name), by_row), block_size)
     column_cotangent, row_cotangent = jax.lax.scan(add, start, tiles)
     row_cotangent = jax.tree.map(lambda a: untiled(a, batch), row_cotangent)
     column_cotangent = jax.tree.map(lambda a, c: a.astype(c.dtype), column_cotangent, columns)
@@ -199,15 +198,19 @@ def _own_rows(array, *, batch, axis_name):
     return jax.lax.dynamic_slice_in_dim(array, jax.lax.axis_index(axis_name) * batch, batch)
 
 
-def tiled(tree: Any, block_size: int, *, fill: float = 0) -> Any:
-    """[batch, …] to [block, block_size, …], padded with `fill`, for every array of the pytree."""
+def tiled(tree: Any, block_size: int | None, *, fill: float = 0) -> Any:
+    """[batch, …] to [block, row, …], padded with `fill`, for every array of the pytree.
+
+    A block has `block_size` rows, or all of them where there are no more or it is None.
+    """
 
     def split(array):
-        blocks = -(-array.shape[0] // block_size)
-        padding = blocks * block_size - array.shape[0]
+        size = max(1, min(block_size or array.shape[0], array.shape[0]))
+        blocks = -(-array.shape[0] // size)
+        padding = blocks * size - array.shape[0]
         widths = ((0, padding), *((0, 0) for _ in array.shape[1:]))
         padded = jnp.pad(array, widths, constant_values=fill)
-        return padded.reshape(blocks, block_size, *array.shape[1:])
+        return padded.reshape(blocks, size, *array.shape[1:])
 
     return jax.tree.map(split, tree)
 

@@ -8,8 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel
-from unirep_jax.losses.contrastive import Scalar
+from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
 from unirep_jax.losses.symmetric import NOTHING, tiled, untiled
 
 UNROLLED = 20  # iterations differentiated by gradient="unroll"
@@ -99,8 +98,7 @@ def _solve(x, y, row, column, epsilon, threshold, *, iterations, gradient, block
     columns = (y, jnp.sum(y * y, axis=-1) / epsilon)
     if block_size is None:
         rows, columns = _log_kernel(rows, columns), None
-    size = block_size or row.shape[0]
-    sweep = partial(_sweep, row=row, column=column, size=size)
+    sweep = partial(_sweep, row=row, column=column, block_size=block_size)
 
     fixed = jax.lax.stop_gradient((rows, columns))
     if block_size is None:
@@ -114,10 +112,12 @@ def _solve(x, y, row, column, epsilon, threshold, *, iterations, gradient, block
     else:
         u, v = sweep(*fixed, v)
     if gradient == "implicit":
-        u, v = _implicit(size, rows, columns, u, v)
+        u, v = _implicit(block_size, rows, columns, u, v)
 
     plan = _plan(rows, columns, u, v)
-    row_sum, column_sum = _plan_sums(*jax.lax.stop_gradient((rows, columns, u, v)), size=size)
+    row_sum, column_sum = _plan_sums(
+        *jax.lax.stop_gradient((rows, columns, u, v)), block_size=block_size
+    )
     error = jnp.sum(jnp.abs(row_sum - row)) + jnp.sum(jnp.abs(column_sum - column))
     f, g = (jnp.where(w > 0, epsilon * p, -jnp.inf) for w, p in ((row, u), (column, v)))
     return SinkhornPlan(plan, error, error <= threshold, f, g)
@@ -142,7 +142,7 @@ def _balance(weights, logsumexp):
     return jnp.where(reached, jnp.log(jnp.where(reached, weights, 1)) - logsumexp, NOTHING)
 
 
-def _sweep(rows, columns, v, *, row, column, size):
+def _sweep(rows, columns, v, *, row, column, block_size):
     """One Sinkhorn iteration, u from v and v from u, in a single pass over tiles of rows."""
 
     @jax.checkpoint
@@ -157,7 +157,7 @@ def _sweep(rows, columns, v, *, row, column, size):
         return (new_peak, total), u
 
     start = (jnp.full_like(v, NOTHING), jnp.zeros_like(v))
-    (peak, total), u = jax.lax.scan(add, start, tiled((rows, row), size))
+    (peak, total), u = jax.lax.scan(add, start, tiled((rows, row), block_size))
     return untiled(u, row.shape[0]), _balance(column, peak + jnp.log(total))
 
 
@@ -199,20 +199,20 @@ def _streamed_potential(sweep, row, column, threshold, iterations):
     return jax.lax.while_loop(unfinished, iterate, start)[1]
 
 
-def _plan_sums(rows, columns, u, v, *, size):
+def _plan_sums(rows, columns, u, v, *, block_size):
     """Sums of the plan over its columns and over its rows, a tile of rows at a time."""
 
     def add(column_sum, tile):
         plan = _plan(tile[0], columns, tile[1], v)
         return column_sum + plan.sum(0), plan.sum(1)
 
-    tiles = (tiled(rows, size), tiled(u, size, fill=NOTHING))
+    tiles = (tiled(rows, block_size), tiled(u, block_size, fill=NOTHING))
     column_sum, row_sum = jax.lax.scan(add, jnp.zeros_like(v), tiles)
     return untiled(row_sum, u.shape[0]), column_sum
 
 
 @partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _implicit(size, rows, columns, u, v):
+def _implicit(block_size, rows, columns, u, v):
     """u and v as they are, with their derivative by L at the solution of the marginal constraints.
 
     With r, c the plan's row and column sums and (ū, v̄) the cotangents, the derivative of
@@ -225,16 +225,16 @@ def _implicit(size, rows, columns, u, v):
     return u, v
 
 
-def _implicit_forward(size, rows, columns, u, v):
+def _implicit_forward(block_size, rows, columns, u, v):
     return (u, v), (rows, columns, u, v)
 
 
-def _implicit_backward(size, saved, cotangent):
+def _implicit_backward(block_size, saved, cotangent):
     rows, columns, u, v = saved
     u_cotangent, v_cotangent = cotangent
-    row_sum, column_sum = _plan_sums(rows, columns, u, v, size=size)
+    row_sum, column_sum = _plan_sums(rows, columns, u, v, block_size=block_size)
     inverse_row = jnp.where(row_sum > 0, 1 / jnp.where(row_sum > 0, row_sum, 1), 0)
-    tiled_rows, tiled_u = tiled(rows, size), tiled(u, size, fill=NOTHING)
+    tiled_rows, tiled_u = tiled(rows, block_size), tiled(u, block_size, fill=NOTHING)
     if columns is None:  # the plan is small enough to be kept
         tiled_rows = _plan(rows, None, u, v)[None]
 
@@ -248,7 +248,7 @@ def _implicit_backward(size, saved, cotangent):
             plan = plan_of(*tile[:2])
             return total + _product(weigh(plan, tile[2]), plan), None
 
-        tiles = (tiled_rows, tiled_u, tiled(numbers, size))
+        tiles = (tiled_rows, tiled_u, tiled(numbers, block_size))
         return jax.lax.scan(add, jnp.zeros_like(v), tiles)[0]
 
     q = _conjugate_gradients(
@@ -266,7 +266,12 @@ def _implicit_backward(size, saved, cotangent):
         return jax.tree.map(jnp.add, column_cotangent, increment), row_cotangent
 
     start = jax.tree.map(jnp.zeros_like, columns)
-    tiles = (tiled(rows, size), tiled_u, tiled(inverse_row, size), tiled(u_cotangent, size))
+    tiles = (
+        tiled(rows, block_size),
+        tiled_u,
+        tiled(inverse_row, block_size),
+        tiled(u_cotangent, block_size),
+    )
     column_cotangent, row_cotangent = jax.lax.scan(add, start, tiles)
     row_cotangent = jax.tree.map(lambda a: untiled(a, u.shape[0]), row_cotangent)
     return row_cotangent, column_cotangent, None, None

@@ -8,8 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel, unit
-from unirep_jax.losses.contrastive import Scalar
+from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel, unit
 from unirep_jax.losses.symmetric import NOTHING
 from unirep_jax.losses.volume import gram_volume, volume_matrix
 

@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel, unit
-from unirep_jax.losses.contrastive import Scalar
+from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel, unit
 from unirep_jax.losses.symmetric import negative_sums, tiled, untiled
 
 
