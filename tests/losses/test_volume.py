@@ -114,6 +114,17 @@ def test_collapse_gives_zero_volume_and_a_finite_gradient_of_at_most_the_facet(r
         assert np.linalg.norm(gradient, axis=-1).max() <= 1 + 1e-5
 
 
+def test_vectors_that_coincide_after_a_normalisation_fused_with_the_kernel_have_no_volume(rng):
+    vectors = np.repeat(rng.normal(size=(20, 1, DIM)).astype(np.float32), 3, axis=1)
+
+    def total(vectors):
+        return gram_volume(vectors / jnp.linalg.norm(vectors, axis=-1, keepdims=True)).sum()
+
+    volume, gradient = jax.jit(jax.value_and_grad(total))(vectors)
+    assert volume == 0
+    np.testing.assert_array_equal(gradient, 0)
+
+
 def test_more_vectors_than_dimensions_span_no_volume(rng):
     assert gram_volume(unit_vectors(rng, 4, 3)) == 0
 

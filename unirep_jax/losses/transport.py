@@ -101,10 +101,11 @@ def _solve(x, y, row, column, epsilon, threshold, *, iterations, gradient, block
     sweep = partial(_sweep, row=row, column=column, block_size=block_size)
 
     fixed = jax.lax.stop_gradient((rows, columns))
+    target = 0.9 * threshold  # the error is measured anew on the plan, with its own rounding
     if block_size is None:
-        v = _ott_potential(fixed[0], row, column, threshold, iterations)
+        v = _ott_potential(fixed[0], row, column, target, iterations)
     else:
-        v = _streamed_potential(partial(sweep, *fixed), row, column, threshold, iterations)
+        v = _streamed_potential(partial(sweep, *fixed), row, column, target, iterations)
     if gradient == "unroll":
         again = jax.checkpoint(lambda v, _: (sweep(rows, columns, v)[1], None))
         v, _ = jax.lax.scan(again, v, length=UNROLLED - 1)

@@ -147,7 +147,8 @@ def transport_volume_loss(
     positive = gram_volume(jnp.moveaxis(own(vectors, axis=1), 0, 1))
     for plan in plans if last_plan is None else [*plans, own(last_plan)]:
         positive *= plan[jnp.arange(batch), place]
-    total, anchors = _total(matching), jnp.sum(matching[0].sum(1) > 0, dtype=vectors.dtype)
+    has_mass = jnp.all(matching[: len(vectors) - 1].sum(2) > 0, axis=0)
+    total, anchors = _total(matching), jnp.sum(has_mass, dtype=vectors.dtype)
     return (sums + positive) * anchors / jnp.where(total > 0, total, 1)
 
 
@@ -206,7 +207,8 @@ def _tuple_sums_forward(cosines, plans, place):
 
 def _squares(cross, s, t, place):
     """Vol² of an anchor's tuples, 0 where rounding hides it and for the anchor's own tuple."""
-    a, b, apart = 1 - s * s, 1 - t * t, cross - s[:, None] * t[None, :]
+    a, b = jnp.maximum(1 - s * s, 0), jnp.maximum(1 - t * t, 0)
+    apart = cross - s[:, None] * t[None, :]
     square = a[:, None] * b[None, :] - apart * apart
     own = place == jnp.arange(len(cross))
     hidden = 4 * jnp.finfo(square.dtype).eps * (a[:, None] + b[None, :])

@@ -25,8 +25,9 @@ def gram_volume(vectors: Float[Array, "*lead modality dim"]) -> Float[Array, "*l
       vectors: [..., modality, dim], any number of modalities. Unit vectors give volumes in [0, 1].
 
     Returns:
-      [...] in float32 or wider. Coinciding, opposite or otherwise dependent vectors, a zero vector,
-      and more vectors than dimensions give 0 with a finite gradient (zero where they coincide).
+      [...] in float32 or wider. Vectors that coincide within the machine precision, opposite and
+      otherwise dependent ones, a zero vector, and more vectors than dimensions give 0 with a finite
+      gradient, which is zero where vectors coincide.
 
     Reference: MOVER (You & Liu, CIKM 2025), eq. 6-7; Cicchetti et al., "Gramian Multimodal
     Representation Learning and Alignment", 2024. ≠ both: no determinant is formed.
@@ -66,8 +67,10 @@ def _height(vector, earlier, basis):
     rest, fixed_basis = jax.lax.stop_gradient((height, basis))
     for direction in fixed_basis:
         rest -= _inner(direction, rest)[..., None] * direction
-    # What is left of a dependent vector is rounding error: nothing, not a direction at random.
-    limit = (8 * jnp.finfo(side.dtype).eps) ** 2 * _inner(side, side)
+    # What is left of a dependent vector is rounding error: nothing, not a direction at random. Even
+    # v − v may leave some, where the compiler fuses it with what computes v.
+    eps = jnp.finfo(side.dtype).eps
+    limit = jnp.maximum((8 * eps) ** 2 * _inner(side, side), eps**2 * _inner(vector, vector))
     resolved = (_inner(rest, rest) > limit)[..., None]
     height = jnp.where(resolved, rest + (height - jax.lax.stop_gradient(height)), 0)
     direction = unit(height)
