@@ -19,7 +19,7 @@ from unirep_jax.methods import MICU
 SMALL_DATA = MICU(
     dim=128, temporal="convolution", layers=3,
     temperature=0.1, cosine=True, mask="steps",
-    pieces=8, permutations=32,
+    pieces=4, permutations=8,
     commitment_own=0.5, commitment_other=0.125,
     noise=0.1, gain=0.1, warp=0.15,
 )  # fmt: skip
@@ -27,6 +27,7 @@ PRESETS = {"default": SMALL_DATA, "paper": MICU.paper(), "official": MICU.offici
 
 # Known classes of split 1 and 2; (0, 0) stands for a half and three quarters of the classes.
 KNOWN = {"digits_avt": (5, 7), "utd_mhad": (14, 21), "features": (0, 0)}
+STEPS = {"digits_avt": 500, "utd_mhad": 1200, "features": 1200}
 
 
 def get_config(argument: str = "digits_avt") -> ConfigDict:
@@ -40,7 +41,7 @@ def get_config(argument: str = "digits_avt") -> ConfigDict:
     return ConfigDict({
         "experiment": "oscmg",
         "seed": 0,
-        "steps": 1500,
+        "steps": STEPS[dataset],
         "batch_size": 80,
         "parallel": "shard_map",  # or "pmap"
         "data": {"name": dataset, "path": ""},
@@ -52,10 +53,10 @@ def get_config(argument: str = "digits_avt") -> ConfigDict:
         "protocol": {
             "known": KNOWN[dataset],
             "selections": ("honest", "paper"),
-            "folds": 5,
+            "folds": 3,
             "control": True,  # also judge the same network without pre-training
             "probe": {
-                "hidden": 256, "steps": 600, "batch_size": 80, "lr": 1e-3, "weight_decay": 0.01,
+                "hidden": 256, "steps": 300, "batch_size": 80, "lr": 2e-3, "weight_decay": 0.01,
             },
         },
     })  # fmt: skip

@@ -9,6 +9,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
     + " --xla_cpu_collective_call_terminate_timeout_seconds=60"  # a hang fails instead of hanging
+    + " --xla_backend_optimization_level=0"  # most of a test's time is compilation: a third of it
 )
 
 import jax
@@ -58,3 +59,37 @@ def shared_data():
         return file
 
     return path
+
+
+@pytest.fixture(scope="session")
+def paired_features():
+    """A small labelled data set of three paired modalities: sequences of two lengths, and vectors.
+
+    Every class has a pattern over time; each modality sees it through its own random linear map.
+    """
+    from unirep_jax.data import FeatureSet
+
+    rng = np.random.default_rng(0)
+    classes, per_class, time = 4, 24, 4
+    label = np.tile(np.arange(classes), per_class).astype(np.int32)
+    pattern = rng.normal(size=(classes, time, 6))
+    hidden = pattern[label] + 0.3 * rng.normal(size=(len(label), time, 6))
+
+    def view(x: np.ndarray, width: int) -> np.ndarray:
+        mixed = x @ rng.normal(size=(x.shape[-1], width))
+        return (mixed + 0.1 * rng.normal(size=mixed.shape)).astype(np.float32)
+
+    features = {
+        "camera": view(hidden, 10),
+        "sensor": view(np.repeat(hidden, 2, axis=1), 5),
+        "caption": view(hidden.reshape(len(label), -1), 12),
+    }
+    train = np.arange(len(label)) < 64
+    return FeatureSet.from_arrays("toy", features, label, train)
+
+
+@pytest.fixture
+def standard_promotion():
+    """Optax mixes Python floats with integer step counts, which strict promotion refuses."""
+    with jax.numpy_dtype_promotion("standard"):
+        yield

@@ -22,7 +22,7 @@ from unirep_jax.train.loop import train
 from unirep_jax.train.optimizer import make_optimizer
 from unirep_jax.train.parallel import AXIS, Engine, make_engine
 from unirep_jax.train.step import TrainState, init_state, train_step
-from unirep_jax.workdir import claim, default_workdir
+from unirep_jax.workdir import ConfigError, claim, default_workdir
 
 DATA_SETS = {
     "digits_avt": lambda path: digits_avt.load(),
@@ -30,10 +30,6 @@ DATA_SETS = {
     "features": data.load_features,
 }
 CONTROL_STEPS = 100  # updates of the untrained network's codebook
-
-
-class ConfigError(ValueError):
-    """A setting, or a combination of settings, that cannot be run."""
 
 
 def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = False) -> Path:
@@ -61,11 +57,11 @@ def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = F
 
     try:
         feature_set, known, method, engine, initial = _set_up(config)
-        claim(workdir, config)
     except FeatureFileError:
         raise
-    except ValueError as error:
+    except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
+    claim(workdir, config)
     _announce(feature_set, engine, initial)
 
     state = train(
@@ -103,7 +99,7 @@ def _set_up(config: ConfigDict) -> tuple:
     method = METHODS[settings.pop("name")](**settings).for_shapes(shapes)
     names = ("lr", "schedule", "warmup", "weight_decay", "clip")
     optimizer = make_optimizer(steps=config.steps, **{k: config.train[k] for k in names})
-    step = partial(train_step, method=method, optimizer=optimizer, seed=config.seed, axis_name=AXIS)
+    step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
     engine = make_engine(step, parallel=config.parallel)
     if config.batch_size % engine.devices:
         raise ValueError(

@@ -23,15 +23,18 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     # After the flags are read, so that --help and a mistyped flag answer at once.
     from unirep_jax.data import FeatureFileError
-    from unirep_jax.experiment import ConfigError, run
+    from unirep_jax.experiment import run
     from unirep_jax.train.logs import NonFiniteError
     from unirep_jax.train.loop import Interrupted
+    from unirep_jax.workdir import ConfigError
 
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
     try:
         run(_CONFIG.value, workdir, reevaluate=_REEVALUATE.value)
     except Interrupted as stop:
         print(f"{stop}; run the same command to continue")
+    except KeyboardInterrupt:
+        sys.exit("interrupted; run the same command to continue")
     except (FeatureFileError, NonFiniteError, ConfigError) as error:
         sys.exit(f"error: {error}")
 

@@ -7,6 +7,10 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 
+class ConfigError(ValueError):
+    """A setting, or a combination of settings, that cannot be run."""
+
+
 def default_workdir(config: ConfigDict) -> Path:
     """runs/<experiment>-<data>-<method>-seed<n>-<hash of the rest>."""
     digest = hashlib.sha256(json.dumps(resolved(config), sort_keys=True).encode()).hexdigest()[:8]
@@ -19,20 +23,24 @@ def resolved(config: ConfigDict) -> dict:
 
 
 def claim(workdir: Path, config: ConfigDict) -> None:
-    """Writes config.json, or makes sure that the one there is of this run."""
+    """Writes config.json, or makes sure that the one there is of this run.
+
+    Raises:
+      ConfigError: it is of another, naming the first setting that differs.
+    """
     path = workdir / "config.json"
     wanted = resolved(config)
     if path.exists():
-        found = _flat(json.loads(path.read_text()))
+        found = flat(json.loads(path.read_text()))
         different = sorted(
-            key for key in found.keys() | _flat(wanted).keys()
-            if found.get(key) != _flat(wanted).get(key)
+            key for key in found.keys() | flat(wanted).keys()
+            if found.get(key) != flat(wanted).get(key)
         )  # fmt: skip
         if different:
             key = different[0]
-            raise ValueError(
+            raise ConfigError(
                 f"{path} is of another run: {key} is {found.get(key)!r} there and "
-                f"{_flat(wanted).get(key)!r} here ({len(different)} settings differ); "
+                f"{flat(wanted).get(key)!r} here ({len(different)} settings differ); "
                 "give another --workdir"
             )
         return
@@ -42,11 +50,10 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     temporary.replace(path)
 
 
-def _flat(tree: dict, prefix: str = "") -> dict:
+def flat(tree: dict, prefix: str = "") -> dict:
     """Nested settings under dotted names."""
-    flat = {}
+    result = {}
     for key, value in tree.items():
-        flat |= (
-            _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-        )
-    return flat
+        nested = isinstance(value, dict)
+        result |= flat(value, f"{prefix}{key}.") if nested else {prefix + key: value}
+    return result

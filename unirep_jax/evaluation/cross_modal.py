@@ -8,7 +8,6 @@ on), no epoch is chosen on the test set, and no probe is tested on its own train
 """
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +18,7 @@ from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.evaluation.probe import Probe, Representation
 
 Row = dict[str, object]  # the fields of a Measurement that a protocol knows
+NUM_CANDIDATES = 1001  # thresholds tried on held-out source data, from chance to certainty
 
 
 def closed_set(
@@ -100,8 +100,12 @@ def source_threshold(
 
     The source has no unknown classes, so it plays them: fold f hides every `folds`-th class and
     every `folds`-th group of examples (a group is a person, say), trains a probe on the rest, and
-    scores the hidden groups as known and the hidden classes as unknown. The threshold has the
-    highest HOS averaged over the folds.
+    scores the hidden groups as known and the hidden classes as unknown.
+
+    Another modality shares only some codes of an example, so the probe is less sure of it than of a
+    source sequence. How many is not known from the source. Hidden examples are therefore scored
+    with all of their time steps, half, a quarter ... one, drawn at random, and the threshold is the
+    one whose HOS, relative to the best HOS with as many steps, is highest in the worst case.
     """
     folds = min(folds, classes)
     labels = feature_set.label[rows]
@@ -111,29 +115,38 @@ def source_threshold(
     hidden_group = group[None] % folds == fold
     allowed = np.arange(classes)[None] % folds != fold
 
-    indices = representation.indices[source][rows]
-    fit = jax.vmap(partial(probe.fit), in_axes=(0, None, None, None, 0, 0))
-    params = fit(
-        jax.random.split(jax.random.key(seed), folds), representation.codebook, indices,
-        jnp.asarray(labels), jnp.asarray(~hidden_class & ~hidden_group), jnp.asarray(allowed),
+    codebook, indices = representation.codebook, representation.indices[source][rows]
+    params = jax.vmap(probe.fit, in_axes=(0, None, None, None, 0, 0))(
+        jax.random.split(jax.random.key(seed), folds), codebook, indices, jnp.asarray(labels),
+        jnp.asarray(~hidden_class & ~hidden_group), jnp.asarray(allowed),
     )  # fmt: skip
-    logits = jax.vmap(probe.logits, in_axes=(0, None, None))(
-        params, representation.codebook, indices
-    )
-    logits = np.where(allowed[:, None], logits, -np.inf)
-    confidence, prediction = _confidence(logits)
+    thresholds = np.linspace(1 / classes, 1, NUM_CANDIDATES)
+    shuffled = np.random.default_rng(seed).permuted(np.asarray(indices), axis=1)
+    steps = shuffled.shape[1]
+    relative = []
+    while steps:
+        logits = jax.vmap(probe.logits, in_axes=(0, None, None))(
+            params, codebook, shuffled[:, :steps]
+        )
+        confidence, prediction = _confidence(np.where(allowed[:, None], logits, -np.inf))
+        known = hidden_group & ~hidden_class
+        os_star = _share_from(confidence, known & (prediction == labels[None]), known, thresholds)
+        unk = 1 - _share_from(confidence, hidden_class, hidden_class, thresholds)
+        hos = np.mean(2 * os_star * unk / np.maximum(os_star + unk, 1e-12), axis=0)
+        relative.append(hos / max(hos.max(), 1e-12))
+        steps //= 2
+    return float(thresholds[np.argmax(np.min(relative, axis=0))])
 
-    candidates = np.unique(confidence)
-    hos = np.zeros(len(candidates))
-    for f in range(folds):
-        right = confidence[f][hidden_group[f] & ~hidden_class[f] & (prediction[f] == labels)]
-        known = np.sum(hidden_group[f] & ~hidden_class[f])
-        unknown = confidence[f][hidden_class[f]]
-        if known and len(unknown):
-            os_star = np.mean(right[None] >= candidates[:, None], axis=1) * len(right) / known
-            unk = np.mean(unknown[None] < candidates[:, None], axis=1)
-            hos += 2 * os_star * unk / np.maximum(os_star + unk, 1e-12)
-    return float(candidates[np.argmax(hos)])
+
+def _share_from(
+    values: np.ndarray, count: np.ndarray, among: np.ndarray, thresholds: np.ndarray
+) -> np.ndarray:
+    """[fold, threshold]: of the values of `among`, how many `count` and are not below; 0 of none."""
+    shares = []
+    for row, counted, all_of in zip(values, count, among, strict=True):
+        below = np.searchsorted(np.sort(row[counted]), thresholds, side="left")
+        shares.append((counted.sum() - below) / max(all_of.sum(), 1))
+    return np.stack(shares)
 
 
 def chance(metric: str, classes: int) -> float:

@@ -1,7 +1,6 @@
 """The probe: a small classifier on frozen, quantised sequences of one modality.
 
-A sequence of codes is a sequence of indices into the codebook, so the probe's first linear layer is
-applied to the codebook once and looked up: nothing of shape [example, time, dim] is ever stored.
+A sequence of codes is kept as indices into the codebook; code vectors exist for one batch at a time.
 """
 
 import dataclasses
@@ -34,9 +33,9 @@ class Probe:
     """
 
     hidden: int = 256
-    steps: int = 600
+    steps: int = 300
     batch_size: int = 80
-    lr: float = 1e-3
+    lr: float = 2e-3
     weight_decay: float = 1e-2
 
     @partial(jax.jit, static_argnums=(0,))
@@ -95,8 +94,10 @@ class Probe:
         indices: Int[Array, "example time"],
     ) -> Float[Array, "example class"]:
         """Class scores of every sequence."""
-        table = codebook @ params["hidden_kernel"] + params["hidden_bias"][None]
-        hidden = jnp.max(table[indices], axis=1)
+        hidden = codebook[indices] @ params["hidden_kernel"]
+        hidden = (
+            jnp.max(hidden, axis=1) + params["hidden_bias"][None]
+        )  # the bias passes the maximum
         return hidden @ params["output_kernel"] + params["output_bias"][None]
 
 

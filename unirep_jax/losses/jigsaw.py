@@ -137,7 +137,8 @@ def jigsaw_loss(
     def loss(rows: Float[Array, "block piece width"]) -> Float[Array, "block"]:
         # Rows stay behind the selected axis throughout: every product is one large matrix product.
         block = rows.shape[0]
-        table = dot(rows.astype(dtype), kernel_at, "bow,pwh->pobh")
+        rows = jnp.swapaxes(rows.astype(dtype), 0, 1).reshape(length * block, width)
+        table = jnp.stack([dot(rows, kernel_at[p], "xw,wh->xh") for p in range(length)])
         hidden = dot(select, table.reshape(length * length, block * hidden_size), "cs,sx->cx")
         hidden = jax.nn.relu(hidden.reshape(classes * block, hidden_size) + bias_1)
         logits = (dot(hidden, kernel_2, "xh,hk->xk") + bias_2).reshape(classes, block, classes)

@@ -241,7 +241,7 @@ class MICU:
         ranks = losses.sample_ranks(0, self.permutations, length)  # the same in every run
         head = self.jigsaw_head(modalities).apply({"params": params["jigsaw"]})
         # Blocks of rows whose activations (8 MB) stay in a processor's cache.
-        rows = max(2**21 // (self.permutations * 512), 8)
+        rows = max(2**21 // (512 * max(self.permutations, length**2)), 8)
         value = losses.jigsaw_loss(
             pieces, losses.permutations_from_ranks(ranks, length), block_size=rows, **head
         )

@@ -40,5 +40,5 @@ def _resample(x, start, stop):
     """The part of x between two relative times, at its full number of steps."""
     steps = x.shape[0]
     position = jnp.linspace(start, stop, steps) * (steps - 1)
-    weight = jnp.maximum(1 - jnp.abs(position[:, None] - jnp.arange(steps)[None]), 0)
+    weight = jnp.maximum(1 - jnp.abs(position[:, None] - jnp.arange(steps, dtype=x.dtype)[None]), 0)
     return jnp.einsum("ts,s...->t...", weight, x)

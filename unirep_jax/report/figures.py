@@ -80,19 +80,21 @@ def codebook_usage(path: Path, representation: Representation, feature_set) -> N
 
 
 def training_curves(path: Path, metrics: Path) -> None:
-    """Every logged quantity over the steps, losses first, a panel each."""
+    """Every logged quantity over the steps, the loss first, a panel each."""
     rows = [json.loads(line) for line in metrics.read_text().splitlines()]
     if not rows:
         return
     steps = [row["step"] for row in rows]
-    groups = _panels(name for name in rows[0] if name != "step")
+    groups = _panels(sorted(rows[0].keys() - {"step"}, key=lambda name: (name != "loss", name)))
+    marker = ".-" if len(rows) < 20 else "-"
     columns = min(4, len(groups))
     figure = Figure(figsize=(3.2 * columns, 2.6 * -(-len(groups) // columns)), layout="constrained")
     axes = np.atleast_1d(figure.subplots(-(-len(groups) // columns), columns)).ravel()
     for axis, (title, names) in zip(axes, groups.items(), strict=False):
         for place, name in enumerate(names):
             label = name.partition("/")[2] or None
-            axis.plot(steps, [row[name] for row in rows], color=PALETTE[place % 8], label=label)
+            values = [row[name] for row in rows]
+            axis.plot(steps, values, marker, color=PALETTE[place % 8], label=label)
         axis.set(title=title, xlabel="step")
         if len(names) > 1:
             axis.legend()

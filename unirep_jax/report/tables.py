@@ -94,5 +94,5 @@ def _unique(items: Iterable) -> list:
 
 
 def _order(rows: Sequence[Measurement]) -> Callable[[str], int]:
-    """Modalities in the order in which they first appear as a source."""
-    return _unique(m.source for m in rows).index
+    """Place of a modality, in the order in which they first appear."""
+    return _unique(name for m in rows for name in (m.source, m.target)).index

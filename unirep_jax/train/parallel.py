@@ -5,7 +5,6 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from flax import jax_utils
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -73,12 +72,15 @@ def _shard_map_engine(step: Step, devices: list[jax.Device], must_block: bool) -
 
 def _pmap_engine(step: Step, devices: list[jax.Device], must_block: bool) -> Engine:
     count = len(devices)
-    share = lambda x: np.reshape(x, (count, x.shape[0] // count, *x.shape[1:]))
+
+    def split(x):
+        return np.reshape(x, (count, x.shape[0] // count, *x.shape[1:]))
+
     return Engine(
         step=jax.pmap(step, axis_name=AXIS, devices=devices, out_axes=(0, None), donate_argnums=0),
-        place_state=lambda state: jax_utils.replicate(state, devices),
-        place_batch=lambda batch: jax.tree.map(share, _checked(batch, count)),
-        fetch_state=jax_utils.unreplicate,
+        place_state=lambda state: jax.tree.map(lambda x: np.stack([x] * count), state),
+        place_batch=lambda batch: jax.tree.map(split, _checked(batch, count)),
+        fetch_state=lambda state: jax.tree.map(lambda x: x[0], state),
         devices=count,
         must_block=must_block,
     )

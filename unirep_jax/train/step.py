@@ -12,6 +12,7 @@ class TrainState(NamedTuple):
     """Everything that a step changes, and all that a checkpoint holds."""
 
     step: Int[Array, ""]
+    seed: Int[Array, ""]  # data, not a constant: runs of other seeds reuse the compiled step
     params: dict
     opt_state: optax.OptState
     state: dict  # the method's own: codebook, feature statistics
@@ -21,11 +22,11 @@ def init_state(method, optimizer, *, seed: int, shapes: dict, statistics: dict) 
     """The state before step 0, a function of the seed."""
     key = jax.random.fold_in(jax.random.key(seed), 0)
     params, state = method.init(key, shapes, statistics)
-    return TrainState(jnp.zeros((), jnp.int32), params, optimizer.init(params), state)
+    return TrainState(jnp.int32(0), jnp.int32(seed), params, optimizer.init(params), state)
 
 
 def train_step(
-    train_state: TrainState, batch: dict, *, method, optimizer, seed: int, axis_name: str | None
+    train_state: TrainState, batch: dict, *, method, optimizer, axis_name: str | None
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """One update; `batch` is this device's share. The result is the same on every device.
 
@@ -34,7 +35,7 @@ def train_step(
     Returns:
       The new state, and scalars to log: the loss, its terms and the gradient's norm.
     """
-    key = jax.random.fold_in(jax.random.key(seed), train_state.step + 1)
+    key = jax.random.fold_in(jax.random.key(train_state.seed), train_state.step + 1)
     loss = jax.value_and_grad(method.loss, has_aux=True)
     (value, (state, terms)), gradient = loss(
         train_state.params, train_state.state, batch, key=key, axis_name=axis_name
@@ -44,4 +45,5 @@ def train_step(
     updates, opt_state = optimizer.update(gradient, train_state.opt_state, train_state.params)
     params = optax.apply_updates(train_state.params, updates)
     metrics = {"loss": value, **terms, "gradient_norm": optax.global_norm(gradient)}
-    return TrainState(train_state.step + 1, params, opt_state, state), metrics
+    step = train_state.step + 1
+    return TrainState(step, train_state.seed, params, opt_state, state), metrics

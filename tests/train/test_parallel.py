@@ -1,0 +1,44 @@
+"""The engines: placement, refusals, and the two ways of mapping one step."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unirep_jax.train.parallel import AXIS, make_engine
+
+
+def step(state, batch):
+    total = jax.lax.psum(jnp.sum(batch["x"]), AXIS)
+    return {"sum": state["sum"] + total}, {"total": total}
+
+
+@pytest.mark.parametrize("parallel", ["shard_map", "pmap"])
+@pytest.mark.parametrize("count", [1, 2, 4, 8])
+def test_a_step_sees_the_whole_batch_on_any_number_of_devices(parallel, count):
+    engine = make_engine(step, parallel=parallel, devices=jax.devices()[:count])
+    assert engine.devices == count and engine.must_block == (count > 1)
+    state = engine.place_state({"sum": np.float32(0)})
+    for _ in range(3):
+        batch = engine.place_batch({"x": np.arange(8, dtype=np.float32)})
+        state, metrics = jax.block_until_ready(engine.step(state, batch))
+    assert float(metrics["total"]) == 28
+    assert float(engine.fetch_state(state)["sum"]) == 84
+
+
+def test_a_batch_that_does_not_split_is_refused():
+    engine = make_engine(step, devices=jax.devices()[:3])
+    with pytest.raises(ValueError, match="batch of 8 does not split over 3"):
+        engine.place_batch({"x": np.zeros(8, np.float32)})
+
+
+def test_an_unknown_engine_is_refused():
+    with pytest.raises(ValueError, match="xmap"):
+        make_engine(step, parallel="xmap")
+
+
+def test_the_host_copy_of_a_state_survives_donation():
+    engine = make_engine(step, devices=jax.devices()[:1])
+    state = {"sum": jnp.float32(1)}
+    engine.step(engine.place_state(state), engine.place_batch({"x": np.ones(8, np.float32)}))
+    assert float(state["sum"]) == 1

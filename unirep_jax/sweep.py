@@ -1,0 +1,91 @@
+"""Runs variants × seeds of one configuration and writes one table with mean ± standard deviation.
+
+python -m unirep_jax.sweep --config=configs/oscmg.py:utd_mhad --seeds=5 --workdir=runs/utd
+python -m unirep_jax.sweep --config=configs/oscmg.py --variants=configs/ablations.py:losses ...
+"""
+
+import dataclasses
+import os
+import runpy
+import sys
+from pathlib import Path
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
+
+from absl import app, flags
+from ml_collections import ConfigDict, config_flags
+
+_CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration that is varied.")
+_VARIANTS = flags.DEFINE_string(
+    "variants",
+    None,
+    "FILE:NAME, where FILE defines get_variants(NAME) -> {title: {setting: value}}.",
+)
+_SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds of each variant, from 0.")
+_WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep; each run has one inside.")
+
+
+def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir: Path) -> str:
+    """Runs what is not finished yet, then tabulates everything under the variants' names.
+
+    Args:
+      config: settings common to all.
+      variants: per title, dotted settings and their values.
+      seeds: of each variant, 0 … seeds − 1.
+      workdir: gets <title>/seed<n>/ per run, results.jsonl and results.md.
+
+    Returns:
+      The table, which is also written to results.md.
+    """
+    import jax
+
+    from unirep_jax.evaluation.measurements import read_measurements, write_measurements
+    from unirep_jax.experiment import run
+    from unirep_jax.report.tables import cross_modal_tables
+
+    # Seeds share one compiled program.
+    jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
+    measurements = []
+    for place, (title, settings) in enumerate(variants.items()):
+        for seed in range(seeds):
+            single = config.copy_and_resolve_references()
+            with single.unlocked():
+                single.update_from_flattened_dict(settings)
+            single.seed = seed
+            single.protocol.control = place == 0  # one control serves all variants
+            print(f"== {title}, seed {seed} of {seeds}", flush=True)
+            folder = run(single, workdir / title / f"seed{seed}")
+            for m in read_measurements(folder / "results.jsonl"):
+                if m.method == config.method.name:
+                    measurements.append(dataclasses.replace(m, method=title))
+                elif place == 0:
+                    measurements.append(m)
+    table = cross_modal_tables(measurements)
+    (workdir / "results.md").write_text(table)
+    write_measurements(workdir / "results.jsonl", measurements)
+    return table
+
+
+def main(argv: list[str]) -> None:
+    if len(argv) > 1:
+        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    from unirep_jax.workdir import ConfigError, flat
+
+    config = _CONFIG.value
+    variants = {config.method.name: {}}
+    if _VARIANTS.value:
+        path, _, name = _VARIANTS.value.partition(":")
+        variants = runpy.run_path(path)["get_variants"](name)
+    for settings in variants.values():
+        unknown = settings.keys() - flat(config.to_dict()).keys()
+        if unknown:
+            sys.exit(f"error: {_VARIANTS.value} sets {sorted(unknown)[0]!r}, which does not exist")
+    try:
+        print(sweep(config, variants, seeds=_SEEDS.value, workdir=Path(_WORKDIR.value)))
+    except ConfigError as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    flags.mark_flags_as_required(["config", "workdir"])
+    app.run(main)
