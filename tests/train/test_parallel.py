@@ -37,8 +37,11 @@ def test_an_unknown_engine_is_refused():
         make_engine(step, parallel="xmap")
 
 
-def test_the_host_copy_of_a_state_survives_donation():
-    engine = make_engine(step, devices=jax.devices()[:1])
+@pytest.mark.parametrize("parallel", ["shard_map", "pmap"])
+@pytest.mark.parametrize("count", [1, 2])
+def test_the_state_that_was_placed_survives_donation(parallel, count):
+    engine = make_engine(step, parallel=parallel, devices=jax.devices()[:count])
     state = {"sum": jnp.float32(1)}
-    engine.step(engine.place_state(state), engine.place_batch({"x": np.ones(8, np.float32)}))
+    batch = engine.place_batch({"x": np.ones(8, np.float32)})
+    jax.block_until_ready(engine.step(engine.place_state(state), batch))
     assert float(state["sum"]) == 1

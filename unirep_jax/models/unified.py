@@ -1,5 +1,7 @@
 """The network that unified-codebook methods share: an encoder and a decoder per modality."""
 
+from functools import partial
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -33,7 +35,7 @@ class UnifiedNetwork(nn.Module):
             m: Encoder(self.dim, self.time, self.temporal, self.layers, self.heads, self.dropout)
             for m, _ in self.shapes
         }
-        target = lambda x: reconstruction_target(x, self.time)
+        target = partial(reconstruction_target, time=self.time)
         self.decoders = {
             m: Decoder(jax.eval_shape(target, jnp.zeros(shape)).shape) for m, shape in self.shapes
         }

@@ -17,7 +17,7 @@ SHARED_AT = 0.1  # a modality shares a code when at least this part of the code'
 
 
 def usage_shares(indices: dict[str, np.ndarray], codes: int) -> tuple[np.ndarray, np.ndarray]:
-    """How often each code is used [code], and by which modality [modality, code] (columns sum to 1).
+    """How often each code is used [code], and each modality's share of that [modality, code].
 
     Counts are divided by each modality's number of tokens, so modalities weigh alike.
     """

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterable, Sequence
 from unirep_jax.evaluation.measurements import Measurement
 
 SELECTION_RULES = {
-    "honest": "rejection threshold fixed on held-out source data, before the target is seen",
-    "paper": "best of 10 thresholds by test HOS, as the papers report: an upper bound",
+    "honest": "Rejection threshold fixed on held-out source data, before the target is seen.",
+    "paper": "Best of 10 thresholds by test HOS, as the papers report: an upper bound.",
 }
 OPEN_SET_METRICS = (("os_star", "OS*"), ("unk", "UNK"), ("hos", "HOS"))
 
@@ -20,7 +20,7 @@ def cross_modal_tables(measurements: Sequence[Measurement]) -> str:
             rows = [m for m in measurements if (m.dataset, m.selection) == (dataset, selection)]
             parts.append(
                 f"### {dataset}: open set, selection `{selection}`\n\n"
-                f"{SELECTION_RULES[selection].capitalize()}. Percent.\n\n"
+                f"{SELECTION_RULES[selection]} Percent.\n\n"
                 + _direction_table(rows, OPEN_SET_METRICS)
             )
         rows = [m for m in measurements if (m.dataset, m.metric) == (dataset, "accuracy")]
@@ -33,7 +33,7 @@ def cross_modal_tables(measurements: Sequence[Measurement]) -> str:
 
 
 def _direction_table(rows: Sequence[Measurement], metrics: Sequence[tuple[str, str]]) -> str:
-    """A row per (pair, method), columns split × direction × metric; a mean over pairs at the end."""
+    """A row per (pair, method), columns split × direction × metric; means over pairs at the end."""
     splits, methods = _unique(m.split for m in rows), _unique(m.method for m in rows)
     pairs = _unique(tuple(sorted((m.source, m.target), key=_order(rows))) for m in rows)
     header = ["pair", "method"]

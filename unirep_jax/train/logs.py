@@ -13,7 +13,7 @@ class NonFiniteError(RuntimeError):
 
 
 class RunLog:
-    """Collects metrics of steps and writes their means; notices the first value that is not finite."""
+    """Collects metrics of steps, writes their means, notices the first value that is not finite."""
 
     def __init__(self, workdir: Path, *, start_step: int, steps: int, batch_size: int) -> None:
         self._path = workdir / "metrics.jsonl"

@@ -53,6 +53,12 @@ def make_engine(
 def _shard_map_engine(step: Step, devices: list[jax.Device], must_block: bool) -> Engine:
     mesh = jax.sharding.Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
     replicated, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
+
+    def place_state(state):
+        # By way of the host: a placed array would share its buffer, which the step then donates.
+        host = jax.tree.map(np.asarray, state)
+        return jax.device_put(host, replicated, may_alias=False)
+
     mapped = jax.shard_map(
         step,
         mesh=mesh,
@@ -62,7 +68,7 @@ def _shard_map_engine(step: Step, devices: list[jax.Device], must_block: bool) -
     )
     return Engine(
         step=jax.jit(mapped, donate_argnums=0),
-        place_state=lambda state: jax.device_put(state, replicated, may_alias=False),
+        place_state=place_state,
         place_batch=lambda batch: jax.device_put(_checked(batch, len(devices)), split),
         fetch_state=lambda state: state,
         devices=len(devices),
