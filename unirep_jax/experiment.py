@@ -13,7 +13,7 @@ from ml_collections import ConfigDict
 from unirep_jax import data
 from unirep_jax.data import FeatureFileError, digits_avt, utd_mhad
 from unirep_jax.evaluation import cross_modal
-from unirep_jax.evaluation.measurements import Measurement, read_measurements, write_measurements
+from unirep_jax.evaluation.measurements import Measurement, write_measurements
 from unirep_jax.evaluation.probe import Probe, Representation, embed_data
 from unirep_jax.methods import METHODS
 from unirep_jax.report.figures import codebook_usage, training_curves

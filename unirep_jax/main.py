@@ -6,7 +6,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import config_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
@@ -21,6 +21,7 @@ _REEVALUATE = flags.DEFINE_bool("reevaluate", False, "Judge a finished run again
 def main(argv: list[str]) -> None:
     if len(argv) > 1:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
+    logging.set_verbosity(logging.WARNING)
     # After the flags are read, so that --help and a mistyped flag answer at once.
     from unirep_jax.data import FeatureFileError
     from unirep_jax.experiment import run

@@ -12,7 +12,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 
-from absl import app, flags
+from absl import app, flags, logging
 from ml_collections import ConfigDict, config_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration that is varied.")
@@ -71,6 +71,7 @@ def main(argv: list[str]) -> None:
         raise app.UsageError(f"unexpected argument {argv[1]!r}")
     from unirep_jax.workdir import ConfigError, flat
 
+    logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
     variants = {config.method.name: {}}
     if _VARIANTS.value:

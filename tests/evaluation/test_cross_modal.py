@@ -93,7 +93,7 @@ def test_the_honest_threshold_does_not_depend_on_anything_but_source_training_da
     data = feature_set()
     codes = one_code_per_class(data)
     rows = np.flatnonzero(data.train & (data.label < 4))
-    settings = dict(folds=2, probe=PROBE, seed=0)
+    settings = {"folds": 2, "probe": PROBE, "seed": 0}
     first = source_threshold(representation(codes, codes), data, "a", rows, 4, **settings)
     scrambled = np.where(data.train[:, None], codes, 0)
     label = np.where(data.train, data.label, 0).astype(np.int32)

@@ -1,4 +1,4 @@
-"""MICU: what every method owes (finite, learns, reproduces, independent of devices), and its own."""
+"""MICU: what every method owes (finite, learns, reproduces, any devices), and its own."""
 
 import dataclasses
 from functools import partial
@@ -15,13 +15,15 @@ from unirep_jax.methods import MICU
 from unirep_jax.train.parallel import AXIS, make_engine
 from unirep_jax.train.step import init_state, train_step
 
-SMALL = dict(dim=16, codes=12, layers=1, heads=2, dropout=0.1, pieces=4, permutations=6, patience=3)
+SMALL = {
+    "dim": 16, "codes": 12, "layers": 1, "heads": 2, "pieces": 4, "permutations": 6, "patience": 3
+}  # fmt: skip
 PRESETS = {
     "paper": dataclasses.replace(MICU.paper(), **SMALL),
-    "official": dataclasses.replace(MICU.official(), **SMALL | dict(pieces=2, permutations=2)),
+    "official": dataclasses.replace(MICU.official(), **SMALL | {"pieces": 2, "permutations": 2}),
     "small_data": MICU(**SMALL, temporal="convolution", cosine=True, temperature=0.1, mask="steps",
                        noise=0.1, gain=0.1, warp=0.2, commitment_other=0.1),
-    "mmjp": MICU(**SMALL | dict(pieces=2), jigsaw="mmjp"),
+    "mmjp": MICU(**SMALL | {"pieces": 2}, jigsaw="mmjp"),
 }  # fmt: skip
 
 

@@ -12,8 +12,8 @@ from unirep_jax.report.tables import cross_modal_tables, markdown_table
 
 
 def measurement(value, seed=0, source="a", target="b", metric="hos", **changes) -> Measurement:
-    fields = dict(experiment="oscmg", method="micu", dataset="toy", split="split1",
-                  num_examples=10, selection="honest")  # fmt: skip
+    fields = {"experiment": "oscmg", "method": "micu", "dataset": "toy", "split": "split1",
+              "num_examples": 10, "selection": "honest"}  # fmt: skip
     return Measurement(**fields | changes, value=value, seed=seed, source=source, target=target,
                        metric=metric)  # fmt: skip
 

@@ -1,7 +1,7 @@
 """Cross-modal generalisation: a probe trained on one modality, tested on another.
 
-Closed set (CMG, Xia et al., NeurIPS 2023): the same classes on both sides. Open set (OSCMG, Huang et
-al., ICCV 2025): the source knows only the first classes; targets of the others must be rejected.
+Closed set (CMG, Xia et al., NeurIPS 2023): the same classes on both sides. Open set (OSCMG, Huang
+et al., ICCV 2025): the source knows only the first classes; targets of others must be rejected.
 
 ≠ the authors' code: the encoder is in evaluation mode while the probe trains (theirs keeps dropout
 on), no epoch is chosen on the test set, and no probe is tested on its own training split.
@@ -14,7 +14,6 @@ import jax.numpy as jnp
 import numpy as np
 
 from unirep_jax import metrics
-from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.evaluation.probe import Probe, Representation
 
 Row = dict[str, object]  # the fields of a Measurement that a protocol knows
@@ -141,7 +140,7 @@ def source_threshold(
 def _share_from(
     values: np.ndarray, count: np.ndarray, among: np.ndarray, thresholds: np.ndarray
 ) -> np.ndarray:
-    """[fold, threshold]: of the values of `among`, how many `count` and are not below; 0 of none."""
+    """[fold, threshold]: share of the values `among` which `count` and are not below; 0 of none."""
     shares = []
     for row, counted, all_of in zip(values, count, among, strict=True):
         below = np.searchsorted(np.sort(row[counted]), thresholds, side="left")

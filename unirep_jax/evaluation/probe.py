@@ -1,6 +1,6 @@
 """The probe: a small classifier on frozen, quantised sequences of one modality.
 
-A sequence of codes is kept as indices into the codebook; code vectors exist for one batch at a time.
+A sequence is kept as indices into the codebook; code vectors exist for one batch at a time.
 """
 
 import dataclasses

@@ -1,6 +1,6 @@
 """What every method does with a batch before its loss: one key per example, standardised features.
 
-A batch is {"features": {modality: [batch, ...]}, "present": {modality: bool [batch]}, "index": ...}.
+A batch holds {"features": {modality: [batch, ...]}, "present": {modality: bool [batch]}}.
 """
 
 from collections.abc import Mapping

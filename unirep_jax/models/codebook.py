@@ -9,7 +9,7 @@ from unirep_jax.losses import CodebookState
 
 
 def init_codebook(key: Key[Array, ""], codes: int, dim: int, *, patience: int) -> CodebookState:
-    """Codes uniform in ±1/codes; those that the first batch leaves unused move onto its features."""
+    """Codes uniform in ±1/codes; those unused by the first batch then move onto its features."""
     codebook = jax.random.uniform(key, (codes, dim), minval=-1 / codes, maxval=1 / codes)
     age = jnp.full(codes, patience + 1, jnp.int32)  # past its patience before the first step
     # Buffers are donated to the step one by one, so the weight must be an array of its own.
@@ -28,7 +28,7 @@ def update_codebook(
     patience: int,
     axis_name: str | None,
 ) -> CodebookState:
-    """`updates` moving-average updates with the features of one step, then restarts of dead codes."""
+    """`updates` moving-average updates with one step's features, then restarts of dead codes."""
     z = jax.lax.stop_gradient(z)
     modalities, _, time, dim = z.shape
     for _ in range(updates):
