@@ -1,13 +1,12 @@
 """Command line: python -m unirep_jax.main --config=configs/oscmg.py [--config.KEY=VALUE ...]."""
 
-import os
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
-
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import config_flags
+
+from unirep_jax import command_line
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: a file of configs/, with its argument after a colon."
@@ -18,10 +17,7 @@ _WORKDIR = flags.DEFINE_string(
 _REEVALUATE = flags.DEFINE_bool("reevaluate", False, "Judge a finished run again.")
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
-    logging.set_verbosity(logging.WARNING)
+def main(_: list[str]) -> None:
     # After the flags are read, so that --help and a mistyped flag answer at once.
     from unirep_jax.data import FeatureFileError
     from unirep_jax.experiment import run
@@ -42,4 +38,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    app.run(main)
+    command_line.start(main)

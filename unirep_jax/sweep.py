@@ -5,15 +5,14 @@ python -m unirep_jax.sweep --config=configs/oscmg.py --variants=configs/ablation
 """
 
 import dataclasses
-import os
 import runpy
 import sys
 from pathlib import Path
 
-os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
-
-from absl import app, flags, logging
+from absl import flags
 from ml_collections import ConfigDict, config_flags
+
+from unirep_jax import command_line
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration that is varied.")
 _VARIANTS = flags.DEFINE_string(
@@ -66,12 +65,9 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     return table
 
 
-def main(argv: list[str]) -> None:
-    if len(argv) > 1:
-        raise app.UsageError(f"unexpected argument {argv[1]!r}")
+def main(_: list[str]) -> None:
     from unirep_jax.workdir import ConfigError, flat
 
-    logging.set_verbosity(logging.WARNING)
     config = _CONFIG.value
     variants = {config.method.name: {}}
     if _VARIANTS.value:
@@ -89,4 +85,4 @@ def main(argv: list[str]) -> None:
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    app.run(main)
+    command_line.start(main)

@@ -22,8 +22,8 @@ optimises, which differs in
 ≠ both: one encoder pass a step (the code runs two, with fresh dropout); text has the same temporal
 encoder as the others instead of a bidirectional LSTM; maps are decoded by a low-rank decoder
 instead of 109 M parameters of convolutions that no downstream task uses; restarted codes stay
-restarted; the modality of a jigsaw piece is drawn per token instead of once a step. The paper leaves the number of
-permutations open; 256 is a comment in the code.
+restarted; the modality of a jigsaw piece is drawn per token instead of once a step. The paper
+leaves the number of permutations open; 256 is a comment in the code.
 """
 
 import dataclasses
