@@ -63,7 +63,7 @@ def get_config(argument: str = "digits_avt") -> ConfigDict:
             "folds": 3,
             "control": True,  # also judge the same network without pre-training
             "probe": {
-                "hidden": 256, "steps": 300, "batch_size": 80, "lr": 2e-3, "weight_decay": 0.01,
+                "hidden": 256, "steps": 300, "batch_size": 80, "lr": 2e-3, "weight_decay": 3.0,
             },
         },
     })  # fmt: skip
