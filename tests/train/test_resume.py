@@ -51,12 +51,12 @@ def command(tmp_path_factory, paired_features):
 def unbroken(command, tmp_path_factory) -> Path:
     workdir = tmp_path_factory.mktemp("unbroken") / "run"
     process = command(workdir)
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     return workdir
 
 
-def wait_for(condition, process, timeout=300) -> None:
+def wait_for(condition, process, timeout=600) -> None:
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end and process.poll() is None, "the run ended or hangs"
@@ -117,7 +117,7 @@ def test_killed_during_training_and_during_evaluation_then_continued(command, un
     kill(process)
 
     process = command(workdir)
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert_same_run(workdir, unbroken)
 
@@ -127,12 +127,12 @@ def test_sigterm_saves_and_exits_cleanly_and_the_run_continues(command, unbroken
     process = command(workdir)
     wait_for((workdir / "checkpoints" / "10").exists, process)
     process.terminate()
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0, output
     assert "SIGTERM: saved after step" in output and "Traceback" not in output
 
     process = command(workdir)
-    output, _ = process.communicate(timeout=400)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0 and "continuing from step" in output, output
     assert_same_run(workdir, unbroken)
 
@@ -140,19 +140,19 @@ def test_sigterm_saves_and_exits_cleanly_and_the_run_continues(command, unbroken
 def test_a_finished_run_says_so_and_another_configuration_is_refused(command, unbroken):
     before = (unbroken / "results.jsonl").stat().st_mtime_ns
     process = command(unbroken)
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 0 and "is finished" in output and "--reevaluate" in output
     assert (unbroken / "results.jsonl").stat().st_mtime_ns == before
 
     process = command(unbroken, **{"method.dropout": 0.3})
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 1 and "Traceback" not in output
     assert "method.dropout is 0.1 there and 0.3 here" in output
 
 
 def test_an_unknown_setting_fails_and_names_the_right_one(command, tmp_path):
     process = command(tmp_path / "run", **{"train.leraning_rate": 1})
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode != 0 and "leraning_rate" in output
     assert not (tmp_path / "run").exists()
 
@@ -161,7 +161,7 @@ def test_a_bad_feature_file_gives_one_error_and_leaves_nothing(command, tmp_path
     bad = tmp_path / "bad.npz"
     np.savez(bad, **{"modality/a": np.ones((4, 3))})
     process = command(tmp_path / "run", **{"data.path": bad})
-    output, _ = process.communicate(timeout=100)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 1 and "Traceback" not in output
     assert str(bad) in output and "label" in output
     assert not (tmp_path / "run").exists()
@@ -171,7 +171,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_with_step_term_and_checkpoint(c
     # The first step makes parameters so large that the second overflows.
     settings = {"train.lr": 1e30, "train.warmup": 0, "train.schedule": "constant"}
     process = command(tmp_path / "run", **settings)
-    output, _ = process.communicate(timeout=200)
+    output, _ = process.communicate(timeout=600)
     assert process.returncode == 1 and "Traceback" not in output
     assert "error: step 2: " in output and "not finite" in output
     assert "last good state: start" in output
