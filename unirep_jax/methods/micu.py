@@ -161,7 +161,8 @@ class MICU:
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Float[Array, ""]]]]:
         """Eq. 8 on this device's share of the batch; the state after the step; the terms to log.
 
-        The mean over the devices of `axis_name` is the loss of the whole batch.
+        The mean over the devices of `axis_name` is the loss of the whole batch. Modalities take
+        their turns in alphabetical order, in which JAX keeps dictionaries.
         """
         present = jnp.stack(list(batch["present"].values()))  # [modality, batch]
         purposes = ("augment", "dropout", "mask", "jigsaw")
@@ -188,9 +189,8 @@ class MICU:
             "reconstruction": self._reconstruction(params, quantized, inputs, present, mean),
             "commitment": self._commitment(z, codes, both, mean),
         }
-        loss = sum(
-            getattr(self, f"weight_{name}") * value for name, value in terms.items()
-        )  # eq. 8
+        # Eq. 8
+        loss = sum(getattr(self, f"weight_{name}") * value for name, value in terms.items())
 
         codebook = update_codebook(
             codebook, z, indices, present, key=jax.random.fold_in(key, len(purposes)),
