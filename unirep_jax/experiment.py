@@ -189,6 +189,6 @@ def _chance(
 ) -> Iterator[Measurement]:
     """For every measurement of the trained network, what guessing gives."""
     for m in measurements:
-        if m.method == measurements[0].method and m.metric != "os":
+        if m.method == measurements[0].method and m.metric in cross_modal.GUESSABLE:
             count = classes if m.split == "all" else known[int(m.split.removeprefix("split")) - 1]
             yield dataclasses.replace(m, method="chance", value=cross_modal.chance(m.metric, count))

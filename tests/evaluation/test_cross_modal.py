@@ -79,7 +79,7 @@ def test_open_set_reports_every_direction_split_rule_and_metric():
             folds=3, probe=PROBE, seed=0,
         )
     )  # fmt: skip
-    assert len(rows) == 2 * 2 * 2 * 4
+    assert len(rows) == 2 * 2 * 2 * 8
     by = {(r["split"], r["selection"], r["source"], r["metric"]): r["value"] for r in rows}
     for split in ("split1", "split2"):
         for source in ("a", "b"):

@@ -17,6 +17,7 @@ from unirep_jax import metrics
 from unirep_jax.evaluation.probe import Probe, Representation
 
 Row = dict[str, object]  # the fields of a Measurement that a protocol knows
+GUESSABLE = ("accuracy", "os_star", "unk", "hos")  # metrics that `chance` knows
 NUM_CANDIDATES = 1001  # thresholds tried on held-out source data, from chance to certainty
 
 
@@ -49,6 +50,8 @@ def open_set(
 ) -> Iterator[Row]:
     """OS, OS*, UNK and HOS of every ordered pair of different modalities, per split and rule.
 
+    Over instances, as published, and over classes (names ending in _class).
+
     Args:
       known: per split the number of known classes, the first ones of the label order.
       selections: "honest" fixes the threshold on held-out source data (`source_threshold`);
@@ -76,12 +79,18 @@ def open_set(
                     sweep = metrics.threshold_sweep(confidence, prediction, labels)
                     thresholds["paper"] = sweep.best()[0]
                 for selection in selections:
-                    rejected = confidence < thresholds[selection]
-                    result = metrics.open_set_accuracy(labels, np.where(rejected, -1, prediction))
-                    for metric, value in result._asdict().items():
+                    answer = np.where(confidence < thresholds[selection], -1, prediction)
+                    for metric, value in _accuracies(labels, answer).items():
                         yield {"split": f"split{number}", "source": source, "target": target,
                                "metric": metric, "value": value, "num_examples": len(test),
                                "selection": selection}  # fmt: skip
+
+
+def _accuracies(labels: np.ndarray, answers: np.ndarray) -> dict[str, float]:
+    """os, os_star, unk, hos over instances, and under names ending in _class over classes."""
+    instance = metrics.open_set_accuracy(labels, answers)
+    by_class = metrics.open_set_accuracy(labels, answers, average="class")
+    return instance._asdict() | {f"{k}_class": v for k, v in by_class._asdict().items()}
 
 
 def source_threshold(
