@@ -13,7 +13,7 @@ def augment(
     gain: float = 0.0,
     warp: float = 0.0,
 ) -> dict[str, Float[Array, "..."]]:
-    """Noise, channel gain and a time window, for all modalities of one example.
+    """Noise, channel gain and a time window, for all modalities of one example; 0 switches one off.
 
     Args:
       inputs: per modality [steps, ..., channels] or [channels], zero mean and unit variance.
@@ -30,9 +30,12 @@ def augment(
         gain_key, noise_key = jax.random.split(jax.random.fold_in(key, place))
         if warp and x.ndim > 1 and x.shape[0] > 1:
             x = _resample(x, start, 1 - stop)
-        factor = 1 + gain * jax.random.normal(gain_key, x.shape[-1:])
-        x = x * factor.reshape((1,) * (x.ndim - 1) + (-1,))
-        outputs[modality] = x + noise * jax.random.normal(noise_key, x.shape)
+        if gain:
+            factor = 1 + gain * jax.random.normal(gain_key, x.shape[-1:])
+            x = x * factor.reshape((1,) * (x.ndim - 1) + (-1,))
+        if noise:
+            x = x + noise * jax.random.normal(noise_key, x.shape)
+        outputs[modality] = x
     return outputs
 
 

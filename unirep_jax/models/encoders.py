@@ -56,10 +56,11 @@ class AttentionPool(nn.Module):
         average = x.mean(1)
         gate = nn.relu(nn.Dense(max(channels // self.squeeze, 1), use_bias=False)(average))
         gate = nn.sigmoid(nn.Dense(channels, use_bias=False)(gate))
-        x = x * (1 + gate[:, None])
         query = nn.relu(nn.Dense(self.hidden)(average))[:, None]
-        score = nn.tanh(nn.Dense(1)(nn.relu(nn.Dense(self.hidden)(x)) * query))
-        return jnp.sum(nn.softmax(score, axis=1) * x, axis=1)
+        key = nn.relu(nn.Dense(self.hidden)(x * (1 + gate[:, None])))
+        attention = nn.softmax(nn.tanh(nn.Dense(1)(key * query))[..., 0], axis=1)
+        # The gate is the same at every position: applied after the sum instead of before it.
+        return (1 + gate) * jnp.einsum("ts,tsc->tc", attention, x)
 
 
 class TransformerBlock(nn.Module):
