@@ -66,6 +66,9 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
 
 
 def main(_: list[str]) -> None:
+    from unirep_jax.data import FeatureFileError
+    from unirep_jax.train.logs import NonFiniteError
+    from unirep_jax.train.loop import Interrupted
     from unirep_jax.workdir import ConfigError, flat
 
     config = _CONFIG.value
@@ -79,7 +82,9 @@ def main(_: list[str]) -> None:
             sys.exit(f"error: {_VARIANTS.value} sets {sorted(unknown)[0]!r}, which does not exist")
     try:
         print(sweep(config, variants, seeds=_SEEDS.value, workdir=Path(_WORKDIR.value)))
-    except ConfigError as error:
+    except Interrupted as stop:
+        print(f"{stop}; run the same command to continue")
+    except (FeatureFileError, NonFiniteError, ConfigError) as error:
         sys.exit(f"error: {error}")
 
 
