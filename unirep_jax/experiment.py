@@ -105,7 +105,7 @@ def _set_up(config: ConfigDict) -> tuple:
         raise ValueError(
             f"batch_size={config.batch_size} does not split over {engine.devices} devices"
         )
-    _batches(config, feature_set, start=0, steps=0)
+    _batches(config, feature_set, start=0, steps=0)  # refuses an impossible batch size now
     initial = partial(
         init_state, method, optimizer, seed=config.seed, shapes=shapes,
         statistics=data.standardization(feature_set),

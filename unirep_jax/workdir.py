@@ -31,16 +31,13 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     path = workdir / "config.json"
     wanted = resolved(config)
     if path.exists():
-        found = flat(json.loads(path.read_text()))
-        different = sorted(
-            key for key in found.keys() | flat(wanted).keys()
-            if found.get(key) != flat(wanted).get(key)
-        )  # fmt: skip
+        found, here = flat(json.loads(path.read_text())), flat(wanted)
+        different = sorted(k for k in found.keys() | here.keys() if found.get(k) != here.get(k))
         if different:
             key = different[0]
             raise ConfigError(
                 f"{path} is of another run: {key} is {found.get(key)!r} there and "
-                f"{flat(wanted).get(key)!r} here ({len(different)} settings differ); "
+                f"{here.get(key)!r} here ({len(different)} settings differ); "
                 "give another --workdir"
             )
         return
