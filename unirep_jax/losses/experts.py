@@ -12,7 +12,7 @@ from unirep_jax.losses._kernel import Scalar, accumulation_dtype, kernel
 class Gates(NamedTuple):
     """What the experts weigh in each example.
 
-    gates: [batch, expert], `count` of them positive, their sum 1, the others exactly 0;
+    gates: [batch, expert], their sum 1, all but `count` of them exactly 0;
     load: [batch, expert], the probability that fresh noise would choose the expert.
     """
 
@@ -55,8 +55,8 @@ def noisy_top_k_gates(
     Raises:
       ValueError: count is not in [1, number of experts].
 
-    Reference: Shazeer et al., "Outrageously Large Neural Networks", ICLR 2017, eq. 3-5 and 8-9 of
-    appendix A, there without ε; MRN ("Towards Multimodal Open Set Recognition", 2024), eq. 2.
+    Reference: Shazeer et al., "Outrageously Large Neural Networks", ICLR 2017, eq. 3-5 and 8-9,
+    there without ε; MRN ("Towards Multimodal Open Set Recognition", 2024), eq. 2.
     ≠ a widespread port, which compares the logits with thresholds that went through a softmax.
     """
     if key is None:

@@ -1,5 +1,7 @@
 """Closed-set accuracy, and the confusion matrix with a row and a column for "unknown"."""
 
+from collections.abc import Mapping
+
 import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float, Int
@@ -34,9 +36,39 @@ def macro_accuracy(
     Reference: MRN ("Towards Multimodal Open Set Recognition", 2024), appendix E.2 (ACC); balanced
     accuracy elsewhere.
     """
-    labels, predictions = _closed_set(labels, predictions)
-    _, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    return float(np.mean(np.bincount(class_of, weights=labels == predictions) / counts))
+    return float(np.mean(_class_accuracies(labels, predictions)[1]))
+
+
+def class_accuracy_gap(
+    labels: Int[ArrayLike, "example"],
+    single: Mapping[str, Int[ArrayLike, "example"]],
+    fused: Int[ArrayLike, "example"],
+) -> dict[int, float]:
+    """What fusion loses on each class against the best single modality there.
+
+        ΔACC_c = maxₘ ACC_c(m) − ACC_c(fused)
+
+    Positive where fusion does worse, which MRN calls fusion degradation. The best modality is
+    chosen for each class.
+
+    Args:
+      labels: [example], classes from 0.
+      single: predictions [example] of the classifier of each modality.
+      fused: predictions [example] with all modalities.
+
+    Returns:
+      The gap of each class that has examples, by class.
+
+    Raises:
+      ValueError: as `accuracy`; no single modality.
+
+    Reference: MRN ("Towards Multimodal Open Set Recognition", 2024), eq. 7.
+    """
+    if not single:
+        raise ValueError("single is empty: the gap is against at least one modality")
+    best = np.max([_class_accuracies(labels, p)[1] for p in single.values()], axis=0)
+    classes, accuracies = _class_accuracies(labels, fused)
+    return {int(c): float(gap) for c, gap in zip(classes, best - accuracies, strict=True)}
 
 
 def top_k_accuracy(
@@ -86,6 +118,13 @@ def confusion_matrix(
     size = num_classes + 1
     cells = (labels % size) * size + predictions % size  # −1 is the last row or column
     return np.bincount(cells, minlength=size * size).reshape(size, size)
+
+
+def _class_accuracies(labels, predictions):
+    """The classes that have examples, and the accuracy on each."""
+    labels, predictions = _closed_set(labels, predictions)
+    classes, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    return classes, np.bincount(class_of, weights=labels == predictions) / counts
 
 
 def _closed_set(labels, predictions):
