@@ -1,0 +1,52 @@
+"""Arrays larger than memory: scratch files that look like arrays, and chosen rows of an array."""
+
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+_CHUNK_BYTES = 1 << 24
+
+
+def scratch_array(
+    shape: tuple[int, ...], dtype: DTypeLike, folder: str | Path | None = None
+) -> np.memmap:
+    """Zeros in an unnamed file, whose space is free again when the array is gone.
+
+    Args:
+      shape: with no axis of length 0.
+      dtype: of the array.
+      folder: whose disk is used; by default that of `tempfile` (TMPDIR).
+
+    Raises:
+      OSError: the disk has not enough space.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        if hasattr(os, "posix_fallocate"):  # without it, a full disk ends the process at a write
+            size = int(np.prod(shape, dtype=np.int64)) * np.dtype(dtype).itemsize
+            os.posix_fallocate(file.fileno(), 0, size)
+        return np.memmap(file, dtype, "w+", shape=shape)
+
+
+def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
+    """The rows of an array, kept where the array is: in memory or on disk.
+
+    Rows that follow one another are a view and cost nothing. Others are copied: of an array in
+    memory into memory, of a memory-mapped one piece by piece into a `scratch_array`.
+
+    Args:
+      array: [example, ...].
+      rows: ascending indices without repeats, at least one.
+    """
+    first, last = int(rows[0]), int(rows[-1])
+    if last - first + 1 == len(rows):
+        return array[first : last + 1]
+    if not isinstance(array, np.memmap):
+        return array[rows]
+    taken = scratch_array((len(rows), *array.shape[1:]), array.dtype)
+    step = max(1, _CHUNK_BYTES // max(1, array[0].nbytes))
+    for start in range(0, len(rows), step):
+        taken[start : start + step] = array[rows[start : start + step]]
+    return taken
