@@ -97,8 +97,7 @@ def averaged_softmax_loss(
     logits = logits.astype(accumulation_dtype(logits))
     where = jnp.ones(logits.shape[:2], bool) if where is None else where
     logits = jnp.where(where[..., None], logits, 0)
-    own = (labels[:, None] == jnp.arange(logits.shape[-1])[None, :])[:, None, :]
-    logs = jnp.sum(jnp.where(own, jax.nn.log_softmax(logits, axis=-1), 0), axis=-1)
+    logs = _at(jax.nn.log_softmax(logits, axis=-1), labels)
     some = where.any(axis=1)
     logs = jnp.where(where, logs, jnp.where(some, -jnp.inf, 0)[:, None])
     count = jnp.sum(where, axis=1, dtype=logs.dtype)
@@ -131,14 +130,19 @@ def class_autoencoder_score(
     """
     logits = logits.astype(accumulation_dtype(logits))
     predicted = jnp.argmax(averaged_softmax(logits, where), axis=-1)
-    own = (predicted[:, None] == jnp.arange(logits.shape[-1])[None, :])[:, None, :]
-    values = jnp.sum(jnp.where(own, logits, 0), axis=-1)
+    values = _at(logits, predicted)
     if magnitude is not None:
         magnitude = magnitude.astype(values.dtype)
         nonzero = magnitude > 0
         divisor = jnp.where(nonzero, magnitude, 1)
         values = jnp.where(nonzero, values / divisor / divisor, 0)
     return _mean_over_positions(values[..., None], where)[:, 0]
+
+
+def _at(values, classes):
+    """values[i, :, classesᵢ], by comparison: a gather would need a scatter backwards."""
+    own = classes[:, None] == jnp.arange(values.shape[-1], dtype=classes.dtype)[None, :]
+    return jnp.sum(jnp.where(own[:, None, :], values, 0), axis=-1)
 
 
 def _mean_over_positions(values, where):

@@ -148,7 +148,9 @@ def _choose(scores, count):
     """
     experts = scores.shape[1]
     _, order = jax.lax.top_k(jax.lax.stop_gradient(scores), min(count + 1, experts))
-    place = order[..., None] == jnp.arange(experts)[None, None, :]  # [batch, rank, expert]
+    place = (
+        order[..., None] == jnp.arange(experts, dtype=order.dtype)[None, None, :]
+    )  # [batch, rank, expert]
 
     def at(rank):  # by comparison: a gather would need a scatter backwards
         return jnp.sum(jnp.where(place[:, rank], scores, 0), axis=-1, keepdims=True)

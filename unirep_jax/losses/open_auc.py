@@ -105,7 +105,7 @@ def open_auc_loss(
     """
     dtype = accumulation_dtype(logits, mixed_logits)
     rows = jnp.ones(labels.shape, bool) if where is None else where
-    counted = rows & (jnp.argmax(logits, axis=-1) == labels)
+    counted = rows & (jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels)
     known, unknown = (
         jnp.max(jnp.where(counted[:, None], x, 0).astype(dtype), axis=-1)
         for x in (logits, mixed_logits)

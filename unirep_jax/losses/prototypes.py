@@ -183,7 +183,7 @@ def _mean_squares(features, points):
 
 def _at(values, labels):
     """values[i, labelsᵢ], by comparison: a gather would need a scatter backwards."""
-    own = labels[:, None] == jnp.arange(values.shape[1])[None, :]
+    own = labels[:, None] == jnp.arange(values.shape[1], dtype=labels.dtype)[None, :]
     return jnp.sum(jnp.where(own, values, 0), axis=-1)
 
 

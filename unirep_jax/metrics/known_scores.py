@@ -67,7 +67,8 @@ def ash(
 ) -> Float[np.ndarray, "*lead dim"]:
     """Prunes each feature vector after training.
 
-    The classifier's last layer then takes what is left, and `energy` scores its logits. With k = max(1, n − round(n·percentile/100)) of the n entries kept, the largest ones:
+    The classifier's last layer then takes what is left, and `energy` scores its logits. Of the n
+    entries the k = max(1, n − round(n·percentile/100)) largest are kept:
 
         p: kept as they are        b: all Σa/k        s: times exp(Σa / Σ kept)
 
