@@ -122,6 +122,16 @@ def test_all_weight_removed_gives_a_zero_plan_and_no_gradient(x_and_y, gradient,
         np.testing.assert_array_equal(leaf, 0)
 
 
+@pytest.mark.parametrize("block_size", [None, 5])
+def test_columns_without_weight_do_not_slow_the_others_down(x_and_y, block_size):
+    column = np.arange(COLUMN) == 4  # everything goes there: solved by one iteration
+    result = sinkhorn_plan(
+        *x_and_y, epsilon=0.01, marginals=(np.ones(ROW, bool), column), iterations=1,
+        block_size=block_size,
+    )  # fmt: skip
+    np.testing.assert_allclose(result.plan, np.outer(uniform(ROW), column), atol=1e-6)
+
+
 def test_pairs_are_solved_as_if_alone(rng):
     x, y = unit_vectors(rng, 2, 3, ROW, DIM), unit_vectors(rng, 2, 3, COLUMN, DIM)
     row = rng.random((3, ROW)) > 0.3

@@ -1,7 +1,7 @@
 """Entropic optimal transport between two batches: plan, potentials, and their gradient."""
 
 import warnings
-from functools import partial
+from functools import cache, partial
 from typing import Literal, NamedTuple
 
 import jax
@@ -13,6 +13,9 @@ from unirep_jax.losses.symmetric import NOTHING, tiled, untiled
 
 UNROLLED = 20  # iterations differentiated by gradient="unroll"
 LINEAR_ITERATIONS = 200  # at most, of the linear solver behind gradient="implicit"
+TILE = 2**20  # entries of a matrix handled at a time, which then stay in the cache
+CHECK = 10  # iterations of the dense form between two looks at the error
+STEADY = 1  # potentials apart by less from one iteration to the next are ready for scaling
 
 
 class SinkhornPlan(NamedTuple):
@@ -50,7 +53,9 @@ def sinkhorn_plan(
 
         π = argmin_π ⟨C, π⟩ + ε Σ π (log π − 1),  Cᵢⱼ = ‖xᵢ − yⱼ‖²,  π 1 = a,  πᵀ1 = b
 
-    Everything is in the log domain. Leading axes are independent problems.
+    Leading axes are independent problems. The dense form is solved by OTT, in the log domain until
+    an iteration moves the potentials by little, and then by scaling the plan that they make:
+    two matrix-vector products an iteration and no exponential, as stable at every ε.
 
     Args:
       x, y: [..., row, dim] and [..., column, dim]. To transport over several devices, gather first.
@@ -59,9 +64,9 @@ def sinkhorn_plan(
       marginals: weights of the rows and of the columns, normalised to sum to 1; None for uniform.
         Boolean weights remove rows and columns, which then have no mass and no gradient.
       threshold: L1 marginal error at which to stop.
-      iterations: at most this many.
+      iterations: after this many none is begun. The dense form begins up to a quarter at once.
       gradient: of the plan and the potentials, with respect to x, y and ε. "stop": none, the plan
-        is a constant. "unroll": through 20 more iterations from the solution; exact where those
+        is a constant. "unroll": that of 20 more iterations at the solution; exact where those
         would converge from anywhere, so not for small ε. "implicit": exact at the solution, by
         conjugate gradients on the linearised marginal constraints. These reduce the error in the
         plan's own norm, so a plan near a permutation, with its singular system, is no obstacle.
@@ -98,27 +103,19 @@ def _solve(x, y, row, column, epsilon, threshold, *, iterations, gradient, block
     columns = (y, jnp.sum(y * y, axis=-1) / epsilon)
     if block_size is None:
         rows, columns = _log_kernel(rows, columns), None
-    sweep = partial(_sweep, row=row, column=column, block_size=block_size)
-
+    tile = block_size or max(1, TILE // column.shape[0])
     fixed = jax.lax.stop_gradient((rows, columns))
+    sweep = partial(_sweep, *fixed, row=row, column=column, tile=tile)
     target = 0.9 * threshold  # the error is measured anew on the plan, with its own rounding
     if block_size is None:
-        v = _ott_potential(fixed[0], row, column, target, iterations)
+        u, v = _dense_potentials(sweep, fixed[0], row, column, target, iterations)
     else:
-        v = _streamed_potential(partial(sweep, *fixed), row, column, target, iterations)
-    if gradient == "unroll":
-        again = jax.checkpoint(lambda v, _: (sweep(rows, columns, v)[1], None))
-        v, _ = jax.lax.scan(again, v, length=UNROLLED - 1)
-        u, v = sweep(rows, columns, v)
-    else:
-        u, v = sweep(*fixed, v)
-    if gradient == "implicit":
-        u, v = _implicit(block_size, rows, columns, u, v)
+        u, v = _streamed_potentials(sweep, column, target, iterations)
+    if gradient != "stop":
+        u, v = _differentiable(gradient, tile, rows, columns, u, v)
 
     plan = _plan(rows, columns, u, v)
-    row_sum, column_sum = _plan_sums(
-        *jax.lax.stop_gradient((rows, columns, u, v)), block_size=block_size
-    )
+    row_sum, column_sum = _plan_sums(*jax.lax.stop_gradient((rows, columns, u, v)), tile=tile)
     error = jnp.sum(jnp.abs(row_sum - row)) + jnp.sum(jnp.abs(column_sum - column))
     f, g = (jnp.where(w > 0, epsilon * p, -jnp.inf) for w, p in ((row, u), (column, v)))
     return SinkhornPlan(plan, error, error <= threshold, f, g)
@@ -143,77 +140,139 @@ def _balance(weights, logsumexp):
     return jnp.where(reached, jnp.log(jnp.where(reached, weights, 1)) - logsumexp, NOTHING)
 
 
-def _sweep(rows, columns, v, *, row, column, block_size):
+def _sweep(rows, columns, v, *, row, column, tile):
     """One Sinkhorn iteration, u from v and v from u, in a single pass over tiles of rows."""
 
-    @jax.checkpoint
     def add(carry, tile):
         peak, total = carry
         tile_rows, tile_row = tile
         logits = _log_kernel(tile_rows, columns)
         u = _balance(tile_row, jax.nn.logsumexp(logits + v[None, :], axis=1))
         logits += u[:, None]
-        new_peak = jnp.maximum(peak, jax.lax.stop_gradient(logits.max(0)))
+        new_peak = jnp.maximum(peak, logits.max(0))
         total = total * jnp.exp(peak - new_peak) + jnp.exp(logits - new_peak[None, :]).sum(0)
         return (new_peak, total), u
 
     start = (jnp.full_like(v, NOTHING), jnp.zeros_like(v))
-    (peak, total), u = jax.lax.scan(add, start, tiled((rows, row), block_size))
+    (peak, total), u = jax.lax.scan(add, start, tiled((rows, row), tile))
     return untiled(u, row.shape[0]), _balance(column, peak + jnp.log(total))
 
 
-def _ott_potential(log_kernel, row, column, threshold, iterations):
-    """v by OTT's log-domain solver. It is never differentiated through: the caller does that."""
+@cache
+def _ott():
+    """OTT's solver, stopping where its numbers leave the range, and the kernel that it scales."""
     # Constants that a module makes while it is first imported must not belong to our trace.
     with jax.ensure_compile_time_eval(), warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of OTT's dependencies
         from ott.geometry.geometry import Geometry
-        from ott.solvers import linear
-    with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
-        solution = linear.solve(
-            Geometry(cost_matrix=-log_kernel, epsilon=1.0),
-            a=row,
-            b=column,
-            threshold=threshold,
-            max_iterations=iterations,
-            inner_iterations=min(10, iterations),
-            implicit_diff=None,
+        from ott.problems.linear.linear_problem import LinearProblem
+        from ott.solvers.linear.sinkhorn import Sinkhorn
+
+    @jax.tree_util.register_pytree_node_class
+    class Kernel(Geometry):
+        def apply_kernel(self, vec, eps=None, axis=0):
+            # Not kernel.T @ vec, which on CPU is an order of magnitude slower inside a loop.
+            kernel = self._kernel_matrix
+            return _product(kernel, vec) if axis == 1 else _product(vec, kernel)
+
+    @jax.tree_util.register_pytree_node_class
+    class Scaling(Sinkhorn):
+        def _continue(self, state, iteration):
+            rows, columns = (_range(jnp.log(s), s > 0) for s in (state.fu, state.gv))
+            strayed = jnp.maximum(rows, columns) > CHECK * STEADY
+            return super()._continue(state, iteration) & ~strayed
+
+    def scale(kernel, row, column, threshold, iterations):
+        """f, g, the error of the plan exp(f)ᵢ kernelᵢⱼ exp(g)ⱼ, and the iterations made."""
+        check = min(CHECK, iterations)
+        solver = Scaling(
+            lse_mode=False, threshold=threshold, max_iterations=iterations, inner_iterations=check
         )
-    return jnp.where(jnp.isfinite(solution.g), solution.g, NOTHING)
+        with jax.numpy_rank_promotion("allow"), jax.numpy_dtype_promotion("standard"):
+            problem = LinearProblem(Kernel(kernel_matrix=kernel, epsilon=1.0), a=row, b=column)
+            solution = solver(problem, init=(jnp.ones_like(row), jnp.ones_like(column)))
+        checks = jnp.sum(solution.errors != -1)
+        return solution.f, solution.g, solution.errors[checks - 1], checks * check
+
+    return scale
 
 
-def _streamed_potential(sweep, row, column, threshold, iterations):
-    """v by `_sweep`, until the row marginals are within the threshold."""
+def _dense_potentials(sweep, log_kernel, row, column, threshold, iterations):
+    """u and v by OTT, which scales the plan exp(L + u + v) of the potentials so far.
+
+    It needs no logarithm of numbers in range, and they stay so: the range of the change from one
+    iteration to the next never grows, so they stray by at most `CHECK` times the last one between
+    two looks at them. Where they have strayed, the plan is made again from new potentials.
+    """
+    steady = lambda change: ~(_range(change, column > 0) > STEADY)  # NaN ends it
+    u, v, count = _sweeps(sweep, column, steady, iterations)
+    scale, at_once = _ott(), max(1, iterations // 4)
 
     def unfinished(state):
         _, _, error, count = state
         return (error > threshold) & (count < iterations)
 
-    def iterate(state):
+    def improve(state):
         u, v, _, count = state
-        new_u, v = sweep(v)
-        # u_new = u + log(row / row sums of the plan of u and v): the error costs nothing.
-        error = jnp.sum(row * jnp.abs(jnp.expm1(u - new_u)))
-        return new_u, v, error, count + 1
+        plan = _plan(log_kernel, None, u, v)
+        f, g, error, more = scale(plan, row, column, threshold, at_once)
+        u, v = (jnp.where(w > 0, p + q, NOTHING) for w, p, q in ((row, u, f), (column, v, g)))
+        return u, v, error, count + more
 
-    start = (*sweep(jnp.zeros_like(column)), jnp.asarray(jnp.inf, row.dtype), 1)
-    return jax.lax.while_loop(unfinished, iterate, start)[1]
+    start = (u, v, jnp.asarray(jnp.inf, u.dtype), count)
+    return jax.lax.while_loop(unfinished, improve, start)[:2]
 
 
-def _plan_sums(rows, columns, u, v, *, block_size):
+def _streamed_potentials(sweep, column, threshold, iterations):
+    """u and v in the log domain, with columns exact and rows within the threshold."""
+
+    def met(change):
+        # v_new = v + log(column / column sums of the plan of u and v): the error costs nothing.
+        error = jnp.where(column > 0, column * jnp.abs(jnp.expm1(-change)), 0)
+        return ~(jnp.sum(error) > threshold)
+
+    return _sweeps(sweep, column, met, iterations)[:2]
+
+
+def _sweeps(sweep, column, enough, iterations):
+    """u, v and the number of sweeps until the last change of v is `enough`."""
+
+    def unfinished(state):
+        _, _, change, count = state
+        return ~enough(change) & (count < iterations)
+
+    def iterate(state):
+        _, v, _, count = state
+        u, new_v = sweep(v)
+        return u, new_v, new_v - v, count + 1
+
+    # A column without weight must have no say in the first u, which may be the last as well.
+    start = iterate((None, jnp.where(column > 0, 0, NOTHING).astype(column.dtype), None, 0))
+    u, v, _, count = jax.lax.while_loop(unfinished, iterate, start)
+    return u, v, count
+
+
+def _range(values, where):
+    return jnp.max(values, where=where, initial=-jnp.inf) - jnp.min(
+        values, where=where, initial=jnp.inf
+    )
+
+
+def _plan_sums(rows, columns, u, v, *, tile):
     """Sums of the plan over its columns and over its rows, a tile of rows at a time."""
 
-    def add(column_sum, tile):
-        plan = _plan(tile[0], columns, tile[1], v)
+    def add(column_sum, rows_and_u):
+        tile_rows, tile_u = rows_and_u
+        plan = _plan(tile_rows, columns, tile_u, v)
         return column_sum + plan.sum(0), plan.sum(1)
 
-    tiles = (tiled(rows, block_size), tiled(u, block_size, fill=NOTHING))
+    tiles = (tiled(rows, tile), tiled(u, tile, fill=NOTHING))
     column_sum, row_sum = jax.lax.scan(add, jnp.zeros_like(v), tiles)
     return untiled(row_sum, u.shape[0]), column_sum
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _implicit(block_size, rows, columns, u, v):
+@partial(jax.custom_vjp, nondiff_argnums=(0, 1))
+def _differentiable(gradient, tile, rows, columns, u, v):
     """u and v as they are, with their derivative by L at the solution of the marginal constraints.
 
     With r, c the plan's row and column sums and (ū, v̄) the cotangents, the derivative of
@@ -221,45 +280,45 @@ def _implicit(block_size, rows, columns, u, v):
         Σⱼ exp(Lᵢⱼ + uᵢ + vⱼ) = aᵢ,  Σᵢ exp(Lᵢⱼ + uᵢ + vⱼ) = bⱼ
 
     gives L̄ᵢⱼ = −πᵢⱼ (pᵢ + qⱼ) with r⊙p + πq = ū, πᵀp + c⊙q = v̄. Eliminating p leaves a positive
-    semidefinite system for q, whose energy norm is that of L̄ in the weights 1/π.
+    semidefinite system for q, whose energy norm is that of L̄ in the weights 1/π. To differentiate
+    n Sinkhorn iterations at their fixed point is to solve that system by n fixed-point iterations.
     """
     return u, v
 
 
-def _implicit_forward(block_size, rows, columns, u, v):
+def _differentiable_forward(gradient, tile, rows, columns, u, v):
+    u, v = _differentiable(gradient, tile, rows, columns, u, v)  # for derivatives of derivatives
     return (u, v), (rows, columns, u, v)
 
 
-def _implicit_backward(block_size, saved, cotangent):
+def _differentiable_backward(gradient, tile, saved, cotangent):
     rows, columns, u, v = saved
     u_cotangent, v_cotangent = cotangent
-    row_sum, column_sum = _plan_sums(rows, columns, u, v, block_size=block_size)
-    inverse_row = jnp.where(row_sum > 0, 1 / jnp.where(row_sum > 0, row_sum, 1), 0)
-    tiled_rows, tiled_u = tiled(rows, block_size), tiled(u, block_size, fill=NOTHING)
-    if columns is None:  # the plan is small enough to be kept
-        tiled_rows = _plan(rows, None, u, v)[None]
-
-    def plan_of(tile_rows, tile_u):
-        return tile_rows if columns is None else _plan(tile_rows, columns, tile_u, v)
+    row_sum, column_sum = _plan_sums(rows, columns, u, v, tile=tile)
+    inverse_row = _inverse(row_sum)
+    tiled_rows, tiled_u = tiled(rows, tile), tiled(u, tile, fill=NOTHING)
+    # Where L is stored its plan may be too.
+    plans = tiled(_plan(rows, None, u, v), tile) if columns is None else tiled_rows
 
     def through(weigh, numbers):
         """πᵀ w, with w = weigh(π, numbers) for each row, a tile at a time."""
 
-        def add(total, tile):
-            plan = plan_of(*tile[:2])
-            return total + _product(weigh(plan, tile[2]), plan), None
+        def add(total, rows_u_numbers):
+            plan, tile_u, tile_numbers = rows_u_numbers
+            plan = plan if columns is None else _plan(plan, columns, tile_u, v)
+            return total + _product(weigh(plan, tile_numbers), plan), None
 
-        tiles = (tiled_rows, tiled_u, tiled(numbers, block_size))
-        return jax.lax.scan(add, jnp.zeros_like(v), tiles)[0]
+        return jax.lax.scan(add, jnp.zeros_like(v), (plans, tiled_u, tiled(numbers, tile)))[0]
 
-    q = _conjugate_gradients(
+    solve = _fixed_point if gradient == "unroll" else _conjugate_gradients
+    q = solve(
         lambda q: column_sum * q - through(lambda plan, w: _product(plan, q) * w, inverse_row),
         v_cotangent - through(lambda plan, w: w, inverse_row * u_cotangent),
         column_sum,
     )
 
-    def add(column_cotangent, tile):
-        tile_rows, tile_u, tile_inverse, tile_cotangent = tile
+    def add(column_cotangent, rows_and_numbers):
+        tile_rows, tile_u, tile_inverse, tile_cotangent = rows_and_numbers
         log_kernel, pull = jax.vjp(_log_kernel, tile_rows, columns)
         plan = jnp.exp(log_kernel + tile_u[:, None] + v[None, :])
         p = tile_inverse * (tile_cotangent - _product(plan, q))
@@ -267,27 +326,33 @@ def _implicit_backward(block_size, saved, cotangent):
         return jax.tree.map(jnp.add, column_cotangent, increment), row_cotangent
 
     start = jax.tree.map(jnp.zeros_like, columns)
-    tiles = (
-        tiled(rows, block_size),
-        tiled_u,
-        tiled(inverse_row, block_size),
-        tiled(u_cotangent, block_size),
-    )
+    tiles = (tiled_rows, tiled_u, tiled(inverse_row, tile), tiled(u_cotangent, tile))
     column_cotangent, row_cotangent = jax.lax.scan(add, start, tiles)
     row_cotangent = jax.tree.map(lambda a: untiled(a, u.shape[0]), row_cotangent)
     return row_cotangent, column_cotangent, None, None
 
 
-_implicit.defvjp(_implicit_forward, _implicit_backward)
+_differentiable.defvjp(_differentiable_forward, _differentiable_backward)
 
 
 def _product(left, right):
     return jnp.dot(left, right, precision="highest")
 
 
+def _inverse(weights):
+    return jnp.where(weights > 0, 1 / jnp.where(weights > 0, weights, 1), 0)
+
+
+def _fixed_point(operator, right_side, diagonal):
+    """`UNROLLED` steps towards operator(q) = right_side, as Sinkhorn's iterations make them."""
+    inverse = _inverse(diagonal)
+    step = lambda q, _: (q + inverse * (right_side - operator(q)), None)
+    return jax.lax.scan(step, jnp.zeros_like(right_side), length=UNROLLED)[0]
+
+
 def _conjugate_gradients(operator, right_side, diagonal):
     """Solves operator(q) = right_side, semidefinite with null vector 1 and about that diagonal."""
-    inverse = jnp.where(diagonal > 0, 1 / jnp.where(diagonal > 0, diagonal, 1), 0)
+    inverse = _inverse(diagonal)
     # Only what sums to zero is in the range; rounding, or a loss of the potentials, may leave it.
     total = jnp.sum(diagonal)
     residual = right_side - diagonal * (jnp.sum(right_side) / jnp.where(total > 0, total, 1))
