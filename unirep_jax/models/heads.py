@@ -20,3 +20,40 @@ class JigsawHead(nn.Module):
             "output_kernel": self.param("output_kernel", kernel, (self.hidden, self.classes)),
             "output_bias": self.param("output_bias", zeros, (self.classes,)),
         }
+
+
+class ClassPoints(nn.Module):
+    """A point per class in feature space and a radius: prototypes, or reciprocal points.
+
+    As the losses of prototype and (adversarial) reciprocal point learning take them.
+    """
+
+    classes: int
+    dim: int
+
+    @nn.compact
+    def __call__(self) -> dict[str, Float[Array, "..."]]:
+        init = nn.initializers.normal(0.1)
+        return {
+            "points": self.param("points", init, (self.classes, self.dim)),
+            "radius": self.param("radius", nn.initializers.zeros, ()),
+        }
+
+
+class ClassAutoencoders(nn.Module):
+    """Weights of one linear autoencoder per class, whose errors class-specific reconstruction uses.
+
+    Features x are reconstructed by class c as tanh(x · encode_c) · decode_c.
+    """
+
+    classes: int
+    dim: int
+    latent: int = 64
+
+    @nn.compact
+    def __call__(self) -> dict[str, Float[Array, "..."]]:
+        init = nn.initializers.lecun_normal(batch_axis=(0,))
+        return {
+            "encode": self.param("encode", init, (self.classes, self.dim, self.latent)),
+            "decode": self.param("decode", init, (self.classes, self.latent, self.dim)),
+        }
