@@ -17,9 +17,10 @@ _WORDS = 24  # the longest list of keywords has 20 or so
 def load(path: str | Path, *, word_dim: int | None = None) -> FeatureSet:
     """The pictograms of `emoji.npz` as modalities noto, emojitwo and keywords.
 
-    A drawing is a sequence of its rows. EmojiTwo stops early in Unicode, so it is absent for a
-    third of the pictograms; keywords are absent where there are none. The split is the one marked
-    in the file, 70 to 30 within each subgroup; every pictogram is a group of its own.
+    An example is one pictogram, so its modalities share more than the class. A drawing is a
+    sequence of its rows. EmojiTwo stops early in Unicode, so it is absent for a third of the
+    pictograms; keywords are absent where there are none. The split is the one marked in the file,
+    70 to 30 within each subgroup; every pictogram is a group of its own.
 
     Args:
       path: the file or its folder. It holds noto and emojitwo [pictogram, 32, 32, 3], has_emojitwo,

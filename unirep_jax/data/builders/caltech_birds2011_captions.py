@@ -74,9 +74,14 @@ class CaltechBirds2011Captions(ManualBuilder):
             for i, c in labels.items()
             if c not in classes
         ]
+        problems += [
+            f"image {i}: {value!r} in train_test_split.txt is neither 0 nor 1"
+            for i, value in train.items()
+            if value not in ("0", "1")
+        ]
         if problems:
             raise DataFolderError(folder, problems)
-        refuse_repeats(folder / "images.txt", names.values())
+        refuse_repeats(folder / "images.txt", [Path(name).stem for name in names.values()])
         splits: dict = {"train": {}, "test": {}}
         for i, name in names.items():
             path = Path(name)

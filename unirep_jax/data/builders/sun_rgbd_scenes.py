@@ -55,6 +55,9 @@ class SunRgbdScenes(ManualBuilder):
 
     Depth is the refined one (depth_bfx), in millimetres. Frames of one place in the SUN3D videos
     are one group; every other frame is a group of its own.
+
+    Of TFDS's readers, `as_data_source` decodes 16 bits with OpenCV alone, `as_dataset` by itself;
+    `raw_features` needs neither.
     """
 
     MANUAL_DOWNLOAD_INSTRUCTIONS = """Put into manual_dir:
