@@ -80,3 +80,39 @@ def test_closed_set_labels_may_not_be_unknown_nor_empty(metric):
         metric([], [])
     with pytest.raises(ValueError, match="predictions must be integers"):
         metric([0, 1], [0.0, 1.0])
+
+
+def test_the_gap_of_a_hand_computed_case_takes_the_best_modality_of_each_class():
+    labels = [0, 0, 0, 0, 3, 3]
+    single = {"image": [0, 0, 0, 1, 0, 0], "text": [1, 1, 1, 0, 3, -1]}
+    fused = [0, 1, 1, 1, 3, 3]
+    gap = metrics.class_accuracy_gap(labels, single, fused)
+    assert gap == {0: 0.75 - 0.25, 3: 0.5 - 1}
+
+
+def test_the_gap_equals_the_recalls_of_scikit_learn(rng):
+    labels = rng.integers(0, 5, 200)
+    image, text, fused = (np.where(rng.random(200) < p, labels, 9) for p in (0.3, 0.5, 0.6))
+    recall = lambda p: sklearn_metrics.recall_score(labels, p, labels=range(5), average=None)
+    expected = np.maximum(recall(image), recall(text)) - recall(fused)
+    gap = metrics.class_accuracy_gap(labels, {"image": image, "text": text}, fused)
+    assert list(gap) == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(list(gap.values()), expected, rtol=1e-12, atol=1e-15)
+
+
+def test_the_gap_of_one_modality_against_itself_is_zero():
+    assert metrics.class_accuracy_gap([2, 2], {"image": [2, 0]}, [2, 0]) == {2: 0}
+
+
+@pytest.mark.parametrize(
+    ("single", "fused", "culprit"),
+    [
+        ({}, [0, 1], "single is empty"),
+        ({"image": [0]}, [0, 1], r"single\['image'\] has 1 examples, labels has 2"),
+        ({"image": [0, 1], "text": [0.0, 1]}, [0, 1], r"single\['text'\] must be integers"),
+        ({"image": [0, 1]}, [0], "fused has 1 examples, labels has 2"),
+    ],
+)
+def test_wrong_inputs_of_the_gap_name_the_modality(single, fused, culprit):
+    with pytest.raises(ValueError, match=culprit):
+        metrics.class_accuracy_gap([0, 1], single, fused)

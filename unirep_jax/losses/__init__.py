@@ -5,8 +5,37 @@ is jitted, and states its degenerate cases. Nothing here imports Flax or TensorF
 """
 
 from unirep_jax.losses._kernel import masked_mean, unit
+from unirep_jax.losses.alternating import (
+    CertaintyFusion,
+    fuse_by_certainty,
+    project_gradient,
+    update_projector,
+)
+from unirep_jax.losses.class_autoencoders import (
+    averaged_softmax,
+    averaged_softmax_loss,
+    class_autoencoder_logits,
+    class_autoencoder_score,
+)
 from unirep_jax.losses.contrastive import FineCoarse, fine_coarse_info_nce, info_nce
+from unirep_jax.losses.evidential import (
+    Opinion,
+    combine_opinions,
+    evidential_loss,
+    opinion,
+)
+from unirep_jax.losses.experts import Gates, load_balance_loss, noisy_top_k_gates, top_k_gates
 from unirep_jax.losses.jigsaw import jigsaw_loss, permutations_from_ranks, sample_ranks
+from unirep_jax.losses.open_auc import MixedFeatures, OpenAucLoss, mix_classes, open_auc_loss
+from unirep_jax.losses.prototypes import (
+    arpl_logits,
+    arpl_loss,
+    gcpl_logits,
+    gcpl_loss,
+    reciprocal_entropy,
+    rpl_logits,
+    rpl_loss,
+)
 from unirep_jax.losses.quantization import (
     CodebookState,
     commitment_loss,
@@ -29,32 +58,59 @@ from unirep_jax.losses.transport_volume import (
 from unirep_jax.losses.volume import VolumeInfoNCE, gram_volume, volume_info_nce, volume_matrix
 
 __all__ = [
+    "CertaintyFusion",
     "CodebookState",
     "FineCoarse",
+    "Gates",
+    "MixedFeatures",
     "MultimarginalPlan",
+    "OpenAucLoss",
+    "Opinion",
     "SinkhornPlan",
     "TransportGroups",
     "VolumeInfoNCE",
+    "arpl_logits",
+    "arpl_loss",
+    "averaged_softmax",
+    "averaged_softmax_loss",
+    "class_autoencoder_logits",
+    "class_autoencoder_score",
+    "combine_opinions",
     "commitment_loss",
     "ema_codebook_update",
+    "evidential_loss",
     "fine_coarse_info_nce",
+    "fuse_by_certainty",
+    "gcpl_logits",
+    "gcpl_loss",
     "gram_volume",
     "info_nce",
     "jigsaw_loss",
+    "load_balance_loss",
     "masked_mean",
+    "mix_classes",
     "multimarginal_plan",
     "nearest_code",
+    "noisy_top_k_gates",
+    "open_auc_loss",
+    "opinion",
     "permutations_from_ranks",
     "perplexity",
+    "project_gradient",
+    "reciprocal_entropy",
     "restart_dead_codes",
+    "rpl_logits",
+    "rpl_loss",
     "sample_groups",
     "sample_ranks",
     "sinkhorn_plan",
     "straight_through",
     "symmetric_info_nce",
     "top_groups",
+    "top_k_gates",
     "transport_volume_loss",
     "unit",
+    "update_projector",
     "volume_info_nce",
     "volume_matrix",
 ]

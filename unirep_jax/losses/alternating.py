@@ -33,7 +33,8 @@ def update_projector(
       axis_name: mapped axis over which the mean is taken.
 
     Returns:
-      [dim, dim] in float32 or wider; unchanged if no example counts.
+      [dim, dim] in float32 or wider; unchanged if no example counts. Where ‖r‖²/α passes 10⁶,
+      float32 leaves eigenvalues of some −0.01·‖P‖: bound the features, as a normalisation does.
 
     Reference: Zhang et al., "Multimodal Representation Learning by Alternating Unimodal
     Adaptation", CVPR 2024, with the norm of the authors' code. ≠ that code, which divides by a

@@ -45,7 +45,9 @@ def class_autoencoder_logits(
     def errors(weights):
         encoder, decoder = weights
         latent = jnp.tanh(dot(features, encoder.astype(dtype), "npd,dl->npl"))
-        return jnp.sum(jnp.abs(features - dot(latent, decoder.astype(dtype), "npl,ld->npd")), -1)
+        error = features - dot(latent, decoder.astype(dtype), "npl,ld->npd")
+        # Not `abs`, whose gradient at 0 is 1.
+        return jnp.sum(error * jax.lax.stop_gradient(jnp.sign(error)), axis=-1)
 
     weights = (encoders, decoders)
     if block_size is None:
@@ -67,6 +69,8 @@ def averaged_softmax(
     Reference: Huang et al., TPAMI 2023.
     """
     logits = logits.astype(accumulation_dtype(logits))
+    if where is not None:  # what is removed may hold NaN
+        logits = jnp.where(where[..., None], logits, 0)
     return _mean_over_positions(jax.nn.softmax(logits, axis=-1), where)
 
 

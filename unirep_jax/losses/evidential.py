@@ -91,9 +91,10 @@ def evidential_loss(
       where: examples that count.
 
     Returns:
-      [...] in float32 or wider, 0 for removed examples. No evidence gives ψ(C) − ψ(1) and no
-      divergence; one class gives 0. The divergence is evaluated with its large terms cancelled by
-      hand: with log-gamma functions float32 has no digit left of it at an evidence of 10⁷.
+      [...] in float32 or wider, 0 for removed examples. No evidence gives ψ(C) − ψ(1), the
+      divergence being 0 up to rounding; one class gives 0. The divergence is evaluated with its
+      large terms cancelled by hand: with log-gamma functions float32 has no digit left of it at an
+      evidence of 10⁷.
 
     Reference: Han et al., ICLR 2021, sec. 3; Sensoy et al., "Evidential Deep Learning to Quantify
     Classification Uncertainty", NeurIPS 2018.
@@ -114,7 +115,7 @@ def _divergence_from_uniform(evidence):
 
         Σ (h(αⱼ) − h(1)) − (h(n) − h(C)) + (C − 1)(ψ(n) − ψ(C))
 
-    which is exactly 0 without evidence.
+    whose three differences vanish without evidence.
     """
     classes = evidence.shape[-1]
     one, count = (jnp.full((), x, evidence.dtype) for x in (1, classes))

@@ -61,7 +61,7 @@ def mix_classes(
     everything = (jnp.where(rows[:, None], features, 0), labels, rows)
     own = jnp.arange(batch)
     if axis_name is not None:
-        own = own + jax.lax.axis_index(axis_name) * batch
+        own = own + jax.lax.axis_index(axis_name).astype(own.dtype) * batch
         everything = jax.lax.all_gather(everything, axis_name, tiled=True)
     order_key, share_key = jax.random.split(key)
     partner = jax.random.permutation(order_key, everything[1].shape[0])[own]
@@ -98,7 +98,7 @@ def open_auc_loss(
 
     Returns:
       `OpenAucLoss` with the loss in float32 or wider, 0 for pairs not counted. Ties go to the
-      class of lowest index, and equal largest logits share the gradient.
+      class of lowest index, which also takes the gradient.
 
     Reference: Wang et al., NeurIPS 2022, with the square loss, the margin and the denominator (the
     counted pairs) of the authors' code.
@@ -107,7 +107,17 @@ def open_auc_loss(
     rows = jnp.ones(labels.shape, bool) if where is None else where
     counted = rows & (jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels)
     known, unknown = (
-        jnp.max(jnp.where(counted[:, None], x, 0).astype(dtype), axis=-1)
-        for x in (logits, mixed_logits)
+        _largest(jnp.where(counted[:, None], x, 0).astype(dtype)) for x in (logits, mixed_logits)
     )
     return OpenAucLoss(jnp.where(counted, (unknown - known + margin) ** 2, 0), counted)
+
+
+def _largest(logits):
+    """Largest logit of each row, whose gradient goes to its index.
+
+    That of `max` goes to the entries equal to it, which rounding decides once the compiler computes
+    them twice: fused with the mixing, none or another entry would get it.
+    """
+    place = jnp.argmax(logits, axis=-1, keepdims=True)
+    chosen = place == jnp.arange(logits.shape[-1], dtype=place.dtype)[None, :]
+    return jnp.sum(jnp.where(chosen, logits, 0), axis=-1)

@@ -6,9 +6,19 @@ Nothing here imports Flax or TensorFlow. `metrics.published` has what other eval
 
 from unirep_jax.metrics.classification import (
     accuracy,
+    class_accuracy_gap,
     confusion_matrix,
     macro_accuracy,
     top_k_accuracy,
+)
+from unirep_jax.metrics.known_scores import (
+    ash,
+    energy,
+    evidential_certainty,
+    max_expected_probability,
+    max_logit,
+    max_softmax,
+    maximum_concept_matching,
 )
 from unirep_jax.metrics.open_set import (
     OpenSetAccuracy,
@@ -39,14 +49,22 @@ __all__ = [
     "Ranks",
     "ThresholdSweep",
     "accuracy",
+    "ash",
     "aupr",
     "auroc",
     "ccr_at_fpr",
+    "class_accuracy_gap",
     "confusion_matrix",
     "detection_accuracy",
+    "energy",
+    "evidential_certainty",
     "fit_threshold",
     "fpr_at_unknown_tpr",
     "macro_accuracy",
+    "max_expected_probability",
+    "max_logit",
+    "max_softmax",
+    "maximum_concept_matching",
     "mean_average_precision",
     "median_rank",
     "open_set_accuracy",

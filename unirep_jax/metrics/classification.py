@@ -66,8 +66,10 @@ def class_accuracy_gap(
     """
     if not single:
         raise ValueError("single is empty: the gap is against at least one modality")
-    best = np.max([_class_accuracies(labels, p)[1] for p in single.values()], axis=0)
-    classes, accuracies = _class_accuracies(labels, fused)
+    best = np.max(
+        [_class_accuracies(labels, p, f"single[{m!r}]")[1] for m, p in single.items()], axis=0
+    )
+    classes, accuracies = _class_accuracies(labels, fused, "fused")
     return {int(c): float(gap) for c, gap in zip(classes, best - accuracies, strict=True)}
 
 
@@ -120,15 +122,15 @@ def confusion_matrix(
     return np.bincount(cells, minlength=size * size).reshape(size, size)
 
 
-def _class_accuracies(labels, predictions):
+def _class_accuracies(labels, predictions, name="predictions"):
     """The classes that have examples, and the accuracy on each."""
-    labels, predictions = _closed_set(labels, predictions)
+    labels, predictions = _closed_set(labels, predictions, name)
     classes, class_of, counts = np.unique(labels, return_inverse=True, return_counts=True)
     return classes, np.bincount(class_of, weights=labels == predictions) / counts
 
 
-def _closed_set(labels, predictions):
+def _closed_set(labels, predictions, name="predictions"):
     labels = class_ids("labels", labels, lowest=0)
-    predictions = class_ids("predictions", predictions, lowest=-1)
-    same_length(labels=labels, predictions=predictions)
+    predictions = class_ids(name, predictions, lowest=-1)
+    same_length(**{"labels": labels, name: predictions})
     return labels, predictions

@@ -101,7 +101,7 @@ def ash(
         raise ValueError(f'variant "{variant}" needs features from 0, got {features.min()}')
     dim = features.shape[-1]
     count = max(1, dim - round(dim * percentile / 100))
-    if variant == "s" and dim > 700 * count:  # the kept ones are at least average: Σa/Σ ≤ n/k
+    if variant == "s" and dim > 600 * count:  # the kept ones are at least average: Σa/Σ ≤ n/k
         raise ValueError(f"{count} of {dim} entries are too few to scale by exp(Σa / Σ kept)")
     first = np.argsort(-features, axis=-1, kind="stable")[..., :count]
     kept = np.zeros_like(features)
