@@ -20,6 +20,7 @@ def batches(
     seed: int,
     start_step: int,
     num_steps: int,
+    labels: bool = False,
     prefetch: int = 4,
     process_index: int = 0,
     process_count: int = 1,
@@ -29,7 +30,7 @@ def batches(
     Step s is batch s mod S of epoch ⌊s / S⌋, with S = ⌊N / batch_size⌋ over N training examples:
     the tail of an epoch is dropped and no batch holds an example twice. The order of an epoch
     depends on (seed, epoch) alone, so a stream started at step k continues an unbroken one exactly.
-    A tf.data pipeline over step numbers gathers ahead in its own thread. No label enters a batch.
+    A tf.data pipeline over step numbers gathers ahead in its own thread.
 
     Args:
       feature_set: whose training examples are drawn.
@@ -37,6 +38,7 @@ def batches(
       seed: of the order, 0 ≤ seed < 2⁶⁴.
       start_step: first step.
       num_steps: how many batches to give.
+      labels: add `label`, int32 [batch], which unsupervised training has no use for.
       prefetch: batches made ahead.
       process_index: of `process_count` processes; each reads its contiguous part of every batch.
       process_count: a divisor of batch_size.
@@ -70,20 +72,23 @@ def batches(
         epoch, place = divmod(int(step), len(train) // batch_size)
         first = place * batch_size + process_index * share
         batch = gather(feature_set, order(epoch)[first : first + share])
-        return [*batch["features"].values(), *batch["present"].values(), batch["index"]]
+        indices = batch["index"]
+        extra = [feature_set.label[indices]] if labels else []
+        return [*batch["features"].values(), *batch["present"].values(), *extra, indices]
 
     def named(arrays: tuple[np.ndarray, ...]) -> dict[str, Any]:
         names = feature_set.modalities
-        features, present = arrays[: len(names)], arrays[len(names) : -1]
+        features, present = arrays[: len(names)], arrays[len(names) : 2 * len(names)]
         return {
             "features": dict(zip(names, features, strict=True)),
             "present": dict(zip(names, present, strict=True)),
+            **({"label": arrays[-2]} if labels else {}),
             "index": arrays[-1],
         }
 
     tf = _tensorflow()
     kinds = len(feature_set.modalities)
-    types = [tf.float32] * kinds + [tf.bool] * kinds + [tf.int32]
+    types = [tf.float32] * kinds + [tf.bool] * kinds + [tf.int32] * (1 + labels)
     dataset = tf.data.Dataset.range(start_step, start_step + num_steps)
     dataset = dataset.map(lambda step: tuple(tf.numpy_function(load, [step], types)))
     return map(named, dataset.prefetch(prefetch).as_numpy_iterator())
