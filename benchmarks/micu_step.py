@@ -42,7 +42,7 @@ def measure(preset: str, pieces: int, permutations: int, steps: int) -> dict:
                    for m, s in SHAPES.items()}  # fmt: skip
     method = dataclasses.replace(
         getattr(MICU, preset)(), pieces=pieces, permutations=permutations
-    ).for_shapes(SHAPES)
+    ).for_data(SHAPES, classes=0)
     optimizer = make_optimizer(
         lr=4e-4, steps=1000, schedule="constant", warmup=0, weight_decay=0.0, clip=0.5
     )

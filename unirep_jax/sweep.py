@@ -40,7 +40,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
 
     from unirep_jax.evaluation.measurements import read_measurements, write_measurements
     from unirep_jax.experiment import run
-    from unirep_jax.report.tables import cross_modal_tables
+    from unirep_jax.protocols import PROTOCOLS
 
     # Seeds share one compiled program.
     jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
@@ -51,7 +51,8 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
             with single.unlocked():
                 single.update_from_flattened_dict(settings)
             single.seed = seed
-            single.protocol.control = place == 0  # one control serves all variants
+            if "control" in single.protocol:
+                single.protocol.control = place == 0  # one control serves all variants
             print(f"== {title}, seed {seed} of {seeds}", flush=True)
             folder = run(single, workdir / title / f"seed{seed}")
             for m in read_measurements(folder / "results.jsonl"):
@@ -59,7 +60,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
                     measurements.append(dataclasses.replace(m, method=title))
                 elif place == 0:
                     measurements.append(m)
-    table = cross_modal_tables(measurements)
+    table = PROTOCOLS[config.experiment].tables(measurements)
     (workdir / "results.md").write_text(table)
     write_measurements(workdir / "results.jsonl", measurements)
     return table

@@ -29,7 +29,7 @@ PRESETS = {
 
 def start(method, feature_set, seed=0):
     shapes = {m: x.shape[1:] for m, x in feature_set.features.items()}
-    method = method.for_shapes(shapes)
+    method = method.for_data(shapes, feature_set.num_classes)
     optimizer = optax.adam(3e-3)
     state = init_state(
         method, optimizer, seed=seed, shapes=shapes, statistics=standardization(feature_set)

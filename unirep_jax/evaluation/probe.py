@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
+
+from unirep_jax.evaluation.embedding import map_examples
 
 
 class Representation(NamedTuple):
@@ -102,23 +103,14 @@ class Probe:
         return hidden @ params["output_kernel"] + params["output_bias"][None]
 
 
-def embed_data(
-    method, params: dict, state: dict, feature_set, *, batch_size: int = 256
-) -> Representation:
-    """Codes of every example in every modality, a batch at a time."""
-    from unirep_jax.data.pipeline import gather
+def embed_data(method, params: dict, state: dict, feature_set) -> Representation:
+    """Codes of every example in every modality."""
 
-    embed = jax.jit(
-        lambda p, s, x, modality: method.embed(p, s, modality, x)[1], static_argnames="modality"
-    )
-    examples = np.arange(len(feature_set.label))
-    indices: dict[str, list] = {m: [] for m in feature_set.modalities}
-    for start in range(0, len(examples), batch_size):
-        # The last batch is filled up with the last example: one shape, one compilation.
-        rows = np.minimum(np.arange(start, start + batch_size), len(examples) - 1)
-        for m, x in gather(feature_set, rows)["features"].items():
-            indices[m].append(np.asarray(embed(params, state, x, modality=m)))
+    def compute(variables, batch):
+        return {m: method.embed(*variables, m, x)[1] for m, x in batch["features"].items()}
+
+    codes = map_examples(compute, (params, state), feature_set)
     return Representation(
         codebook=jnp.asarray(state["codebook"].codebook),
-        indices={m: jnp.asarray(np.concatenate(i)[: len(examples)]) for m, i in indices.items()},
+        indices={m: jnp.asarray(indices) for m, indices in codes.items()},
     )

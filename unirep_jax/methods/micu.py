@@ -111,7 +111,7 @@ class MICU:
 
     # -- modules -----------------------------------------------------------------------------
 
-    def for_shapes(self, shapes: Mapping[str, tuple[int, ...]]) -> "MICU":
+    def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> "MICU":
         """The method for these features (shape of one example per modality), `time` settled."""
         return dataclasses.replace(self, time=self.time or common_time(shapes))
 

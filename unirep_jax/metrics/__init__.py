@@ -37,6 +37,7 @@ from unirep_jax.metrics.operating_points import (
 from unirep_jax.metrics.ranking import OscrCurve, aupr, auroc, oscr, oscr_curve
 from unirep_jax.metrics.retrieval import (
     Ranks,
+    average_precision,
     mean_average_precision,
     median_rank,
     recall_at,
@@ -52,6 +53,7 @@ __all__ = [
     "ash",
     "aupr",
     "auroc",
+    "average_precision",
     "ccr_at_fpr",
     "class_accuracy_gap",
     "confusion_matrix",

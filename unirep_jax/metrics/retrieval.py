@@ -93,7 +93,15 @@ def mean_average_precision(
     scores: Float[ArrayLike, "query item"],
     targets: Int[ArrayLike, "query"] | Bool[ArrayLike, "query item"],
 ) -> float:
-    """Mean over queries of average precision, in expectation over tied orders.
+    """Mean of `average_precision` over the queries, with its arguments and errors."""
+    return float(np.mean(average_precision(scores, targets)))
+
+
+def average_precision(
+    scores: Float[ArrayLike, "query item"],
+    targets: Int[ArrayLike, "query"] | Bool[ArrayLike, "query item"],
+) -> Float[np.ndarray, "query"]:
+    """Average precision of each query, in expectation over tied orders.
 
         AP = 1/R Σ_{p : item at p relevant} #{relevant at or before p} / p
 
@@ -113,7 +121,7 @@ def mean_average_precision(
     Efficiently in the Presence of Tied Scores", ECIR 2008.
     """
     scores, relevant = _checked(scores, targets)
-    return float(np.mean([_average_precision(*row) for row in zip(scores, relevant, strict=True)]))
+    return np.array([_average_precision(*row) for row in zip(scores, relevant, strict=True)])
 
 
 def _average_precision(scores: Float[np.ndarray, "item"], relevant: Bool[np.ndarray, "item"]):

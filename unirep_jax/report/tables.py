@@ -15,8 +15,8 @@ OPEN_SET_METRICS = (("os_star", "OS*"), ("unk", "UNK"), ("hos", "HOS"))
 def cross_modal_tables(measurements: Sequence[Measurement]) -> str:
     """Table 2 of MICU per data set and selection rule, then closed-set accuracy, as Markdown."""
     parts = []
-    for dataset in _unique(m.dataset for m in measurements):
-        for selection in _unique(m.selection for m in measurements if m.selection != "none"):
+    for dataset in unique(m.dataset for m in measurements):
+        for selection in unique(m.selection for m in measurements if m.selection != "none"):
             rows = [m for m in measurements if (m.dataset, m.selection) == (dataset, selection)]
             parts.append(
                 f"### {dataset}: open set, selection `{selection}`\n\n"
@@ -34,8 +34,8 @@ def cross_modal_tables(measurements: Sequence[Measurement]) -> str:
 
 def _direction_table(rows: Sequence[Measurement], metrics: Sequence[tuple[str, str]]) -> str:
     """A row per (pair, method), columns split × direction × metric; means over pairs at the end."""
-    splits, methods = _unique(m.split for m in rows), _unique(m.method for m in rows)
-    pairs = _unique(tuple(sorted((m.source, m.target), key=_order(rows))) for m in rows)
+    splits, methods = unique(m.split for m in rows), unique(m.method for m in rows)
+    pairs = unique(tuple(sorted((m.source, m.target), key=_order(rows))) for m in rows)
     header = ["pair", "method"]
     for split in splits:
         for arrow in ("→", "←"):
@@ -46,7 +46,7 @@ def _direction_table(rows: Sequence[Measurement], metrics: Sequence[tuple[str, s
         for method in methods:
             directions = ((a, b), (b, a))
             cells = [
-                _cell(rows, method=method, split=split, source=s, target=t, metric=metric)
+                cell(rows, method=method, split=split, source=s, target=t, metric=metric)
                 for split in splits for s, t in directions for metric, _ in metrics
             ]  # fmt: skip
             lines.append([f"{a} → {b}", method, *cells])
@@ -55,18 +55,18 @@ def _direction_table(rows: Sequence[Measurement], metrics: Sequence[tuple[str, s
             cells = []
             for split in splits:
                 for metric, _ in metrics:
-                    cells += [_cell(rows, method=method, split=split, metric=metric)]
+                    cells += [cell(rows, method=method, split=split, metric=metric)]
                 cells += [""] * len(metrics)
             lines.append(["mean of all", method, *cells])
     return markdown_table(header, lines)
 
 
-def _cell(rows: Iterable[Measurement], **wanted: str) -> str:
-    """Percent, the mean over directions and then over seeds, ± the deviation over seeds."""
+def cell(rows: Iterable[Measurement], *, scale: float = 100, **wanted: str) -> str:
+    """The mean over directions and then over seeds, ± the deviation over seeds; percent."""
     by_seed: dict[int, list[float]] = {}
     for m in rows:
         if all(getattr(m, field) == value for field, value in wanted.items()):
-            by_seed.setdefault(m.seed, []).append(100 * m.value)
+            by_seed.setdefault(m.seed, []).append(scale * m.value)
     values = [statistics.fmean(v) for v in by_seed.values()]
     if not values:
         return "-"
@@ -89,10 +89,11 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(text) + "\n"
 
 
-def _unique(items: Iterable) -> list:
+def unique(items: Iterable) -> list:
+    """In the order of their first appearance."""
     return list(dict.fromkeys(items))
 
 
 def _order(rows: Sequence[Measurement]) -> Callable[[str], int]:
     """Place of a modality, in the order in which they first appear."""
-    return _unique(name for m in rows for name in (m.source, m.target)).index
+    return unique(name for m in rows for name in (m.source, m.target)).index

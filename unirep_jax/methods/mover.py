@@ -1,0 +1,285 @@
+"""MOVER: groups matched by optimal transport, aligned by the volume that they span.
+
+You and Liu, "MOVER: Multimodal Optimal Transport with Volume-based Embedding Regularization",
+CIKM 2025. Every modality of an example becomes a unit vector (eq. 2), and training minimises
+
+    L = L_MOVER + λ L_contrastive                                                       (eq. 11)
+
+of which L_MOVER is the volume of all tuples weighted by how well transport matches them (eq. 4-8),
+and L_contrastive tells an anchor's group from the groups of other anchors by volume (eq. 9-10).
+
+Presets: `MOVER.paper()`; `MOVER.gram()`, which is Cicchetti et al., "Gramian Multimodal
+Representation Learning and Alignment", 2024: eq. 9 alone, with the true groups; `pairwise()`,
+InfoNCE between all pairs of modalities. They are the rows of Table 4, read as follows:
+
+    | row         | transport term        | contrastive term          |
+    |-------------|-----------------------|---------------------------|
+    | full        | volume of tuples      | InfoNCE on volumes        |
+    | w/o OT      | none                  | InfoNCE on volumes        |
+    | w/o GAVE    | Σ pairs ⟨π, C⟩        | InfoNCE on cosines, pairs |
+    | w/o both    | none                  | InfoNCE on cosines, pairs |
+
+What the paper leaves open, and what is taken: ε = 0.05; the plan over three modalities is that
+of the anchor (`plan`); every modality is the anchor in turn; the positive group is the true one
+(with groups matched by transport instead, training from scratch confirms its own errors); the
+positive is in the denominator (without it eq. 9 is not bounded below); no gradient passes the plan.
+
+≠ GRAM's code: gradients reach both sides in both directions. Its matching head on token features
+is not here.
+
+A volume does not tell v from −v, and three vectors in one plane have none: from random towers it
+aligns modalities with opposite signs, or some of them only. GRAM and MOVER start from pretrained
+encoders; `warm_start` steps of pairwise InfoNCE stand for that here.
+
+A modality that an example lacks leaves its group with the volume of the others.
+"""
+
+import dataclasses
+import itertools
+from collections.abc import Mapping
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Key
+
+from unirep_jax import losses
+from unirep_jax.methods import matching
+from unirep_jax.methods.batch import Shapes, example_keys, shapes_of, standardize
+from unirep_jax.models.augmentation import augment
+from unirep_jax.models.towers import Towers
+
+PLANS = ("anchor", "pairs", "multimarginal")
+GROUPS = ("all", "top", "sample")
+COLDEST, HOTTEST = 0.01, 1.0  # limits of a learned temperature
+
+
+@dataclasses.dataclass(frozen=True)
+class MOVER:
+    """Hyper-parameters (the paper's where it states them) and the functions made of them."""
+
+    dim: int = 512
+    layers: int = 0  # blocks before the linear projection
+    width: int = 256
+    dropout: float = 0.0
+
+    warm_start: int = 0  # steps of pairwise InfoNCE before eq. 11
+    measure: str = "volume"  # or "cosine": of pairs of modalities
+    anchor: str = ""  # a modality, or all in turn
+
+    weight_transport: float = 1.0
+    epsilon: float = 0.05
+    iterations: int = 100
+    plan_gradient: str = "stop"  # "unroll", "implicit"
+    plan: str = "anchor"  # over tuples of three: "pairs", "multimarginal"
+    groups: str = "all"  # tuples, for two or three modalities; "top" or "sample" of the plans
+    group_count: int = 1  # k' of "top" (1: hard matching), draws of "sample"
+
+    weight_contrast: float = 1.0
+    temperature: float = 0.07
+    learn_temperature: bool = False
+    label_smoothing: float = 0.0
+    positives: str = "paired"  # or "transport": the most probable group of the plans
+    negatives_only: bool = False  # eq. 9 as printed
+    both_directions: bool = True
+
+    noise: float = 0.0
+    gain: float = 0.0
+    warp: float = 0.0
+
+    @classmethod
+    def paper(cls) -> "MOVER":
+        """Eq. 11 with the anchor looking for its group only, as eq. 9 has it."""
+        return cls(both_directions=False)
+
+    @classmethod
+    def gram(cls) -> "MOVER":
+        """GRAM's volume loss and its constants."""
+        return cls(weight_transport=0.0, learn_temperature=True, label_smoothing=0.1)
+
+    @classmethod
+    def pairwise(cls) -> "MOVER":
+        """Symmetric InfoNCE between all pairs of modalities."""
+        return cls(weight_transport=0.0, measure="cosine")
+
+    def __post_init__(self) -> None:
+        choices = {
+            "measure": ("volume", "cosine"),
+            "plan": PLANS,
+            "groups": GROUPS,
+            "plan_gradient": ("stop", "unroll", "implicit"),
+            "positives": ("paired", "transport"),
+        }
+        for field, allowed in choices.items():
+            if getattr(self, field) not in allowed:
+                raise ValueError(f"{field}={getattr(self, field)!r} is none of {allowed}")
+        if self.plan != "anchor" and self.groups != "all":
+            raise ValueError(f"groups={self.groups!r} are drawn from the anchor's plans alone")
+
+    # -- modules -----------------------------------------------------------------------------
+
+    def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> "MOVER":
+        """The method for these features (shape of one example per modality).
+
+        Raises:
+          ValueError: the anchor is none of them, or they are too many for the sum over tuples.
+        """
+        if self.anchor and self.anchor not in shapes:
+            raise ValueError(f"anchor={self.anchor!r} is none of {', '.join(shapes)}")
+        volume = self.measure == "volume" and self.weight_transport
+        if volume and self.groups == "all" and len(shapes) > 3:
+            raise ValueError(f"{len(shapes)} modalities need groups='top' or 'sample', not 'all'")
+        if volume and self.plan != "anchor" and len(shapes) != 3:
+            raise ValueError(f"plan={self.plan!r} is of three modalities, not {len(shapes)}")
+        return self
+
+    def towers(self, shapes: Shapes) -> Towers:
+        return Towers(shapes, self.dim, self.layers, self.width, self.dropout)
+
+    def init(
+        self, key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]], statistics: dict
+    ) -> tuple[dict, dict]:
+        """Parameters, and the state that no gradient changes: feature statistics, steps made."""
+        example = {m: jnp.zeros(shape) for m, shape in shapes.items()}
+        init = partial(self.towers(tuple(shapes.items())).init, train=False)
+        params = {"towers": jax.jit(init)(key, example)["params"]}
+        if self.learn_temperature:
+            params["log_temperature"] = jnp.log(jnp.float32(self.temperature))
+        return params, {"statistics": jax.tree.map(jnp.asarray, statistics), "step": jnp.int32(0)}
+
+    # -- loss --------------------------------------------------------------------------------
+
+    def loss(
+        self,
+        params: dict,
+        state: dict,
+        batch: dict,
+        *,
+        key: Key[Array, ""],
+        axis_name: str | None = None,
+    ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Float[Array, ""]]]]:
+        """Eq. 11 on this device's share of the batch; the state as it was; the terms to log."""
+        present = jnp.stack(list(batch["present"].values()))  # [modality, batch]
+        keys = example_keys(key, present.shape[1], ("augment", "dropout"), axis_name)
+        inputs = standardize(batch["features"], state["statistics"])
+        vectors = self._encode(params, inputs, keys)  # eq. 2
+        temperature = self._temperature(params)
+        names = tuple(inputs)
+        anchors = [names.index(self.anchor)] if self.anchor else [*range(len(names))]
+        common = {"anchors": anchors, "key": key, "axis_name": axis_name}
+        align = partial(self._align, present=present, temperature=temperature, **common)
+        if self.warm_start:
+            pairwise = MOVER.pairwise()._align
+            start = partial(pairwise, present=present, temperature=self.temperature, **common)
+            zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(align, vectors)[1])
+            begin = lambda v: (start(v)[0], zeros)
+            loss, terms = jax.lax.cond(state["step"] < self.warm_start, begin, align, vectors)
+        else:
+            loss, terms = align(vectors)
+        if self.learn_temperature:
+            terms["temperature"] = temperature
+        return loss, (state | {"step": state["step"] + 1}, terms)
+
+    def _align(self, vectors, *, present, anchors, temperature, key, axis_name):
+        """Eq. 11 of unit vectors [modality, batch, dim], and its terms.
+
+        A term without weight is not computed.
+        """
+        count, mean = len(vectors), partial(losses.masked_mean, axis_name=axis_name)
+        if self.measure == "volume":
+            vectors = matching.stand_in(vectors, present)
+            orders = [[a, *(m for m in range(count) if m != a)] for a in anchors]
+        else:
+            orders = [[*p] for p in itertools.combinations(range(count), 2) if {*p} & {*anchors}]
+        plans, terms = self._plans(vectors, present, axis_name), {}
+        if self.weight_transport:
+            values = []
+            # The sum over all tuples is the same for every anchor, but for the anchor's own plan.
+            once = self.measure == "volume" and (count == 2 or self.plan != "anchor")
+            for place, order in enumerate(orders[:1] if once else orders):
+                draw = jax.random.fold_in(key, 2 + place)
+                value = self._transport(vectors, plans, order, draw, axis_name)
+                values.append(mean(value, present[order[0]]))
+            terms["transport"] = sum(values) / len(values)  # eq. 8
+            terms["mass_on_pairs"] = matching.mass_on_pairs(plans)
+        if self.weight_contrast:
+            values = []
+            for order in orders:
+                where = present[order[0]] & present[jnp.array(order[1:])].any(0)
+                value = self._contrast(vectors, plans, order, where, temperature, axis_name)
+                values.append(mean(value, where))
+            terms["contrast"] = sum(values) / len(values)  # eq. 10
+        weights = {"transport": self.weight_transport, "contrast": self.weight_contrast}
+        return sum(weight * terms[name] for name, weight in weights.items() if weight), terms
+
+    def _encode(self, params, inputs, keys) -> Float[Array, "modality batch dim"]:
+        towers = self.towers(shapes_of(inputs))
+
+        def one(x, augment_key, dropout_key):
+            x = augment(x, augment_key, noise=self.noise, gain=self.gain, warp=self.warp)
+            variables, rngs = {"params": params["towers"]}, {"dropout": dropout_key}
+            return towers.apply(variables, x, train=True, rngs=rngs)
+
+        return losses.unit(jax.vmap(one, out_axes=1)(inputs, keys["augment"], keys["dropout"]))
+
+    def _temperature(self, params) -> Float[Array, ""] | float:
+        if not self.learn_temperature:
+            return self.temperature
+        return jnp.clip(jnp.exp(params["log_temperature"]), COLDEST, HOTTEST)
+
+    def _plans(self, vectors, present, axis_name) -> matching.Plans | None:
+        """Eq. 4-5, or the factors of a plan over tuples, between all pairs of modalities."""
+        if not self.weight_transport and self.positives == "paired":
+            return None
+        if self.plan == "multimarginal" and self.measure == "volume":
+            vectors, present = matching.whole_batch(vectors, present, axis_name)
+            return losses.multimarginal_plan(
+                vectors, epsilon=self.epsilon, where=present.all(0), iterations=self.iterations
+            ).plans
+        return matching.pair_plans(
+            vectors, present, epsilon=self.epsilon, iterations=self.iterations,
+            gradient=self.plan_gradient, axis_name=axis_name,
+        )  # fmt: skip
+
+    def _transport(self, vectors, plans, order, key, axis_name) -> Float[Array, "batch"]:
+        """Eq. 8 for each anchor; without volumes, ⟨π, C⟩ of the pair."""
+        anchor_only = self.plan == "anchor" or self.measure == "cosine"
+        plans = matching.ordered(plans, order, len(vectors), anchor_only=anchor_only)
+        vectors = vectors[jnp.array(order)]
+        if self.measure == "cosine":
+            return matching.transport_cost(vectors, plans[:1], axis_name)
+        if self.groups == "top":
+            plans = losses.top_groups(plans, count=self.group_count)
+        elif self.groups == "sample":
+            plans = losses.sample_groups(plans, key=key, count=self.group_count)
+        return losses.transport_volume_loss(vectors, plans, axis_name=axis_name)
+
+    def _contrast(self, vectors, plans, order, where, temperature, axis_name):
+        """Eq. 9 for each anchor, [batch]; without volumes, InfoNCE of the pair."""
+        count, vectors = len(vectors), vectors[jnp.array(order)]
+        anchors, *others = vectors
+        if self.positives == "transport":
+            plans = matching.ordered(plans, order, count, anchor_only=True)
+            others = matching.matched(vectors, plans, axis_name)
+        if self.measure == "cosine":
+            return losses.symmetric_info_nce(
+                anchors, others[0], temperature=temperature, where=where, axis_name=axis_name
+            )
+        value = losses.volume_info_nce(
+            anchors, *others, temperature=temperature, label_smoothing=self.label_smoothing,
+            negatives_only=self.negatives_only, where=where, axis_name=axis_name,
+        )  # fmt: skip
+        if self.both_directions:
+            return (value.anchor_to_group + value.group_to_anchor) / 2
+        return value.anchor_to_group
+
+    # -- readout -----------------------------------------------------------------------------
+
+    def embed(
+        self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
+    ) -> Float[Array, "batch dim"]:
+        """Unit vectors of one modality. No dropout, no augmentation."""
+        inputs = standardize({modality: features}, state["statistics"])
+        towers = self.towers(shapes_of(inputs))
+        apply = lambda x: towers.apply({"params": params["towers"]}, x, train=False)
+        return losses.unit(jax.vmap(apply, out_axes=1)(inputs)[0])

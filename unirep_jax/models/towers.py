@@ -1,0 +1,47 @@
+"""One tower per modality: features of any shape to a vector of a common space."""
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from unirep_jax.models.encoders import Encoder, common_time
+
+Inputs = dict[str, Float[Array, "..."]]
+
+
+class Towers(nn.Module):
+    """Features of one example to [modality, dim], not yet normalised. Callers `jax.vmap` it.
+
+    Without layers a tower is what GRAM and MOVER put on frozen features: one bias-free linear map.
+    With layers, convolution blocks over time stand before it; on a plain vector they are residual
+    blocks of a multilayer perceptron. The map sees all time steps, not their mean: when something
+    happens is what tells examples of a class apart.
+
+    Attributes:
+      shapes: (modality, shape of one example) of the modalities that calls may name.
+      dim: of the common space.
+      layers, width, dropout: blocks before the projection, their channels and dropout rate.
+    """
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    dim: int
+    layers: int = 0
+    width: int = 256
+    dropout: float = 0.0
+
+    def setup(self) -> None:
+        if self.layers:
+            self.encoders = {
+                m: Encoder(
+                    self.width, common_time({m: shape}), "convolution", self.layers,
+                    dropout=self.dropout,
+                )
+                for m, shape in self.shapes
+            }  # fmt: skip
+        self.projections = {m: nn.Dense(self.dim, use_bias=False) for m, _ in self.shapes}
+
+    def __call__(self, inputs: Inputs, *, train: bool) -> Float[Array, "modality dim"]:
+        return jnp.stack([self.projections[m](self._flat(m, x, train)) for m, x in inputs.items()])
+
+    def _flat(self, modality: str, x: Float[Array, "..."], train: bool) -> Float[Array, "channel"]:
+        return (self.encoders[modality](x, train=train) if self.layers else x).reshape(-1)

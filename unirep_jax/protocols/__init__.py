@@ -1,0 +1,6 @@
+"""Experiments: what training sees, what is measured, drawn and tabulated. Listed here by name."""
+
+from unirep_jax.protocols.cross_modal import ClosedSet, OpenSet
+from unirep_jax.protocols.retrieval import Retrieval
+
+PROTOCOLS = {"oscmg": OpenSet, "cmg": ClosedSet, "retrieval": Retrieval}
