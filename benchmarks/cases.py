@@ -167,7 +167,7 @@ CASES = {
         light=(("iterations", 3),),
     ),
     "sinkhorn_plan_gradient": Case(
-        "Gradient of ⟨plan, W⟩, ε = 0.1, forward + backward, to the error of 10 iterations",
+        "Gradient of ⟨plan, W⟩, ε = 0.05, forward + backward, to the error of 30 iterations",
         SIZES,
         ours.converging_inputs,
         (
@@ -184,7 +184,7 @@ CASES = {
                 partial(peers.pot_plan_gradients, method="sinkhorn"),
             ),
         ),
-        _iterations(10),
+        _iterations(30),
         "reading the plan, and in the conjugate gradients as often again.",
     ),
     "info_nce": Case(

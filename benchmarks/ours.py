@@ -124,8 +124,9 @@ def transport_inputs(size: int) -> dict:
 
 
 def converging_inputs(size: int) -> dict:
-    """Where 10 iterations come close enough to the solution for gradients to be compared."""
-    return transport_inputs(size) | {"epsilon": 0.1, "iterations": 10}
+    """Where 30 iterations come close enough to the solution for gradients to be compared."""
+    x, y = _related(size, 2, 0.2)
+    return transport_inputs(size) | {"x": x, "y": y, "iterations": 30}
 
 
 def _threshold(reached: tuple | None) -> np.float32:
