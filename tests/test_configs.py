@@ -1,16 +1,21 @@
 """Every configuration builds, names settings that exist, and refuses what it does not know."""
 
 import dataclasses
+import itertools
 import runpy
 from pathlib import Path
 
 import pytest
 from ml_collections import ConfigDict
 
+from unirep_jax.experiment import DATA_SETS
 from unirep_jax.methods import METHODS
+from unirep_jax.protocols import PROTOCOLS
 from unirep_jax.workdir import ConfigError, claim, default_workdir, flat
 
 CONFIGS = Path(__file__).parents[1] / "configs"
+# Configurations whose argument is DATASET, METHOD or both, and the methods that they offer.
+BY_METHOD = {"mover.py": ("mover", "gram", "pairwise")}
 
 
 def load(name: str) -> dict:
@@ -44,6 +49,83 @@ def test_every_ablation_changes_settings_that_exist_and_is_a_valid_method():
             config.update_from_flattened_dict(settings)
             method = config.method.to_dict()
             METHODS[method.pop("name")](**method)
+
+
+def built(config: ConfigDict):
+    settings = config.method.to_dict()
+    return METHODS[settings.pop("name")](**settings)
+
+
+@pytest.mark.parametrize(("name", "method"), [(n, m) for n, ms in BY_METHOD.items() for m in ms])
+def test_a_method_named_alone_or_with_a_data_set_is_built(name, method):
+    module = load(name)
+    for data in module["DATASETS"]:
+        config = module["get_config"](f"{data},{method}")
+        assert (config.data.name, config.method.name) == (data, method)
+        assert config.method.to_dict() == {"name": method, **dataclasses.asdict(built(config))}
+        assert module["get_config"](f"{method},{data}").to_dict() == config.to_dict()
+    default = module["get_config"]()
+    assert module["get_config"](method).data.name == default.data.name
+    assert built(module["get_config"](method)) == built(config), "whatever the data set"
+
+
+@pytest.mark.parametrize("name", BY_METHOD)
+def test_a_data_set_alone_has_the_first_method_and_a_protocol_that_exists(name):
+    module = load(name)
+    assert {*module["DATASETS"]} <= DATA_SETS.keys()
+    methods = [built(module["get_config"](method)) for method in BY_METHOD[name]]
+    assert all(a != b for a, b in itertools.combinations(methods, 2)), "two names, one method"
+    for data in module["DATASETS"]:
+        config = module["get_config"](data)
+        assert (config.data.name, config.method.name) == (data, BY_METHOD[name][0])
+        protocol = PROTOCOLS[config.experiment](**config.protocol.to_dict())
+        assert dataclasses.asdict(protocol) == config.protocol.to_dict()
+
+
+@pytest.mark.parametrize("name", BY_METHOD)
+@pytest.mark.parametrize("wrong", ["", "best", "{data},best", "{data},{data}", "{method},{method}",
+                                   "{data},{method},{data}", "{data} {method}"])  # fmt: skip
+def test_any_other_argument_lists_data_sets_and_methods(name, wrong):
+    module, methods = load(name), BY_METHOD[name]
+    argument = wrong.format(data=module["DATASETS"][0], method=methods[0])
+    with pytest.raises(ValueError) as caught:
+        module["get_config"](argument)
+    message = str(caught.value)
+    assert repr(argument) in message
+    assert f"data sets: {', '.join(module['DATASETS'])}; methods: {', '.join(methods)}" in message
+
+
+@pytest.mark.parametrize("name", BY_METHOD)
+def test_every_variant_is_a_valid_method_of_its_own_in_settings_that_exist(name):
+    module, shapes = load(name), {"audio": (4, 3), "text": (7,), "video": (4, 5)}
+    known = flat(module["get_config"]().to_dict())
+    for table in module["VARIANTS"]:
+        methods = {}
+        for title, settings in module["get_variants"](table).items():
+            assert settings.keys() <= known.keys(), title
+            config = module["get_config"]()
+            config.update_from_flattened_dict(settings)
+            assert {**flat(config.to_dict()), **settings} == flat(config.to_dict()), title
+            methods[title] = built(config).for_data(shapes, classes=6)
+        for (one, method), (two, other) in itertools.combinations(methods.items(), 2):
+            assert method != other, f"{table}: {one} and {two} are the same"
+    with pytest.raises(ValueError, match=f"'best' is none of {', '.join(module['VARIANTS'])}"):
+        module["get_variants"]("best")
+
+
+def test_mover_and_its_rivals_are_told_apart_by_what_the_papers_say():
+    get_config = load("mover.py")["get_config"]
+    mover, gram, pairwise = (built(get_config(method)) for method in BY_METHOD["mover.py"])
+    assert mover.weight_transport > 0 and mover.weight_contrast > 0
+    assert mover.measure == gram.measure == "volume" and pairwise.measure == "cosine"
+    assert gram.weight_transport == pairwise.weight_transport == 0
+    assert gram.learn_temperature and gram.label_smoothing > 0 and not mover.learn_temperature
+    assert mover.temperature == gram.temperature < pairwise.temperature
+    table = load("mover.py")["get_variants"]("table4")
+    for title, rival in (("GRAM", gram), ("w/o both (pairwise)", pairwise)):
+        config = get_config()
+        config.update_from_flattened_dict(table[title])
+        assert built(config) == rival, title
 
 
 def test_the_default_workdir_is_a_function_of_every_setting():

@@ -60,6 +60,31 @@ def test_a_batch_holds_features_presence_and_index_and_no_label():
     np.testing.assert_array_equal(batch["features"]["text"][:, 0], index)
 
 
+def test_labels_are_those_of_the_indices_and_change_nothing_else():
+    made_set = made(9)
+    label = np.array([7, -1, 3, 0, 5, 2, -1, 9, 4, 1, 8, 6], np.int32)
+    names = tuple("abcdefghij")
+    feature_set = FeatureSet(**vars(made_set) | {"label": label, "class_names": names})
+    options = {"batch_size": 4, "seed": 2, "start_step": 1, "num_steps": 3}
+    labelled = list(batches(feature_set, labels=True, **options))
+    for batch, plain in zip(labelled, batches(feature_set, **options), strict=True):
+        found = batch.pop("label")
+        assert found.dtype == np.int32 and found.shape == (4,)
+        np.testing.assert_array_equal(found, label[batch["index"]])
+        assert batch.keys() == plain.keys()
+        assert_batches_equal(batch, plain)
+
+
+def test_processes_share_labels_as_they_share_examples():
+    feature_set = made(12)
+    options = {"batch_size": 6, "seed": 0, "start_step": 0, "num_steps": 1, "labels": True}
+    (whole,) = batches(feature_set, **options)
+    parts = [
+        next(batches(feature_set, **options, process_index=i, process_count=2)) for i in range(2)
+    ]
+    np.testing.assert_array_equal(np.concatenate([p["label"] for p in parts]), whole["label"])
+
+
 def test_labels_do_not_influence_the_stream():
     feature_set = made(9)
     other = FeatureSet(**vars(feature_set) | {"label": feature_set.label[::-1].copy()})

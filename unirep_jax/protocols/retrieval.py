@@ -35,13 +35,16 @@ class Retrieval:
         for m in (*self.withheld, *((self.captions,) if self.captions else ())):
             if m not in data.modalities:
                 raise ValueError(f"modality {m!r} is none of {', '.join(data.modalities)}")
-        if len(self.withheld) == len(data.modalities) > 0:
-            raise ValueError(f"withheld={self.withheld} leaves nothing to train on")
         if not self.withheld:
             return data
+        if len({*self.withheld}) < len(self.withheld):
+            raise ValueError(f"withheld={self.withheld} names a modality twice")
+        alone = len(self.withheld) == 1
+        # An example must be left two modalities: of two or more withheld ones it keeps one.
+        if len(data.modalities) - len(self.withheld) < 1 + alone:
+            raise ValueError(f"withheld={self.withheld} leaves nothing to train on")
         count = len(data.label)
         kept = np.random.default_rng(seed).integers(len(self.withheld), size=count)
-        alone = len(self.withheld) == 1
         present = {
             m: data.present[m] & ~(data.train & (alone | (kept != place)))
             for place, m in enumerate(self.withheld)

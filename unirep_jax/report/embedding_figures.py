@@ -35,8 +35,8 @@ def embedding_map(
     for m, name in enumerate(parts):
         here = modality == m
         left.scatter(*place[here].T, 9, PALETTE[m % 8], alpha=0.7, linewidths=0, label=name)
-    frequent = np.argsort(-np.bincount(label[label >= 0], minlength=1), kind="stable")
-    shown = sorted(int(c) for c in frequent[:SHOWN_CLASSES])
+    classes, count = np.unique(label[label >= 0], return_counts=True)
+    shown = sorted(classes[np.argsort(-count, kind="stable")][:SHOWN_CLASSES])
     others = ~np.isin(label, shown)
     if others.any():
         right.scatter(*place[others].T, 5, "#BBBBBB", linewidths=0, label="other classes")
@@ -45,8 +45,8 @@ def embedding_map(
             here = (label == c) & (modality == m)
             name = feature_set.class_names[c] if m == 0 else None
             right.scatter(
-                *place[here].T, 12, PALETTE[i % 8], MARKERS[m % 8], alpha=0.7, linewidths=0,
-                label=name,
+                *place[here].T, 12, PALETTE[i % 8], marker=MARKERS[m % 8], alpha=0.7,
+                linewidths=0, label=name,
             )  # fmt: skip
     left.set_title(f"{feature_set.name}, test split: by modality")
     right.set_title("the same points by class; marker: modality")
@@ -66,11 +66,14 @@ def transport_plans(
 ) -> None:
     """Plans between the modalities of some test examples, sorted by class.
 
-    On the diagonal are the true pairs; squares along it, marked on the axes, are classes.
+    On the diagonal are the true pairs; squares along it, marked on the axes, are classes. Nothing
+    is drawn where no test example has all modalities.
     """
     test = ~feature_set.train
     for m in embeddings:
         test = test & feature_set.present[m]
+    if not test.any():
+        return
     rows = _spread(np.flatnonzero(test), PLAN_EXAMPLES)
     rows = rows[np.argsort(feature_set.label[rows], kind="stable")]
     pairs = list(itertools.combinations(embeddings, 2))
