@@ -9,16 +9,8 @@ import jax
 from ml_collections import ConfigDict
 
 from unirep_jax import data
-from unirep_jax.data import (
-    FeatureFileError,
-    digits4,
-    digits_avt,
-    emoji,
-    handwritten6,
-    mosi,
-    utd_mhad,
-    wikipedia,
-)
+from unirep_jax.data import FeatureFileError
+from unirep_jax.data.catalog import DATA_SETS
 from unirep_jax.evaluation.measurements import write_measurements
 from unirep_jax.methods import METHODS
 from unirep_jax.protocols import PROTOCOLS
@@ -29,17 +21,6 @@ from unirep_jax.train.optimizer import make_optimizer
 from unirep_jax.train.parallel import AXIS, Engine, make_engine
 from unirep_jax.train.step import init_state, train_step
 from unirep_jax.workdir import ConfigError, claim, default_workdir
-
-DATA_SETS = {
-    "digits4": digits4.load,
-    "digits_avt": lambda path: digits_avt.load(),
-    "emoji": partial(emoji.load, word_dim=64),  # no method here embeds word ids
-    "features": data.load_features,
-    "handwritten6": handwritten6.load,
-    "mosi": mosi.load,
-    "utd_mhad": utd_mhad.load,
-    "wikipedia": wikipedia.load,
-}
 
 
 def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = False) -> Path:

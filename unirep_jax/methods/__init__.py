@@ -2,8 +2,14 @@
 
 from unirep_jax.methods.micu import MICU
 from unirep_jax.methods.mover import MOVER
+from unirep_jax.methods.recognition import RECOGNIZERS, OpenSetClassifier
 
-# GRAM and pairwise InfoNCE are MOVER's terms in part: `MOVER.gram()`, `MOVER.pairwise()`.
-METHODS = {"micu": MICU, "mover": MOVER, "gram": MOVER, "pairwise": MOVER}
+# Several names, one class: GRAM and pairwise InfoNCE are MOVER's terms in part, and MRN and its
+# rivals differ in fusion and head. Their settings are `MOVER.gram()`, `RECOGNIZERS["mrn"]`, ...
+METHODS = {
+    "micu": MICU,
+    **dict.fromkeys(("mover", "gram", "pairwise"), MOVER),
+    **dict.fromkeys(RECOGNIZERS, OpenSetClassifier),
+}
 
-__all__ = ["METHODS", "MICU", "MOVER"]
+__all__ = ["METHODS", "MICU", "MOVER", "RECOGNIZERS", "OpenSetClassifier"]

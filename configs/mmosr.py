@@ -1,0 +1,109 @@
+"""MRN and its rivals on multimodal open-set recognition: Tables 1 to 7 of the MRN paper (2024).
+
+    python -m unirep_jax.main --config=configs/mmosr.py                # digits_avt, ships inside
+    python -m unirep_jax.main --config=configs/mmosr.py:concat
+    python -m unirep_jax.main --config=configs/mmosr.py:utd_mhad,arpl-mrn --config.data.path=FILE
+    python -m unirep_jax.main --config=configs/mmosr.py:digits_avt,alone \\
+      --config.method.modality=audio
+    python -m unirep_jax.sweep --config=configs/mmosr.py:handwritten6 --config.data.path=FILE \\
+      --variants=configs/mmosr.py:rivals --seeds=5 --workdir=runs/rivals
+
+The argument names a data set, a method, or both; methods are listed in
+unirep_jax/methods/recognition.py. Every seed draws its own known classes. These networks are small,
+because these data are; the paper's are --config.method.width=512 and so on, the method's defaults.
+README.md has what to expect.
+"""
+
+import dataclasses
+
+from ml_collections import ConfigDict
+
+from unirep_jax.methods import RECOGNIZERS
+
+DATASETS = ("digits_avt", "utd_mhad", "handwritten6", "digits4", "mosi", "features")
+SMALL = {
+    "width": 64, "tokens": 4, "layers": 1, "dropout": 0.2, "heads": 4, "hidden": 128,
+    "embedding": 64, "latent": 16, "noise": 0.3, "gain": 0.1, "warp": 0.1,
+}  # fmt: skip
+
+
+def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
+    words = argument.split(",")
+    datasets = [w for w in words if w in DATASETS] or ["digits_avt"]
+    methods = [w for w in words if w in RECOGNIZERS] or ["mrn"]
+    if len(datasets) + len(methods) != 2 or not {*words} <= {*DATASETS, *RECOGNIZERS}:
+        raise ValueError(
+            f"{argument!r} is not DATASET, METHOD or DATASET,METHOD; data sets: "
+            f"{', '.join(DATASETS)}; methods: {', '.join(RECOGNIZERS)}"
+        )
+    method = dataclasses.replace(RECOGNIZERS[methods[0]], **SMALL)
+    return ConfigDict({
+        "experiment": "mmosr",
+        "seed": 0,
+        "steps": 300,
+        "batch_size": 64,
+        "parallel": "shard_map",  # or "pmap"
+        "data": {"name": datasets[0], "path": ""},
+        "method": {"name": methods[0], **dataclasses.asdict(method)},
+        "train": {
+            "lr": 1e-3, "schedule": "cosine", "warmup": 30, "weight_decay": 0.01, "clip": 1.0,
+            "log_every": 50,
+            "checkpoint_every": 150,
+        },
+        "protocol": {
+            "known": 0,  # half of the classes
+            "classes": (),  # or these, by number
+            "unknown": (),  # Table 6: test with fewer unknown classes, too
+            "held_out": 0.2,
+            "foreign": "",  # Table 5: another data set instead of unknown classes
+            "foreign_path": "",
+        },
+    })  # fmt: skip
+
+
+def get_variants(name: str) -> dict[str, dict]:
+    """Rows of a table, for `python -m unirep_jax.sweep --variants=configs/mmosr.py:NAME`."""
+    if name not in VARIANTS:
+        raise ValueError(f"{name!r} is none of {', '.join(VARIANTS)}")
+    return VARIANTS[name]
+
+
+def _row(method: str, **changes) -> dict:
+    settings = dataclasses.asdict(dataclasses.replace(RECOGNIZERS[method], **SMALL | changes))
+    return {f"method.{field}": value for field, value in settings.items()}
+
+
+VARIANTS = {
+    # Tables 2 and 3.
+    "rivals": {
+        "MRN": {},
+        **{m: _row(m) for m in (
+            "single", "add", "concat", "gqa", "openauc-concat", "arpl-concat", "arpl-mrn",
+            "rcssr-concat", "rcssr-mrn", "tmc", "mla",
+        )},
+    },
+    # Table 4; of pairs only two modalities have one in each direction.
+    "fusion": {
+        "both directions": {},
+        "no attention": _row("mrn", fusion="concat"),
+        "no experts": _row("cross_attention"),
+        "neither": _row("concat"),
+    },
+    # Table 7.
+    "experts": {
+        "linear head": _row("cross_attention", hidden=0),
+        "1 of 1": _row("mrn", experts=1, count=1),
+        "1 of 15": _row("mrn", count=1),
+        "4 of 15": {},
+        "15 of 15": _row("mrn", count=15),
+        "no balance": _row("mrn", weight_balance=0.0),
+    },
+    "scores": {
+        "max softmax": _row("concat"),
+        "max logit": _row("concat", score="max_logit"),
+        "energy": _row("concat", score="energy"),
+        "ASH": _row("concat", score="ash"),
+        "TMC uncertainty": _row("tmc", score="certainty"),
+    },
+    "heads": {name.removesuffix("-mrn"): _row(name) for name in RECOGNIZERS if "-mrn" in name},
+}  # fmt: skip

@@ -1,0 +1,274 @@
+"""MRN and its rivals: what every method owes, and each head's loss against NumPy."""
+
+import dataclasses
+from functools import partial
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from scipy.special import log_softmax, softmax
+
+from unirep_jax.data import FeatureSet, gather, standardization
+from unirep_jax.methods import RECOGNIZERS, OpenSetClassifier
+from unirep_jax.train.parallel import AXIS, make_engine
+from unirep_jax.train.step import init_state, train_step
+
+SMALL = {
+    "width": 16, "tokens": 2, "heads": 2, "kv_heads": 1, "hidden": 12, "embedding": 6, "latent": 3,
+    "images": (1, 1), "layers": 1,
+}  # fmt: skip
+
+
+def small(name, **changes):
+    method = RECOGNIZERS[name]
+    if method.experts:
+        changes = {"experts": 4, "count": 2} | changes
+    if method.fusion == "single":
+        changes = {"modality": "camera"} | changes
+    return dataclasses.replace(method, **SMALL | changes)
+
+
+@pytest.fixture(scope="module")
+def pairs(paired_features):
+    """A sequence and a vector; some examples lack one of them."""
+    features = {m: paired_features.features[m] for m in ("camera", "caption")}
+    present = {m: np.ones(96, bool) for m in features}
+    present["camera"][:10], present["caption"][10:14] = False, False
+    return dataclasses.replace(paired_features, features=features, present=present)
+
+
+def start(method, feature_set, seed=0):
+    shapes = {m: x.shape[1:] for m, x in feature_set.features.items()}
+    method = method.for_data(shapes, feature_set.num_classes)
+    optimizer = optax.adam(3e-3)
+    state = init_state(
+        method, optimizer, seed=seed, shapes=shapes, statistics=standardization(feature_set)
+    )
+    return method, optimizer, state
+
+
+def batch_of(feature_set, size=32, rows=None):
+    rows = np.flatnonzero(feature_set.train)[:size] if rows is None else rows
+    return gather(feature_set, rows) | {"label": feature_set.label[rows]}
+
+
+def evaluate(method, state, batch):
+    loss = jax.jit(jax.value_and_grad(method.loss, has_aux=True))
+    (value, (after, terms)), gradient = loss(
+        state.params, state.state, batch, key=jax.random.key(0)
+    )
+    return value, terms, gradient, after
+
+
+def decide(method, state, batch):
+    outputs = jax.jit(method.recognize)(
+        state.params, state.state, batch["features"], batch["present"]
+    )
+    return jax.tree.map(np.asarray, outputs)
+
+
+ROWS = [n for n in RECOGNIZERS if "-" not in n] + [
+    "openauc-concat", "arpl-mrn", "rpl-add", "gcpl-alone", "cssr-concat", "rcssr-add",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ROWS)
+def test_loss_is_finite_and_the_readout_has_scores_and_classes(name, pairs):
+    method, _, state = start(small(name, dropout=0.1, noise=0.1), pairs)
+    batch = batch_of(pairs)
+    value, terms, gradient, after = evaluate(method, state, batch)
+    assert value.shape == () and np.isfinite(value)
+    weights = {"classification": 1, "balance": method.weight_balance, "open": method.weight_open}
+    np.testing.assert_allclose(value, sum(weights[t] * terms[t] for t in terms), rtol=1e-5)
+    chex.assert_tree_all_finite(gradient)
+    assert optax.global_norm(gradient) > 0 and int(after["step"]) == 1
+    decisions = decide(method, state, batch)
+    assert set(decisions) == (
+        {"camera", "caption"} if name == "single"
+        else {"camera"} if method.fusion == "single" else {"camera+caption"}
+    )  # fmt: skip
+    for source, decision in decisions.items():
+        scores = method.known_scores(jax.tree.map(np.asarray, state.params), decision)
+        assert decision["logits"].shape == (32, 4) and scores.shape == (32,)
+        assert scores.dtype == np.float64 and np.isfinite(scores).all()
+        expected = pairs.present[source][:32] if "+" not in source else np.ones(32, bool)
+        np.testing.assert_array_equal(decision["present"], expected)
+
+
+@pytest.mark.parametrize("name", ["mrn", "rcssr-concat", "tmc", "mla"])
+def test_it_learns_and_compiles_once(name, pairs, standard_promotion):
+    method, optimizer, state = start(small(name, anneal=30), pairs)
+    step = jax.jit(partial(train_step, method=method, optimizer=optimizer, axis_name=None))
+    for seed in range(60):
+        rows = np.random.default_rng(seed).permutation(64)[:32]
+        state, _ = step(state, batch_of(pairs, rows=rows))
+    assert step._cache_size() == 1
+    test = np.flatnonzero(~pairs.train)
+    decision = decide(method, state, batch_of(pairs, rows=test))
+    accuracy = np.mean(next(iter(decision.values()))["logits"].argmax(1) == pairs.label[test])
+    assert accuracy > 0.8, "chance is 0.25"
+
+
+@pytest.mark.parametrize(
+    ("name", "parallel"), [("mrn", "shard_map"), ("openauc-mrn", "pmap"), ("mla", "shard_map")]
+)
+def test_eight_devices_give_the_losses_gradients_and_state_of_one(name, parallel, pairs):
+    method, _, state = start(small(name, noise=0.1), pairs)
+
+    def gradient_step(state, batch, axis_name=AXIS):
+        (value, (new, terms)), gradient = jax.value_and_grad(method.loss, has_aux=True)(
+            state["params"], state["state"], batch, key=jax.random.key(7), axis_name=axis_name
+        )
+        if axis_name:
+            value, terms, gradient = jax.lax.pmean((value, terms, gradient), axis_name)
+        return {"params": gradient, "state": new}, {"loss": value, **terms}
+
+    before = {"params": state.params, "state": state.state}
+    batch = batch_of(pairs)
+    expected, expected_metrics = jax.jit(partial(gradient_step, axis_name=None))(before, batch)
+    engine = make_engine(gradient_step, parallel=parallel, devices=jax.devices())
+    result, metrics = jax.block_until_ready(
+        engine.step(engine.place_state(before), engine.place_batch(batch))
+    )
+    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-4, atol=1e-5)
+    result = jax.tree.map(np.asarray, engine.fetch_state(result))
+    chex.assert_trees_all_close(result, jax.tree.map(np.asarray, expected), rtol=1e-3, atol=1e-5)
+
+
+def test_images_train_with_batch_statistics_that_evaluation_uses():
+    rng = np.random.default_rng(0)
+    features = {
+        "photo": rng.normal(size=(16, 1, 8, 8, 3)).astype(np.float32),
+        "sound": rng.normal(size=(16, 5)).astype(np.float32),
+    }
+    feature_set = FeatureSet.from_arrays("pixels", features, np.arange(16) % 4, np.arange(16) < 15)
+    method, _, state = start(small("mrn"), feature_set)
+    batch = batch_of(feature_set, rows=np.arange(16))
+    _, _, gradient, after = evaluate(method, state, batch)
+    chex.assert_tree_all_finite(gradient)
+    moved = jax.tree.map(
+        lambda a, b: float(jnp.abs(a - b).max()), after["batch_stats"], state.state["batch_stats"]
+    )
+    assert min(jax.tree.leaves(moved)) > 0
+    first = decide(method, state, batch)["photo+sound"]["logits"]
+    second = decide(method, state._replace(state=after), batch)["photo+sound"]["logits"]
+    assert not np.allclose(first, second)
+
+
+def test_word_ids_are_neither_standardised_nor_augmented():
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1, 9, size=(16, 5)).astype(np.float32)
+    ids[:, 3:] = 0
+    features = {"text": ids, "sound": rng.normal(size=(16, 5)).astype(np.float32)}
+    feature_set = FeatureSet.from_arrays("words", features, np.arange(16) % 4, np.arange(16) < 15)
+    settings = {"vocabulary": (("text", 9),), "noise": 0.5}
+    method, _, state = start(small("concat", **settings), feature_set)
+    value, _, gradient, _ = evaluate(method, state, batch_of(feature_set, rows=np.arange(16)))
+    embedding = gradient["network"]["encoders_text"]["Embed_0"]["embedding"]
+    used = np.isin(np.arange(9), ids[:, :3])
+    norms = np.linalg.norm(embedding, axis=1)
+    assert np.isfinite(value) and (norms[used] > 0).all() and (norms[~used] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["cross_attention", "tmc"])
+def test_absent_examples_do_not_matter_whatever_they_hold(name, pairs):
+    method, _, state = start(small(name), pairs)
+    batch = batch_of(pairs)
+    noisy = dict(batch, features=dict(batch["features"]))
+    hole = ~batch["present"]["camera"][:, None, None]
+    noisy["features"]["camera"] = np.where(hole, np.float32(9), batch["features"]["camera"])
+    assert hole.any()
+    first, second = (evaluate(method, state, b)[:3] for b in (batch, noisy))
+    chex.assert_trees_all_close(first, second, rtol=1e-5, atol=1e-6)
+    for a, b in zip(*(decide(method, state, x).values() for x in (batch, noisy)), strict=True):
+        np.testing.assert_allclose(a["logits"], b["logits"], rtol=1e-5, atol=1e-6)
+
+
+def test_single_modalities_are_trained_as_if_alone(pairs):
+    """Their losses add up, and no parameter of one has a gradient from another."""
+    method, _, state = start(small("single"), pairs)
+    batch = batch_of(pairs)
+    value = evaluate(method, state, batch)[0]
+    decisions = decide(method, state, batch)
+    expected = 0
+    for m, decision in decisions.items():
+        logs = log_softmax(decision["logits"].astype(np.float64), axis=1)
+        expected -= logs[np.arange(32), batch["label"]][batch["present"][m]].mean()
+    np.testing.assert_allclose(value, expected, rtol=1e-5)
+    alone = dict(batch, present={m: p & (m == "camera") for m, p in batch["present"].items()})
+    gradient = evaluate(method, state, alone)[2]["network"]
+    for name, part in gradient.items():
+        assert (optax.global_norm(part) > 0) == ("camera" in name), name
+
+
+def test_the_shared_head_takes_turns_and_its_gradient_is_projected(pairs):
+    method, _, state = start(small("mla"), pairs)
+    batch = batch_of(pairs)
+    for turn, modality in enumerate(pairs.features):
+        at = state._replace(state=state.state | {"step": jnp.int32(turn)})
+        _, _, gradient, after = evaluate(method, at, batch)
+        for name, part in gradient["network"].items():
+            learns = modality in name or name == "classifier"
+            assert (optax.global_norm(part) > 0) == learns, (modality, name)
+        assert not np.allclose(after["projector"], at.state["projector"])
+        projector = np.diag(np.arange(16) < 3).astype(np.float32)
+        projected = at._replace(state=at.state | {"projector": projector})
+        kernel = evaluate(method, projected, batch)[2]["network"]["classifier"]["kernel"]
+        np.testing.assert_allclose(
+            kernel, projector @ gradient["network"]["classifier"]["kernel"], rtol=1e-5, atol=1e-8
+        )
+
+
+def test_scores_are_those_of_their_names(pairs):
+    batch = batch_of(pairs)
+
+    def scored(name, **changes):
+        method, _, state = start(small(name, **changes), pairs)
+        (decision,) = decide(method, state, batch).values()
+        return (
+            decision,
+            method.known_scores(jax.tree.map(np.asarray, state.params), decision),
+            state,
+        )
+
+    decision, scores, _ = scored("concat")
+    logits = decision["logits"].astype(np.float64)
+    np.testing.assert_allclose(scores, softmax(logits, axis=1).max(1), rtol=1e-6)
+    np.testing.assert_allclose(scored("concat", score="max_logit")[1], logits.max(1), rtol=1e-6)
+    decision, scores, state = scored("concat", score="ash", percentile=50.0)
+    last = jax.tree.map(np.asarray, state.params["network"]["classifier"])
+    features = decision["features"].astype(np.float64)
+    np.testing.assert_allclose(
+        decision["logits"], features @ last["kernel"] + last["bias"], rtol=1e-4, atol=1e-5
+    )
+    kept = np.where(features >= np.sort(features, axis=1)[:, -6:-5], features, 0)
+    pruned = kept * np.exp(features.sum(1) / kept.sum(1))[:, None]
+    energy = np.log(np.exp(pruned @ last["kernel"] + last["bias"]).sum(1))
+    np.testing.assert_allclose(scores, energy, rtol=1e-4)
+    decision, scores, _ = scored("tmc", score="certainty")
+    evidence = decision["values"].astype(np.float64).sum(1)
+    np.testing.assert_allclose(scores, evidence / (evidence + 4), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [{"fusion": "sum"}, {"head": "svm"}, {"score": "best"}, {"head": "tmc"},
+     {"fusion": "late", "head": "arpl"}, {"fusion": "late_shared"}, {"score": "certainty"},
+     {"score": "ash"}, {"count": 16}],
+)  # fmt: skip
+def test_impossible_settings_are_refused_by_name(setting):
+    with pytest.raises(ValueError, match=next(iter(setting))):
+        OpenSetClassifier(**setting)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"fusion": "single", "modality": "smell"}, "smell"), ({"pairs": (("a", "x"),)}, "'x'"),
+     ({"vocabulary": (("y", 5),)}, "'y'"), ({"fusion": "single"}, "''")],
+)  # fmt: skip
+def test_settings_that_do_not_fit_the_data_are_refused(settings, message):
+    with pytest.raises(ValueError, match=message):
+        OpenSetClassifier(**settings).for_data({"a": (3,), "b": (4,)}, 5)

@@ -1,0 +1,133 @@
+"""A multimodal classifier of one example: encoders, fusion, then one head or one per modality."""
+
+from typing import Any, NamedTuple
+
+import flax.linen as nn
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Key
+
+from unirep_jax.losses import Gates
+from unirep_jax.models.experts import Experts
+from unirep_jax.models.fusion import Add, Concat, CrossAttention, Single
+from unirep_jax.models.resnet import ResNet
+from unirep_jax.models.text import TextEncoder
+from unirep_jax.models.tokens import SequenceTokens, VectorTokens
+
+Inputs = dict[str, Float[Array, "..."]]
+Present = dict[str, Bool[Array, ""]]
+
+
+class Outputs(NamedTuple):
+    """values: [output], of late fusion [modality, output]; features: what the head was given;
+    gates: of the experts, None without."""
+
+    values: Float[Array, "..."]
+    features: Float[Array, "..."]
+    gates: Gates | None
+
+
+class Recognizer(nn.Module):
+    """Called on ONE example, with axis "example" named where there are images (`ResNet`).
+
+    The encoder follows from the shape of a modality: images [..., height, width, ≤ 4 channels] have
+    a `ResNet`, word ids (`vocabulary`) a `TextEncoder`, other sequences `SequenceTokens`, vectors
+    `VectorTokens`.
+
+    Attributes:
+      shapes: (modality, shape of one example), in the order of late fusion.
+      outputs: logits, or width of the embedding that another head takes.
+      fusion: "single", "add", "concat", "gqa", "cross_attention", or "late": none, every modality
+        has a linear head of its own ("late_shared": they share one) on its mean token.
+      modality: of "single".
+      width, tokens, layers, dropout: of the encoders; images: stages of the ResNet, the last of
+        which is 8 × its first's width.
+      heads, kv_heads, residual: of cross-attention; "gqa" shares keys and values by kv_heads.
+      pairs: (query, key) that attend; None: all.
+      experts, count: of adaptive fusion; 0 experts: one hidden layer, or with hidden=0 none.
+      hidden: of the head or of each expert.
+      vocabulary: (modality, number of ids) of those that are texts.
+      axes: named axes over which batch statistics are taken.
+    """
+
+    shapes: tuple[tuple[str, tuple[int, ...]], ...]
+    outputs: int
+    fusion: str
+    modality: str = ""
+    width: int = 512
+    tokens: int = 4
+    layers: int = 2
+    dropout: float = 0.0
+    images: tuple[int, ...] = (3, 4, 6, 3)
+    heads: int = 8
+    kv_heads: int = 2
+    residual: bool = False
+    pairs: tuple[tuple[str, str], ...] | None = None
+    experts: int = 15
+    count: int = 4
+    hidden: int = 512
+    vocabulary: tuple[tuple[str, int], ...] = ()
+    axes: tuple[str, ...] = ("example",)
+
+    def setup(self) -> None:
+        self.encoders = {m: self._encoder(m, shape) for m, shape in self.shapes}
+        if self.fusion.startswith("late"):
+            self.means = {m: Single(m) for m, _ in self.shapes}
+        if self.fusion == "late":
+            self.classifiers = {m: nn.Dense(self.outputs) for m, _ in self.shapes}
+            return
+        if self.fusion == "late_shared":
+            self.classifier = nn.Dense(self.outputs)
+            return
+        attention = {"heads": self.heads, "residual": self.residual, "pairs": self.pairs}
+        self.fuse = {
+            "single": lambda: Single(self.modality),
+            "add": lambda: Add(self.width),
+            "concat": Concat,
+            "gqa": lambda: CrossAttention(self.width, kv_heads=self.kv_heads, **attention),
+            "cross_attention": lambda: CrossAttention(self.width, **attention),
+        }[self.fusion]()
+        if self.experts:
+            self.adapt = Experts(self.outputs, self.experts, self.count, self.hidden)
+            return
+        if self.hidden:
+            self.hidden_layer = nn.Dense(self.hidden)
+        self.classifier = nn.Dense(self.outputs)
+
+    def _encoder(self, modality: str, shape: tuple[int, ...]) -> nn.Module:
+        if modality in dict(self.vocabulary):
+            return TextEncoder(
+                dict(self.vocabulary)[modality], self.width // 2, dropout=self.dropout
+            )
+        if len(shape) >= 3 and shape[-1] <= 4:
+            return ResNet(self.images, self.width // 2 ** (len(self.images) - 1), axes=self.axes)
+        if len(shape) == 1:
+            return VectorTokens(self.width, self.tokens, self.width, self.dropout)
+        return SequenceTokens(self.width, self.layers, self.dropout)
+
+    def __call__(
+        self, inputs: Inputs, present: Present, key: Key[Array, ""] | None, *, train: bool
+    ) -> Outputs:
+        """`key` draws the experts' noise; None for none."""
+        encoded = {m: self._encode(m, x, present[m], train) for m, x in inputs.items()}
+        tokens, mask = ({m: pair[i] for m, pair in encoded.items()} for i in (0, 1))
+        if not self.fusion.startswith("late"):
+            return self.classify(self.fuse(tokens, mask), key)
+        alone = jnp.stack([self.means[m](tokens, mask) for m in inputs])
+        if self.fusion == "late":
+            values = [self.classifiers[m](x) for m, x in zip(inputs, alone, strict=True)]
+            return Outputs(jnp.stack(values), alone, None)
+        return Outputs(self.classifier(alone), alone, None)
+
+    def _encode(self, modality: str, x: Any, present: Bool[Array, ""], train: bool):
+        if modality in dict(self.vocabulary):
+            x = x.astype(jnp.int32)
+        return self.encoders[modality](x, present, train=train)
+
+    def classify(self, fused: Float[Array, "dim"], key: Key[Array, ""] | None) -> Outputs:
+        features = nn.relu(self.hidden_layer(fused)) if self.hidden and not self.experts else fused
+        values, gates = self.head(features, key)
+        return Outputs(values, features, gates)
+
+    def head(self, features: Float[Array, "dim"], key: Key[Array, ""] | None):
+        """Values and gates from `Outputs.features`: the experts, or the last linear map."""
+        return self.adapt(features, key=key) if self.experts else (self.classifier(features), None)
