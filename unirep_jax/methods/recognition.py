@@ -315,11 +315,11 @@ class OpenSetClassifier:
         """What the trained network says of a batch, without noise, dropout or augmentation.
 
         Returns:
-          For each source, the modalities that a decision rests on, sorted and joined by "+" (one source but for
-          fusion "late" with softmax, where every modality decides alone): `logits` [batch, class],
-          whose argmax is the class; `values`, that the score is computed from; `features`
-          [batch, dim]; `present` [batch], whether there is anything to decide by; with experts
-          `gates` [batch, expert]. For `known_scores`.
+          For each source, the modalities that a decision rests on, sorted and joined by "+" (one
+          source but for fusion "late" with softmax, where every modality decides alone): `logits`
+          [batch, class], whose argmax is the class; `values`, that the score is computed from;
+          `features` [batch, dim]; `present` [batch], whether there is anything to decide by; with
+          experts `gates` [batch, expert]. For `known_scores`.
         """
         inputs = self._inputs(features, state["statistics"])
         network = self.network(shapes_of(inputs))

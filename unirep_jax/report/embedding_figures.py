@@ -8,7 +8,7 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from unirep_jax import losses
-from unirep_jax.report.figures import PALETTE
+from unirep_jax.report.figures import PALETTE, spread
 
 MAP_EXAMPLES, PLAN_EXAMPLES = 400, 64  # of the test split
 SHOWN_CLASSES = 8
@@ -21,7 +21,7 @@ def embedding_map(
     """t-SNE of the test split in all modalities, coloured by modality and by class (Figure 2)."""
     from sklearn.manifold import TSNE
 
-    rows = _spread(np.flatnonzero(~feature_set.train), MAP_EXAMPLES)
+    rows = spread(np.flatnonzero(~feature_set.train), MAP_EXAMPLES)
     parts = {m: rows[feature_set.present[m][rows]] for m in embeddings}
     vectors = np.concatenate([np.asarray(embeddings[m])[part] for m, part in parts.items()])
     modality = np.repeat(np.arange(len(parts)), [len(part) for part in parts.values()])
@@ -74,7 +74,7 @@ def transport_plans(
         test = test & feature_set.present[m]
     if not test.any():
         return
-    rows = _spread(np.flatnonzero(test), PLAN_EXAMPLES)
+    rows = spread(np.flatnonzero(test), PLAN_EXAMPLES)
     rows = rows[np.argsort(feature_set.label[rows], kind="stable")]
     pairs = list(itertools.combinations(embeddings, 2))
     columns = min(3, len(pairs))
@@ -101,10 +101,3 @@ def transport_plans(
         f"ε = {epsilon}"
     )
     figure.savefig(path, dpi=110)
-
-
-def _spread(rows: np.ndarray, count: int) -> np.ndarray:
-    """At most `count` of the rows, evenly spaced."""
-    if len(rows) <= count:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, count).astype(int)]

@@ -28,6 +28,13 @@ def usage_shares(indices: dict[str, np.ndarray], codes: int) -> tuple[np.ndarray
     return total, counts / np.where(total > 0, total, 1)
 
 
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the rows, evenly spaced."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, count).astype(int)]
+
+
 def codebook_usage(path: Path, representation: Representation, feature_set) -> None:
     """Codes of the test split by the modalities that share them (Figure 6 of MICU).
 
