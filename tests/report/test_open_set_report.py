@@ -163,10 +163,10 @@ def test_feature_map_names_eight_classes_and_crosses_the_unknown(tmp_path, drawn
     assert "of 110)" in drawn[0].get_suptitle()
 
 
-def test_features_of_equal_examples_are_as_near_as_those_of_their_class(tmp_path, drawn):
-    """Three far apart groups stay apart, so the points belong to their colours."""
-    label = np.arange(45) % 3 - 1
-    features = 20.0 * np.eye(3)[label] + 0.1 * np.random.default_rng(0).normal(size=(45, 3))
+def test_points_of_the_feature_map_have_the_colours_of_their_classes(tmp_path, drawn, rng):
+    """Three groups far apart stay apart, each of one colour."""
+    label = rng.integers(-1, 2, 45)
+    features = 20.0 * np.eye(3)[label] + 0.1 * rng.normal(size=(45, 3))
     with threadpool_limits(1):
         figures.feature_map(tmp_path / "a.png", features, label, NAMES, title="")
     groups = [np.asarray(c.get_offsets()) for c in drawn[0].axes[0].collections]
@@ -284,6 +284,12 @@ def test_a_threshold_chosen_on_test_examples_is_not_shown_as_held_out():
         ("mrn", "a+b"): {"OS*": "-", "UNK": "-", "HOS": "30.00"}
     }
     assert "Rejection" not in recognition_tables(rows[:1])
+
+
+def test_scores_of_held_out_examples_are_not_mixed_into_those_of_the_test():
+    rows = [measurement(0.5), measurement(0.9, selection="held_out")]
+    table = parsed(recognition_tables(rows))["toy: 10 known of 27", ""]
+    assert table["mrn", "a+b"]["AUROC"] == "50.00"
 
 
 def test_seeds_are_class_splits_and_openness_is_no_percentage():

@@ -19,7 +19,8 @@ COLUMNS = (
 )
 LEGEND = (
     "ACC: mean over the known classes, nothing rejected. AUIN, AUOUT: area under precision and "
-    "recall of finding known, unknown examples. TNR: unknown examples rejected where 95 % of known "
+    "recall of finding known, unknown examples. DTACC: mean of the shares of known accepted and of "
+    "unknown rejected, at the best threshold. TNR: unknown examples rejected where 95 % of known "
     "ones are accepted. CCR@10: known examples accepted and right where at most 10 % of unknown "
     "ones are accepted."
 )
