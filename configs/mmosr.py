@@ -82,7 +82,7 @@ VARIANTS = {
             "rcssr-concat", "rcssr-mrn", "tmc", "mla",
         )},
     },
-    # Table 4; of pairs only two modalities have one in each direction.
+    # Table 4. One direction alone is --config.method.pairs='(("text", "image"),)', text asking.
     "fusion": {
         "both directions": {},
         "no attention": _row("mrn", fusion="concat"),

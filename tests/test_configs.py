@@ -9,13 +9,13 @@ import pytest
 from ml_collections import ConfigDict
 
 from unirep_jax.experiment import DATA_SETS
-from unirep_jax.methods import METHODS
+from unirep_jax.methods import METHODS, RECOGNIZERS
 from unirep_jax.protocols import PROTOCOLS
 from unirep_jax.workdir import ConfigError, claim, default_workdir, flat
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Configurations whose argument is DATASET, METHOD or both, and the methods that they offer.
-BY_METHOD = {"mover.py": ("mover", "gram", "pairwise")}
+BY_METHOD = {"mover.py": ("mover", "gram", "pairwise"), "mmosr.py": tuple(RECOGNIZERS)}
 
 
 def load(name: str) -> dict:

@@ -72,7 +72,7 @@ class OpenSetClassifier:
     heads: int = 8
     kv_heads: int = 2  # of fusion "gqa"
     residual: bool = False
-    pairs: tuple[tuple[str, str], ...] | None = None  # (query, key); all
+    pairs: tuple[tuple[str, str], ...] = ()  # (query, key) that attend, of fusion; (): all
 
     experts: int = 15  # 0: none
     count: int = 4
@@ -116,7 +116,7 @@ class OpenSetClassifier:
         Raises:
           ValueError: `modality`, `pairs` or `vocabulary` name one that is not there.
         """
-        named = [*dict(self.vocabulary), *(m for pair in self.pairs or () for m in pair)]
+        named = [*dict(self.vocabulary), *(m for pair in self.pairs for m in pair)]
         named += [self.modality] if self.fusion == "single" else []
         for m in named:
             if m not in shapes:

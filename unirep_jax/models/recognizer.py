@@ -42,7 +42,7 @@ class Recognizer(nn.Module):
       width, tokens, layers, dropout: of the encoders; images: stages of the ResNet, the last of
         which is 8 × its first's width.
       heads, kv_heads, residual: of cross-attention; "gqa" shares keys and values by kv_heads.
-      pairs: (query, key) that attend; None: all.
+      pairs: (query, key) that attend; (): all.
       experts, count: of adaptive fusion; 0 experts: one hidden layer, or with hidden=0 none.
       hidden: of the head or of each expert.
       vocabulary: (modality, number of ids) of those that are texts.
@@ -61,7 +61,7 @@ class Recognizer(nn.Module):
     heads: int = 8
     kv_heads: int = 2
     residual: bool = False
-    pairs: tuple[tuple[str, str], ...] | None = None
+    pairs: tuple[tuple[str, str], ...] = ()
     experts: int = 15
     count: int = 4
     hidden: int = 512
@@ -78,7 +78,7 @@ class Recognizer(nn.Module):
         if self.fusion == "late_shared":
             self.classifier = nn.Dense(self.outputs)
             return
-        attention = {"heads": self.heads, "residual": self.residual, "pairs": self.pairs}
+        attention = {"heads": self.heads, "residual": self.residual, "pairs": self.pairs or None}
         self.fuse = {
             "single": lambda: Single(self.modality),
             "add": lambda: Add(self.width),
