@@ -23,7 +23,7 @@ from unirep_jax.methods import RECOGNIZERS
 DATASETS = ("digits_avt", "utd_mhad", "handwritten6", "digits4", "mosi", "features")
 SMALL = {
     "width": 64, "tokens": 4, "layers": 1, "dropout": 0.2, "heads": 4, "hidden": 128,
-    "embedding": 64, "latent": 16, "noise": 0.3, "gain": 0.1, "warp": 0.1,
+    "embedding": 64, "latent": 16, "noise": 0.6, "gain": 0.2, "warp": 0.2,
 }  # fmt: skip
 
 

@@ -56,7 +56,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
             print(f"== {title}, seed {seed} of {seeds}", flush=True)
             folder = run(single, workdir / title / f"seed{seed}")
             for m in read_measurements(folder / "results.jsonl"):
-                if m.method == config.method.name:
+                if m.method == single.method.name:
                     measurements.append(dataclasses.replace(m, method=title))
                 elif place == 0:
                     measurements.append(m)

@@ -338,3 +338,10 @@ def test_info_nce_in_blocks_needs_memory_linear_in_the_batch():
         return compiled.memory_analysis().temp_size_in_bytes
 
     assert bytes_of(block_size) < 4 * batch**2 / 2 < bytes_of(None)
+
+
+def test_the_height_over_a_group_of_equal_vectors_is_the_sine_to_their_line():
+    eye = jnp.eye(3, dtype=jnp.float32)
+    anchors = jnp.stack([eye[0], eye[2], (eye[0] + eye[2]) / 2**0.5])
+    heights = volume_matrix(anchors, eye[2:], eye[2:], height=True)
+    np.testing.assert_allclose(heights[:, 0], [1, 0, np.sqrt(0.5)], atol=1e-6)

@@ -81,13 +81,12 @@ def info_nce(x, y, temperature):
 
 
 def unit_vectors(method, state, batch):
-    """Towers without layers, in float64: standardise, mean over time, project, normalise."""
+    """Towers without layers, in float64: standardise, flatten, project, normalise."""
     vectors = {}
     for m, x in batch["features"].items():
         mean, scale = (np.asarray(a, np.float64) for a in state.state["statistics"][m])
         x = (np.asarray(x, np.float64) - mean) / scale
-        x = x.reshape(len(x), -1, x.shape[-1]).mean(1)
-        z = x @ np.asarray(state.params["towers"][f"projections_{m}"]["kernel"], np.float64)
+        z = x.reshape(len(x), -1) @ np.asarray(state.params["towers"][f"projections_{m}"]["kernel"], np.float64)
         vectors[m] = z / np.linalg.norm(z, axis=1, keepdims=True)
     return list(vectors.values())
 

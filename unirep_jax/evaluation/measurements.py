@@ -10,8 +10,9 @@ from pathlib import Path
 class Measurement:
     """A line of results.jsonl.
 
-    value is a fraction in [0, 1]; num_examples are those it was measured on; selection says how the
-    rejection threshold was chosen ("honest", "paper", or "none" where nothing is rejected).
+    value is a fraction in [0, 1], but for a rank; num_examples are those it was measured on;
+    selection says how the rejection threshold was chosen ("honest", "paper", "held_out", or "none"
+    and "test" where nothing is rejected), in retrieval by which score the search goes.
     """
 
     experiment: str

@@ -114,7 +114,7 @@ def volume_matrix(
     """
     base, basis = _bases(others)
     if height:
-        base = jnp.where(base > 0, 1, 0).astype(base.dtype)
+        base = jnp.ones_like(base)  # what is dependent has no direction in the basis
     if block_size is None:
         return _volumes(anchors, (base, basis))
     compute = jax.checkpoint(lambda rows: _volumes(rows, (base, basis)))
