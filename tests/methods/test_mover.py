@@ -86,7 +86,9 @@ def unit_vectors(method, state, batch):
     for m, x in batch["features"].items():
         mean, scale = (np.asarray(a, np.float64) for a in state.state["statistics"][m])
         x = (np.asarray(x, np.float64) - mean) / scale
-        z = x.reshape(len(x), -1) @ np.asarray(state.params["towers"][f"projections_{m}"]["kernel"], np.float64)
+        z = x.reshape(len(x), -1) @ np.asarray(
+            state.params["towers"][f"projections_{m}"]["kernel"], np.float64
+        )
         vectors[m] = z / np.linalg.norm(z, axis=1, keepdims=True)
     return list(vectors.values())
 

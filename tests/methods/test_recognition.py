@@ -272,3 +272,15 @@ def test_impossible_settings_are_refused_by_name(setting):
 def test_settings_that_do_not_fit_the_data_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         OpenSetClassifier(**settings).for_data({"a": (3,), "b": (4,)}, 5)
+
+
+def test_the_order_of_modalities_is_that_of_their_names_with_jit_and_without(pairs):
+    method, _, state = start(small("tmc"), pairs)
+    batch = batch_of(pairs)
+    assert list(batch["present"]) == ["camera", "caption"]
+    turned = batch | {part: dict(reversed(batch[part].items())) for part in ("features", "present")}
+    values = [
+        loss(state.params, state.state, turned, key=jax.random.key(0))[0]
+        for loss in (jax.jit(method.loss), method.loss)
+    ]
+    np.testing.assert_allclose(*values, rtol=1e-5)

@@ -164,7 +164,7 @@ class MICU:
         The mean over the devices of `axis_name` is the loss of the whole batch. Modalities take
         their turns in alphabetical order, in which JAX keeps dictionaries.
         """
-        present = jnp.stack(list(batch["present"].values()))  # [modality, batch]
+        present = jnp.stack([batch["present"][m] for m in sorted(batch["present"])])
         purposes = ("augment", "dropout", "mask", "jigsaw")
         keys = example_keys(key, present.shape[1], purposes, axis_name)
 

@@ -159,12 +159,12 @@ class MOVER:
         axis_name: str | None = None,
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Float[Array, ""]]]]:
         """Eq. 11 on this device's share of the batch; the state as it was; the terms to log."""
-        present = jnp.stack(list(batch["present"].values()))  # [modality, batch]
+        names = sorted(batch["present"])  # the order in which mapped dictionaries arrive
+        present = jnp.stack([batch["present"][m] for m in names])  # [modality, batch]
         keys = example_keys(key, present.shape[1], ("augment", "dropout"), axis_name)
         inputs = standardize(batch["features"], state["statistics"])
         vectors = self._encode(params, inputs, keys)  # eq. 2
         temperature = self._temperature(params)
-        names = tuple(inputs)
         anchors = [names.index(self.anchor)] if self.anchor else [*range(len(names))]
         common = {"anchors": anchors, "key": key, "axis_name": axis_name}
         align = partial(self._align, present=present, temperature=temperature, **common)

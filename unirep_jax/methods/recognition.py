@@ -240,13 +240,13 @@ class OpenSetClassifier:
         """Examples that have something to be classified by."""
         if self.fusion == "single":
             return present[self.modality]
-        return jnp.stack(list(present.values())).any(0)
+        return _there(present).any(0)
 
     def _classification(self, params, outputs: Outputs, labels, present, step, axis_name):
         values, where, head = outputs.values, self._where(present), params.get("head")
         mean = lambda loss, where: losses.masked_mean(loss, where, axis_name=axis_name)
         if self.head == "tmc":
-            there = jnp.stack(list(present.values()))  # [modality, batch]
+            there = _there(present)  # [modality, batch]
             evidence = jax.nn.softplus(jnp.swapaxes(values, 0, 1))
             joint = losses.combine_opinions(evidence, there)[None]
             evidence, there = jnp.concatenate([evidence, joint]), jnp.vstack([there, where[None]])
@@ -255,9 +255,7 @@ class OpenSetClassifier:
                     for e, w in zip(evidence, there, strict=True)]  # fmt: skip
             return sum(mean(loss, w) for loss, w in zip(each, there, strict=True))
         if self.fusion == "late":
-            each = [
-                (cross_entropy(values[:, i], labels), p) for i, p in enumerate(present.values())
-            ]
+            each = [(cross_entropy(values[:, i], labels), p) for i, p in enumerate(_there(present))]
             return sum(mean(*pair) for pair in each)
         if self.head in POINTS:
             radius = () if self.head == "gcpl" else (head["radius"],)
@@ -280,7 +278,7 @@ class OpenSetClassifier:
     def _in_turn(self, outputs, labels, present, step, projector, axis_name):
         """MLA: cross-entropy of the modality whose turn it is, and the projector after it."""
         turn = step % len(present)
-        where = jnp.stack(list(present.values()))[turn]
+        where = _there(present)[turn]
         logits = jnp.take(outputs.values, turn, axis=1)
         loss = losses.masked_mean(cross_entropy(logits, labels), where, axis_name=axis_name)
         projector = losses.update_projector(
@@ -329,13 +327,13 @@ class OpenSetClassifier:
         if self.fusion == "late" and self.head == "softmax":
             parts = [jax.tree.map(lambda a, i=i: a[:, i], outputs) for i in range(len(inputs))]
             return {m: self._decision(params, part, {m: present[m]})
-                    for m, part in zip(inputs, parts, strict=True)}  # fmt: skip
+                    for m, part in zip(sorted(inputs), parts, strict=True)}  # fmt: skip
         source = self.modality if self.fusion == "single" else "+".join(sorted(inputs))
         return {source: self._decision(params, outputs, present)}
 
     def _decision(self, params, outputs: Outputs, present) -> dict[str, Array]:
         logits = values = outputs.values
-        features, there = outputs.features, jnp.stack(list(present.values()))
+        features, there = outputs.features, _there(present)
         if self.head in POINTS:
             features, logits = values, POINTS[self.head](values, params["head"]["points"])
             values = logits
@@ -369,6 +367,11 @@ class OpenSetClassifier:
             return metrics.energy(pruned @ last["kernel"] + last["bias"])
         default = "max_logit" if self.head in ("openauc", "arpl") else "max_softmax"
         return getattr(metrics, self.score or default)(values)
+
+
+def _there(present: dict[str, Array]) -> Array:
+    """Presence [modality, ...], alphabetically: the order in which mapped dictionaries arrive."""
+    return jnp.stack([present[m] for m in sorted(present)])
 
 
 _FUSIONS = {

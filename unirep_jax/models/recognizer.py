@@ -34,7 +34,7 @@ class Recognizer(nn.Module):
     `VectorTokens`.
 
     Attributes:
-      shapes: (modality, shape of one example), in the order of late fusion.
+      shapes: (modality, shape of one example); late fusion has them in alphabetical order.
       outputs: logits, or width of the embedding that another head takes.
       fusion: "single", "add", "concat", "gqa", "cross_attention", or "late": none, every modality
         has a linear head of its own ("late_shared": they share one) on its mean token.
@@ -108,13 +108,13 @@ class Recognizer(nn.Module):
         self, inputs: Inputs, present: Present, key: Key[Array, ""] | None, *, train: bool
     ) -> Outputs:
         """`key` draws the experts' noise; None for none."""
-        encoded = {m: self._encode(m, x, present[m], train) for m, x in inputs.items()}
+        encoded = {m: self._encode(m, inputs[m], present[m], train) for m in sorted(inputs)}
         tokens, mask = ({m: pair[i] for m, pair in encoded.items()} for i in (0, 1))
         if not self.fusion.startswith("late"):
             return self.classify(self.fuse(tokens, mask), key)
-        alone = jnp.stack([self.means[m](tokens, mask) for m in inputs])
+        alone = jnp.stack([self.means[m](tokens, mask) for m in encoded])
         if self.fusion == "late":
-            values = [self.classifiers[m](x) for m, x in zip(inputs, alone, strict=True)]
+            values = [self.classifiers[m](x) for m, x in zip(encoded, alone, strict=True)]
             return Outputs(jnp.stack(values), alone, None)
         return Outputs(self.classifier(alone), alone, None)
 

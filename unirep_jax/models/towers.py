@@ -12,6 +12,8 @@ Inputs = dict[str, Float[Array, "..."]]
 class Towers(nn.Module):
     """Features of one example to [modality, dim], not yet normalised. Callers `jax.vmap` it.
 
+    Rows are in the alphabetical order of the modalities, in which JAX keeps dictionaries.
+
     Without layers a tower is what GRAM and MOVER put on frozen features: one bias-free linear map.
     With layers, convolution blocks over time stand before it; on a plain vector they are residual
     blocks of a multilayer perceptron. The map sees all time steps, not their mean: when something
@@ -41,7 +43,8 @@ class Towers(nn.Module):
         self.projections = {m: nn.Dense(self.dim, use_bias=False) for m, _ in self.shapes}
 
     def __call__(self, inputs: Inputs, *, train: bool) -> Float[Array, "modality dim"]:
-        return jnp.stack([self.projections[m](self._flat(m, x, train)) for m, x in inputs.items()])
+        names = sorted(inputs)
+        return jnp.stack([self.projections[m](self._flat(m, inputs[m], train)) for m in names])
 
     def _flat(self, modality: str, x: Float[Array, "..."], train: bool) -> Float[Array, "channel"]:
         return (self.encoders[modality](x, train=train) if self.layers else x).reshape(-1)
