@@ -126,6 +126,8 @@ def test_the_judge_tests_all_classes_and_counts_them(tmp_path):
         sizes = {m.num_examples for m in found if (m.split, m.metric) == (split, "auroc")}
         assert sizes == {count}
     assert values(found, "chance")["4 known of 6", "oscr"] == pytest.approx(1 / 8)
+    assert by["4 known of 6", "openness"] == pytest.approx(1 - np.sqrt(8 / 10))
+    assert by["4 known of 5", "openness"] == pytest.approx(1 - np.sqrt(8 / 9))
     names = ("curves", "scores", "confusion", "features")
     assert {p.name for p in tmp_path.iterdir()} == {f"{name}.png" for name in names}
 

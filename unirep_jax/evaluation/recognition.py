@@ -30,7 +30,7 @@ def rejecting(decisions: Decisions, threshold: float) -> Int[np.ndarray, "exampl
 
 
 def judge(
-    decisions: Decisions, *, threshold: float, class_names: Sequence[str]
+    decisions: Decisions, *, threshold: float, class_names: Sequence[str], unknown: int = 0
 ) -> Iterator[dict[str, object]]:
     """The fields of a Measurement for every metric, with what guessing gives as `chance`.
 
@@ -38,6 +38,7 @@ def judge(
       decisions: of test examples of known and of unknown classes.
       threshold: for OS*, UNK and HOS, chosen without these examples.
       class_names: of the known classes; the accuracy on each is `class_accuracy`, its target.
+      unknown: number of unknown classes, for the openness of the split; 0: they are not counted.
     """
     known = decisions.label >= 0
     inside, outside = decisions.scores[known], decisions.scores[~known]
@@ -49,6 +50,9 @@ def judge(
                 "num_examples": int(examples), "selection": selection}  # fmt: skip
 
     guess = 1 / classes
+    if unknown:
+        value = metrics.openness(classes, unknown)
+        yield row("openness", value, value)
     yield row("accuracy", metrics.accuracy(label, predicted), guess, known.sum())
     yield row("macro_accuracy", metrics.macro_accuracy(label, predicted), guess, known.sum())
     yield row("auroc", metrics.auroc(inside, outside), 0.5)

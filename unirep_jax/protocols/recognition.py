@@ -65,9 +65,11 @@ class Recognition:
         measurements = []
         for source, decided in tested.items():
             threshold = fit_threshold(held[source].decisions.scores, tpr=TPR)
-            for title, counted in splits.items():
+            for title, (counted, unknown) in splits.items():
                 decisions = Decisions(*(x[counted[decided.rows]] for x in decided.decisions))
-                for row in judge(decisions, threshold=threshold, class_names=names):
+                for row in judge(
+                    decisions, threshold=threshold, class_names=names, unknown=unknown
+                ):
                     by_chance = row.pop("chance")
                     found = Measurement(
                         experiment="mmosr", split=title, source=source, **trained.labels, **row
@@ -86,8 +88,9 @@ class Recognition:
             raise ValueError(f"foreign={self.foreign!r} is none of {', '.join(DATA_SETS)}")
         return DATA_SETS[self.foreign](self.foreign_path)
 
-    def _tests(self, data: FeatureSet, seed: int) -> tuple[list[Part], dict[str, np.ndarray]]:
-        """What is tested, and by title which of all these examples count in a split."""
+    def _tests(self, data: FeatureSet, seed: int) -> tuple[list[Part], dict[str, tuple]]:
+        """What is tested; by title which of all these examples count, and of how many unknown
+        classes they are (0: of no such classes)."""
         if self.foreign:
             strangers = self._strangers()
             strangers = dataclasses.replace(
@@ -95,7 +98,7 @@ class Recognition:
             )
             parts = [(data, ~data.train), (strangers, ~strangers.train)]
             count = sum(int(rows.sum()) for _, rows in parts)
-            return parts, {f"{data.name} against {strangers.name}": np.ones(count, bool)}
+            return parts, {f"{data.name} against {strangers.name}": (np.ones(count, bool), 0)}
         split = self._split(data, seed)
         test = ~split.feature_set.train
         original = data.label[split.rows[test]]
@@ -103,7 +106,7 @@ class Recognition:
         splits = {}
         for count in (len(order), *self.unknown):
             title = f"{len(split.known)} known of {len(split.known) + count}"
-            splits[title] = np.isin(original, [*split.known, *order[:count]])
+            splits[title] = np.isin(original, [*split.known, *order[:count]]), count
         return [(split.feature_set, test)], splits
 
 
