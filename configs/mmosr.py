@@ -70,7 +70,10 @@ def get_variants(name: str) -> dict[str, dict]:
 
 def _row(method: str, **changes) -> dict:
     settings = dataclasses.asdict(dataclasses.replace(RECOGNIZERS[method], **SMALL | changes))
-    return {f"method.{field}": value for field, value in settings.items()}
+    return {
+        "method.name": method,
+        **{f"method.{field}": value for field, value in settings.items()},
+    }
 
 
 VARIANTS = {
