@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conformance import assert_devices_agree, start
 
-from unirep_jax.data import gather, standardization
+from unirep_jax.data import gather
 from unirep_jax.methods import MICU
-from unirep_jax.train.parallel import AXIS, make_engine
-from unirep_jax.train.step import init_state, train_step
+from unirep_jax.train.step import train_step
 
 SMALL = {
     "dim": 16, "codes": 12, "layers": 1, "heads": 2, "pieces": 4, "permutations": 6, "patience": 3
@@ -25,16 +25,6 @@ PRESETS = {
                        noise=0.1, gain=0.1, warp=0.2, commitment_other=0.1),
     "mmjp": MICU(**SMALL | {"pieces": 2}, jigsaw="mmjp"),
 }  # fmt: skip
-
-
-def start(method, feature_set, seed=0):
-    shapes = {m: x.shape[1:] for m, x in feature_set.features.items()}
-    method = method.for_data(shapes, feature_set.num_classes)
-    optimizer = optax.adam(3e-3)
-    state = init_state(
-        method, optimizer, seed=seed, shapes=shapes, statistics=standardization(feature_set)
-    )
-    return method, optimizer, state
 
 
 def batch_of(feature_set, size=32):
@@ -91,28 +81,15 @@ def test_eight_devices_give_the_losses_gradients_and_codebook_of_one(parallel, p
     present["sensor"][:22] = False
     feature_set = dataclasses.replace(paired_features, present=present)
     method, _, state = start(PRESETS["small_data"], feature_set)
-
-    def gradient_step(state, batch, axis_name=AXIS):
-        (value, (new, terms)), gradient = jax.value_and_grad(method.loss, has_aux=True)(
-            state["params"], state["state"], batch, key=jax.random.key(7), axis_name=axis_name
-        )
-        if axis_name:
-            value, terms, gradient = jax.lax.pmean((value, terms, gradient), axis_name)
-        return {"params": gradient, "state": new}, {"loss": value, **terms}
-
-    before = {"params": state.params, "state": state.state}
-    batch = batch_of(feature_set)
-    expected, expected_metrics = jax.jit(partial(gradient_step, axis_name=None))(before, batch)
-    for count in (1, 2, 8):
-        engine = make_engine(gradient_step, parallel=parallel, devices=jax.devices()[:count])
-        result, metrics = jax.block_until_ready(
-            engine.step(engine.place_state(before), engine.place_batch(batch))
-        )
-        chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-5, atol=1e-5)
-        result = jax.tree.map(np.asarray, engine.fetch_state(result))
-        chex.assert_trees_all_close(
-            result, jax.tree.map(np.asarray, expected), rtol=1e-4, atol=1e-5
-        )
+    assert_devices_agree(
+        method,
+        state,
+        batch_of(feature_set),
+        parallel=parallel,
+        counts=(1, 2, 8),
+        metrics_rtol=1e-5,
+        state_rtol=1e-4,
+    )
 
 
 def test_absent_examples_do_not_matter_whatever_they_hold(paired_features):

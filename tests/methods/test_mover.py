@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conformance import assert_devices_agree, start
 from scipy.special import logsumexp
 
-from unirep_jax.data import gather, standardization
+from unirep_jax.data import gather
 from unirep_jax.methods import MOVER
-from unirep_jax.train.parallel import AXIS, make_engine
-from unirep_jax.train.step import init_state, train_step
+from unirep_jax.train.step import train_step
 
 SMALL = {"dim": 16, "iterations": 30}
 METHODS = {
@@ -30,16 +30,6 @@ METHODS = {
     "sampled groups": MOVER(**SMALL, groups="sample", group_count=4),
     "transport positives": MOVER(**SMALL, positives="transport", negatives_only=True),
 }
-
-
-def start(method, feature_set, seed=0):
-    shapes = {m: x.shape[1:] for m, x in feature_set.features.items()}
-    method = method.for_data(shapes, feature_set.num_classes)
-    optimizer = optax.adam(3e-3)
-    state = init_state(
-        method, optimizer, seed=seed, shapes=shapes, statistics=standardization(feature_set)
-    )
-    return method, optimizer, state
 
 
 def with_holes(feature_set):
@@ -173,25 +163,10 @@ def test_it_learns_and_compiles_once(name, paired_features, standard_promotion):
 def test_eight_devices_give_the_losses_and_gradients_of_one(parallel, name, paired_features):
     feature_set = with_holes(paired_features)
     method, _, state = start(dataclasses.replace(METHODS[name], noise=0.1), feature_set)
-
-    def gradient_step(state, batch, axis_name=AXIS):
-        (value, (new, terms)), gradient = jax.value_and_grad(method.loss, has_aux=True)(
-            state["params"], state["state"], batch, key=jax.random.key(7), axis_name=axis_name
-        )
-        if axis_name:
-            value, terms, gradient = jax.lax.pmean((value, terms, gradient), axis_name)
-        return {"params": gradient, "state": new}, {"loss": value, **terms}
-
-    before = {"params": state.params, "state": state.state}
-    batch = batch_of(feature_set)
-    expected, expected_metrics = jax.jit(partial(gradient_step, axis_name=None))(before, batch)
-    engine = make_engine(gradient_step, parallel=parallel, devices=jax.devices())
-    result, metrics = jax.block_until_ready(
-        engine.step(engine.place_state(before), engine.place_batch(batch))
-    )
-    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-4, atol=1e-5)
-    result = jax.tree.map(np.asarray, engine.fetch_state(result))
-    chex.assert_trees_all_close(result, jax.tree.map(np.asarray, expected), rtol=1e-3, atol=1e-5)
+    assert_devices_agree(
+        method, state, batch_of(feature_set), parallel=parallel, counts=(8,), metrics_rtol=1e-4,
+        state_rtol=1e-3,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize("name", ["mover", "pairwise transport"])

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conformance import assert_devices_agree, start
 from scipy.special import log_softmax, softmax
 
-from unirep_jax.data import FeatureSet, gather, standardization
+from unirep_jax.data import FeatureSet, gather
 from unirep_jax.methods import RECOGNIZERS, OpenSetClassifier
-from unirep_jax.train.parallel import AXIS, make_engine
-from unirep_jax.train.step import init_state, train_step
+from unirep_jax.train.step import train_step
 
 SMALL = {
     "width": 16, "tokens": 2, "heads": 2, "kv_heads": 1, "hidden": 12, "embedding": 6, "latent": 3,
@@ -38,16 +38,6 @@ def pairs(paired_features):
     present = {m: np.ones(96, bool) for m in features}
     present["camera"][:10], present["caption"][10:14] = False, False
     return dataclasses.replace(paired_features, features=features, present=present)
-
-
-def start(method, feature_set, seed=0):
-    shapes = {m: x.shape[1:] for m, x in feature_set.features.items()}
-    method = method.for_data(shapes, feature_set.num_classes)
-    optimizer = optax.adam(3e-3)
-    state = init_state(
-        method, optimizer, seed=seed, shapes=shapes, statistics=standardization(feature_set)
-    )
-    return method, optimizer, state
 
 
 def batch_of(feature_set, size=32, rows=None):
@@ -117,25 +107,10 @@ def test_it_learns_and_compiles_once(name, pairs, standard_promotion):
 )
 def test_eight_devices_give_the_losses_gradients_and_state_of_one(name, parallel, pairs):
     method, _, state = start(small(name, noise=0.1), pairs)
-
-    def gradient_step(state, batch, axis_name=AXIS):
-        (value, (new, terms)), gradient = jax.value_and_grad(method.loss, has_aux=True)(
-            state["params"], state["state"], batch, key=jax.random.key(7), axis_name=axis_name
-        )
-        if axis_name:
-            value, terms, gradient = jax.lax.pmean((value, terms, gradient), axis_name)
-        return {"params": gradient, "state": new}, {"loss": value, **terms}
-
-    before = {"params": state.params, "state": state.state}
-    batch = batch_of(pairs)
-    expected, expected_metrics = jax.jit(partial(gradient_step, axis_name=None))(before, batch)
-    engine = make_engine(gradient_step, parallel=parallel, devices=jax.devices())
-    result, metrics = jax.block_until_ready(
-        engine.step(engine.place_state(before), engine.place_batch(batch))
-    )
-    chex.assert_trees_all_close(metrics, expected_metrics, rtol=1e-4, atol=1e-5)
-    result = jax.tree.map(np.asarray, engine.fetch_state(result))
-    chex.assert_trees_all_close(result, jax.tree.map(np.asarray, expected), rtol=1e-3, atol=1e-5)
+    assert_devices_agree(
+        method, state, batch_of(pairs), parallel=parallel, counts=(8,), metrics_rtol=1e-4,
+        state_rtol=1e-3,
+    )  # fmt: skip
 
 
 def test_images_train_with_batch_statistics_that_evaluation_uses():
