@@ -202,6 +202,12 @@ def markdown(results: dict, environment: dict) -> str:
     return "\n".join(lines)
 
 
+def write(out: Path, surroundings: dict, results: dict) -> None:
+    found = json.dumps({"environment": surroundings, "results": results}, indent=1)
+    out.with_suffix(".json").write_text(found + "\n")
+    out.with_suffix(".md").write_text(markdown(results, surroundings))
+
+
 def environment() -> dict:
     versions = {}
     for package in PACKAGES:
@@ -243,10 +249,7 @@ def main() -> None:
                 row["memory_target"] = case.memory_target(row["size"])
                 print(" | ".join(cells(row)), flush=True)
             results[name] += rows
-    out.with_suffix(".json").write_text(
-        json.dumps({"environment": surroundings, "results": results}, indent=1) + "\n"
-    )
-    out.with_suffix(".md").write_text(markdown(results, surroundings))
+        write(out, surroundings, results)  # after every case: a peer may end the process
     print(f"\nwritten: {out.with_suffix('.json')}, {out.with_suffix('.md')}")
 
 

@@ -51,6 +51,8 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
             with single.unlocked():
                 single.update_from_flattened_dict(settings)
             single.seed = seed
+            if "perceptors" in single:  # variants share those of their seed
+                single.perceptors.path = str(workdir / "perceptors")
             if "control" in single.protocol:
                 single.protocol.control = place == 0  # one control serves all variants
             print(f"== {title}, seed {seed} of {seeds}", flush=True)

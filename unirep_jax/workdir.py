@@ -22,28 +22,39 @@ def resolved(config: ConfigDict) -> dict:
     return json.loads(json.dumps(config.to_dict()))
 
 
-def claim(workdir: Path, config: ConfigDict) -> None:
-    """Writes config.json, or makes sure that the one there is of this run.
+def check_claim(workdir: Path, config: ConfigDict) -> bool:
+    """Whether the folder is already this run's.
 
     Raises:
       ConfigError: it is of another, naming the first setting that differs.
     """
     path = workdir / "config.json"
-    wanted = resolved(config)
-    if path.exists():
-        found, here = flat(json.loads(path.read_text())), flat(wanted)
-        different = sorted(k for k in found.keys() | here.keys() if found.get(k) != here.get(k))
-        if different:
-            key = different[0]
-            raise ConfigError(
-                f"{path} is of another run: {key} is {found.get(key)!r} there and "
-                f"{here.get(key)!r} here ({len(different)} settings differ); "
-                "give another --workdir"
-            )
+    if not path.exists():
+        return False
+    found, here = flat(json.loads(path.read_text())), flat(resolved(config))
+    different = sorted(k for k in found.keys() | here.keys() if found.get(k) != here.get(k))
+    if different:
+        key = different[0]
+        raise ConfigError(
+            f"{path} is of another run: {key} is {found.get(key)!r} there and "
+            f"{here.get(key)!r} here ({len(different)} settings differ); "
+            "give another --workdir"
+        )
+    return True
+
+
+def claim(workdir: Path, config: ConfigDict) -> None:
+    """Writes config.json, or makes sure that the one there is of this run.
+
+    Raises:
+      ConfigError: as `check_claim`.
+    """
+    if check_claim(workdir, config):
         return
     workdir.mkdir(parents=True, exist_ok=True)
+    path = workdir / "config.json"
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(wanted, indent=2) + "\n")
+    temporary.write_text(json.dumps(resolved(config), indent=2) + "\n")
     temporary.replace(path)
 
 

@@ -1,7 +1,14 @@
 """Experiments: what training sees, what is measured, drawn and tabulated. Listed here by name."""
 
+from unirep_jax.protocols.connection import Connection
 from unirep_jax.protocols.cross_modal import ClosedSet, OpenSet
 from unirep_jax.protocols.recognition import Recognition
 from unirep_jax.protocols.retrieval import Retrieval
 
-PROTOCOLS = {"oscmg": OpenSet, "cmg": ClosedSet, "retrieval": Retrieval, "mmosr": Recognition}
+PROTOCOLS = {
+    "oscmg": OpenSet,
+    "cmg": ClosedSet,
+    "retrieval": Retrieval,
+    "mmosr": Recognition,
+    "connect": Connection,
+}

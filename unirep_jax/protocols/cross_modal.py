@@ -34,6 +34,7 @@ class ClosedSet:
     probe: dict = dataclasses.field(default_factory=dict)
 
     supervised: ClassVar[bool] = False
+    resident: ClassVar[bool] = False
     open_set: ClassVar[bool] = False
     tables = staticmethod(cross_modal_tables)
 
@@ -100,9 +101,9 @@ def _untrained(trained: Trained) -> TrainState:
 
     The training step itself moves the codebook; the parameters are put back after every call.
     """
-    state, engine = trained.initial(), trained.engine
+    state, engine = trained.fitting.initial(), trained.fitting.engine
     steps = min(CONTROL_STEPS, int(trained.state.step))
-    for batch in trained.batches(0, steps):
+    for batch in trained.fitting.batches(0, steps):
         placed, _ = engine.step(engine.place_state(state), engine.place_batch(batch))
         moved = jax.tree.map(np.asarray, engine.fetch_state(placed))
         state = state._replace(step=moved.step, state=moved.state)

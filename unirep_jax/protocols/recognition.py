@@ -43,6 +43,7 @@ class Recognition:
     foreign_path: str = ""
 
     supervised: ClassVar[bool] = True
+    resident: ClassVar[bool] = False
     tables = staticmethod(recognition_tables)
 
     def training_set(self, data: FeatureSet, seed: int) -> FeatureSet:

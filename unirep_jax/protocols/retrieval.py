@@ -29,6 +29,7 @@ class Retrieval:
     withheld: tuple[str, ...] = ()
 
     supervised: ClassVar[bool] = False
+    resident: ClassVar[bool] = False
     tables = staticmethod(retrieval_tables)
 
     def training_set(self, data: FeatureSet, seed: int) -> FeatureSet:

@@ -1,32 +1,36 @@
 """What a protocol is, and what it is given to judge."""
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.measurements import Measurement
-from unirep_jax.train.parallel import Engine
+from unirep_jax.train.fit import Fitting
 from unirep_jax.train.step import TrainState
 
 
 class Trained(NamedTuple):
     """A trained network with all that made it.
 
-    data: the whole feature set, as loaded; name: of the method, in measurements;
-    initial: makes the state before training again; batches: (start, steps) -> training batches;
-    figures: folder for pictures.
+    data: the whole feature set, as loaded or perceived; name: of the method, in measurements;
+    fitting: of the method, whose engine and batches can train again; workdir: folder of the run.
     """
 
     data: FeatureSet
-    method: object
     name: str
     seed: int
     state: TrainState
-    initial: Callable[[], TrainState]
-    batches: Callable[[int, int], Iterator[dict]]
-    engine: Engine
-    figures: Path
+    fitting: Fitting
+    workdir: Path
+
+    @property
+    def method(self):
+        return self.fitting.method
+
+    @property
+    def figures(self) -> Path:
+        """The folder for pictures."""
+        return self.workdir / "figures"
 
     @property
     def labels(self) -> dict[str, object]:
@@ -35,12 +39,24 @@ class Trained(NamedTuple):
 
 
 class JudgingProtocol(Protocol):
-    """How an experiment trains and judges. Its fields are `config.protocol`."""
+    """How an experiment trains and judges. Its fields are `config.protocol`.
+
+    A configuration with `perceptors` has a protocol that also offers
+
+        perceived(data, perceive, seed) -> FeatureSet
+
+    which replaces raw features by embeddings; `perceive(data, modalities, rows, seed=...)` trains
+    towers on the examples `rows` and embeds all of them (`unirep_jax.perceptors`).
+    """
 
     supervised: bool  # whether training batches carry labels
+    resident: bool  # whether the data are kept on the devices, and drawn from `pools`
 
     def training_set(self, data: FeatureSet, seed: int) -> FeatureSet:
         """What training may see of the data; ValueError where the settings do not fit them."""
+
+    def pools(self, training_set: FeatureSet, batch_size: int, seed: int):
+        """A `Pool`, or a tree of them, of whose form batches are. Of resident data only."""
 
     def judge(self, trained: Trained) -> list[Measurement]:
         """Every measurement, baselines and chance included; draws the figures."""

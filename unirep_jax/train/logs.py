@@ -27,10 +27,11 @@ class RunLog:
         self._batch_size = batch_size
         self._pending: list[tuple[int, dict]] = []
 
-    def add(self, step: int, metrics: dict) -> None:
-        """Keeps the metrics of a step on the device; nothing waits for them."""
+    def add(self, step: int, metrics: dict, count: int = 1) -> None:
+        """Keeps the metrics of a step, or the means of `count` of them, on the device; nothing
+        waits for them."""
         self._pending.append((step, metrics))
-        self._bar.update()
+        self._bar.update(count)
 
     def flush(self) -> None:
         """Writes the mean of the pending metrics under the last of their steps.

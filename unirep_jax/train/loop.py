@@ -28,6 +28,7 @@ def train(
     batch_size: int,
     log_every: int,
     checkpoint_every: int,
+    fused: int = 1,
 ) -> TrainState:
     """Trains to `steps`, from the last checkpoint in `workdir` where there is one.
 
@@ -36,6 +37,7 @@ def train(
       initial: makes the state before step 0.
       batches: from a step, the placed batches from there on; a function of (seed, step) alone.
       workdir: gets metrics.jsonl, tensorboard/ and checkpoints/.
+      fused: steps that one call of the engine makes, a divisor of the other numbers of steps.
 
     Returns:
       The state after `steps` steps, as an ordinary (not replicated) tree.
@@ -56,11 +58,12 @@ def train(
         placed = engine.place_state(state)
         del state  # the step donates its buffers
         try:
-            for step, batch in zip(range(start + 1, steps + 1), batches(start), strict=False):
+            ends = range(start + fused, steps + 1, fused)
+            for step, batch in zip(ends, batches(start), strict=False):
                 placed, metrics = engine.step(placed, batch)
                 if engine.must_block:
                     jax.block_until_ready(placed)
-                log.add(step, metrics)
+                log.add(step, metrics, fused)
                 stop = sigterm.raised
                 save = stop or step == steps or step % checkpoint_every == 0
                 if save or step % log_every == 0:

@@ -11,7 +11,7 @@ def make_optimizer(
     Args:
       schedule: "constant", or "cosine" to zero over `steps`.
       warmup: steps of linear growth from zero.
-      clip: largest global norm.
+      clip: largest global norm; 0 for any.
 
     The authors of MICU use Adam at 4e-4 (no decay reached) and clip each module at 0.5;
     ≠ here: one norm over all parameters.
@@ -23,6 +23,5 @@ def make_optimizer(
         rate = optax.warmup_constant_schedule(0.0, lr, warmup) if warmup else lr
     else:
         raise ValueError(f"schedule={schedule!r} is neither 'cosine' nor 'constant'")
-    return optax.chain(
-        optax.clip_by_global_norm(clip), optax.adamw(rate, weight_decay=weight_decay)
-    )
+    adamw = optax.adamw(rate, weight_decay=weight_decay)
+    return optax.chain(optax.clip_by_global_norm(clip), adamw) if clip else adamw

@@ -32,7 +32,11 @@ class Engine(NamedTuple):
 
 
 def make_engine(
-    step: Step, *, parallel: str = "shard_map", devices: Sequence[jax.Device] | None = None
+    step: Step,
+    *,
+    parallel: str = "shard_map",
+    devices: Sequence[jax.Device] | None = None,
+    resident: Any = None,
 ) -> Engine:
     """The engine for a per-device `step(state, batch)` that communicates over the axis `AXIS`.
 
@@ -40,17 +44,19 @@ def make_engine(
       step: returns the same state and metrics on every device (it averages over `AXIS` itself).
       parallel: "shard_map" over a mesh, or "pmap".
       devices: all by default.
+      resident: arrays that every device holds whole from now on; the step then is
+        `step(state, batch, resident)`.
     """
     devices = list(jax.devices() if devices is None else devices)
     must_block = len(devices) > 1 and devices[0].platform == "cpu"
     if parallel == "shard_map":
-        return _shard_map_engine(step, devices, must_block)
+        return _shard_map_engine(step, devices, must_block, resident)
     if parallel == "pmap":
-        return _pmap_engine(step, devices, must_block)
+        return _pmap_engine(step, devices, must_block, resident)
     raise ValueError(f"parallel={parallel!r} is neither 'shard_map' nor 'pmap'")
 
 
-def _shard_map_engine(step: Step, devices: list[jax.Device], must_block: bool) -> Engine:
+def _shard_map_engine(step: Step, devices, must_block: bool, resident: Any) -> Engine:
     mesh = jax.sharding.Mesh(np.array(devices), (AXIS,), axis_types=(AxisType.Auto,))
     replicated, split = NamedSharding(mesh, P()), NamedSharding(mesh, P(AXIS))
 
@@ -59,15 +65,17 @@ def _shard_map_engine(step: Step, devices: list[jax.Device], must_block: bool) -
         host = jax.tree.map(np.asarray, state)
         return jax.device_put(host, replicated, may_alias=False)
 
+    kept = () if resident is None else (jax.device_put(resident, replicated),)
     mapped = jax.shard_map(
         step,
         mesh=mesh,
-        in_specs=(P(), P(AXIS)),
+        in_specs=(P(), P(AXIS), *[P()] * len(kept)),
         out_specs=(P(), P()),
         check_vma=False,  # with it, gradients of replicated parameters arrive already summed
     )
+    run = jax.jit(mapped, donate_argnums=0)
     return Engine(
-        step=jax.jit(mapped, donate_argnums=0),
+        step=lambda state, batch: run(state, batch, *kept),
         place_state=place_state,
         place_batch=lambda batch: jax.device_put(_checked(batch, len(devices)), split),
         fetch_state=lambda state: state,
@@ -76,15 +84,20 @@ def _shard_map_engine(step: Step, devices: list[jax.Device], must_block: bool) -
     )
 
 
-def _pmap_engine(step: Step, devices: list[jax.Device], must_block: bool) -> Engine:
+def _pmap_engine(step: Step, devices, must_block: bool, resident: Any) -> Engine:
     count = len(devices)
+    replicate = lambda tree: jax.tree.map(lambda x: np.stack([x] * count), tree)
 
     def split(x):
         return np.reshape(x, (count, x.shape[0] // count, *x.shape[1:]))
 
+    run = jax.pmap(step, axis_name=AXIS, devices=devices, out_axes=(0, None), donate_argnums=0)
+    # Identity under pmap leaves one copy on every device, where it stays.
+    keep = jax.pmap(lambda tree: tree, devices=devices)
+    kept = () if resident is None else (keep(replicate(resident)),)
     return Engine(
-        step=jax.pmap(step, axis_name=AXIS, devices=devices, out_axes=(0, None), donate_argnums=0),
-        place_state=lambda state: jax.tree.map(lambda x: np.stack([x] * count), state),
+        step=lambda state, batch: run(state, batch, *kept),
+        place_state=replicate,
         place_batch=lambda batch: jax.tree.map(split, _checked(batch, count)),
         fetch_state=lambda state: jax.tree.map(lambda x: x[0], state),
         devices=count,

@@ -1,11 +1,14 @@
 """The one step that takes a gradient, written for one device with a named axis."""
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
+
+from unirep_jax.data.resident import is_pool, take
 
 
 class TrainState(NamedTuple):
@@ -47,3 +50,24 @@ def train_step(
     metrics = {"loss": value, **terms, "gradient_norm": optax.global_norm(gradient)}
     step = train_state.step + 1
     return TrainState(step, train_state.seed, params, opt_state, state), metrics
+
+
+def fused_step(
+    train_state: TrainState, indices: Any, resident: dict, *, step: Callable, pools: Any
+) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
+    """As many updates in one program as `indices` has columns; the means of their metrics.
+
+    Args:
+      indices: [batch, steps] example numbers for each pool, of this device's share.
+      resident: of `resident_arrays`.
+      step: (train_state, batch) -> (train_state, metrics).
+      pools: tree of `Pool`, in whose form the batches are.
+    """
+
+    def one(state, rows):
+        batch = jax.tree.map(lambda p, r: take(resident, r, p), pools, rows, is_leaf=is_pool)
+        return step(state, batch)
+
+    columns = jax.tree.map(lambda i: jnp.swapaxes(i, 0, 1), indices)
+    train_state, metrics = jax.lax.scan(one, train_state, columns)
+    return train_state, jax.tree.map(jnp.mean, metrics)

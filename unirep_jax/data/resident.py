@@ -1,0 +1,88 @@
+"""Small data on the device: batches are drawn there, and only example numbers are sent.
+
+What `pipeline` streams, this keeps: the whole set lies in the accelerator's memory, and a step
+gathers its batch from it. So several steps can be one program (`train.step.fused_step`).
+"""
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from jaxtyping import Array, Int
+
+from unirep_jax.data.features import FeatureSet
+from unirep_jax.data.pipeline import epoch_order
+
+
+class Pool(NamedTuple):
+    """Examples of which every batch has the same number.
+
+    rows: integers [row], the examples; count: how many of them a batch has; modalities: those that
+    the batch shows; labelled: whether it shows the label, too.
+    """
+
+    rows: np.ndarray
+    count: int
+    modalities: tuple[str, ...]
+    labelled: bool = False
+
+
+def is_pool(node: Any) -> bool:
+    """Where a tree of pools ends: a `Pool` is itself a tuple."""
+    return isinstance(node, Pool)
+
+
+def resident_arrays(feature_set: FeatureSet, pools: Any) -> dict[str, Any]:
+    """What `take` gathers from: features in their own precision, zero where absent."""
+    features = {}
+    shown = {m for pool in jax.tree.leaves(pools, is_leaf=is_pool) for m in pool.modalities}
+    for modality in sorted(shown):
+        array, here = feature_set.features[modality], feature_set.present[modality]
+        whole = np.array(array, np.float32 if array.dtype == np.float64 else array.dtype)
+        whole[~here] = 0
+        features[modality] = whole
+    return {
+        "features": features,
+        "present": {m: np.asarray(feature_set.present[m]) for m in features},
+        "label": feature_set.label,
+    }
+
+
+def take(resident: dict[str, Any], indices: Int[Array, "batch"], pool: Pool) -> dict[str, Any]:
+    """The batch of `pool` at these example numbers, in the form that `gather` gives."""
+    batch = {
+        kind: {m: resident[kind][m][indices] for m in pool.modalities}
+        for kind in ("features", "present")
+    }
+    return batch | ({"label": resident["label"][indices]} if pool.labelled else {})
+
+
+def index_batches(
+    pools: Any, *, seed: int, start_step: int, num_steps: int, fused: int
+) -> Iterator[Any]:
+    """Example numbers of the next `fused` steps at a time, int32 [batch, fused] for each pool.
+
+    A pool of N rows gives S = ⌊N / count⌋ batches an epoch, in the order that `pipeline.batches`
+    has: a function of (seed, epoch) and, beyond the first pool, of its place. A pool with fewer
+    rows than a batch needs repeats them.
+
+    Args:
+      pools: a `Pool` or a tree of them.
+      start_step, num_steps: multiples of `fused`.
+    """
+    leaves, tree = jax.tree.flatten(pools, is_leaf=is_pool)
+    for first in range(start_step, start_step + num_steps, fused):
+        steps = range(first, first + fused)
+        indices = [
+            np.stack([_rows(pool, place, seed, step) for step in steps], axis=1)
+            for place, pool in enumerate(leaves)
+        ]
+        yield jax.tree.unflatten(tree, indices)
+
+
+def _rows(pool: Pool, place: int, seed: int, step: int) -> Int[np.ndarray, "batch"]:
+    epoch, batch = divmod(step, max(len(pool.rows) // pool.count, 1))
+    order = epoch_order(len(pool.rows), seed, epoch + (place << 32))
+    chosen = np.resize(order, max(len(order), pool.count))[batch * pool.count :][: pool.count]
+    return pool.rows[chosen].astype(np.int32)

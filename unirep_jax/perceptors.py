@@ -1,0 +1,83 @@
+"""Frozen perceptors made here: contrastive towers of some modalities, trained on some examples.
+
+C-MCR starts from CLIP and CLAP, COX from ImageBind; without their weights, small ones stand for
+them. A perceptor sees only the modalities and the examples it is given.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import jax
+import numpy as np
+from jaxtyping import Bool, Float
+from ml_collections import ConfigDict
+
+from unirep_jax.data import FeatureSet
+from unirep_jax.data.resident import Pool
+from unirep_jax.evaluation.embedding import embed_examples
+from unirep_jax.methods import MOVER
+from unirep_jax.train.fit import fit, prepare
+from unirep_jax.workdir import resolved
+
+
+def perceive(
+    data: FeatureSet,
+    modalities: Sequence[str],
+    rows: Bool[np.ndarray, "example"],
+    *,
+    settings: ConfigDict,
+    folder: Path,
+    seed: int,
+) -> dict[str, Float[np.ndarray, "example dim"]]:
+    """Unit vectors of every example in each of the modalities.
+
+    They come from towers trained by InfoNCE between all pairs of the modalities. What has been
+    perceived before with the same settings, data and seed is read from `folder`, so that the runs
+    of a sweep share their perceptors.
+
+    Args:
+      data: raw features.
+      modalities: two or more.
+      rows: the examples to train on.
+      settings: `method` (of `MOVER`), `steps`, `batch_size`, `parallel` and `train`.
+      folder: gets a folder for each perceptor.
+      seed: of the towers and of the order of the batches.
+
+    Raises:
+      ValueError: a setting is not possible for these data.
+    """
+    folder = folder / _name(data, modalities, rows, settings, seed)
+    found = folder / "embeddings.npz"
+    if not found.exists():
+        part = dataclasses.replace(
+            data,
+            features={m: data.features[m] for m in modalities},
+            present={m: data.present[m] for m in modalities},
+            train=rows,
+        )
+        pool = Pool(np.flatnonzero(rows), min(settings.batch_size, int(rows.sum())), (*modalities,))
+        method = MOVER(**settings.method.to_dict())
+        fitting = prepare(method, part, settings, seed=seed, pools=pool)
+        print(f"perceptor of {', '.join(modalities)}: {rows.sum()} examples", flush=True)
+        state = fit(fitting, settings, folder)
+        _write(found, embed_examples(fitting.method, state.params, state.state, part))
+    with np.load(found, allow_pickle=False) as archive:
+        return {m: archive[m] for m in modalities}
+
+
+def _name(data, modalities, rows, settings, seed) -> str:
+    known = {k: v for k, v in resolved(settings).items() if k != "path"}
+    shapes = {m: data.features[m].shape for m in modalities}
+    text = json.dumps([data.name, shapes, known, seed], sort_keys=True, default=list)
+    digest = hashlib.sha256(text.encode() + np.packbits(rows).tobytes() + data.label.tobytes())
+    return f"{'-'.join(modalities)}-seed{seed}-{digest.hexdigest()[:8]}"
+
+
+def _write(path: Path, embeddings: dict[str, np.ndarray]) -> None:
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as stream:
+        np.savez(stream, **jax.tree.map(np.asarray, embeddings))
+    temporary.replace(path)

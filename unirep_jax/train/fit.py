@@ -1,0 +1,114 @@
+"""A method made ready for a feature set, and fitted to it."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+from ml_collections import ConfigDict
+
+from unirep_jax import data
+from unirep_jax.data import FeatureSet
+from unirep_jax.data.resident import index_batches, is_pool, resident_arrays
+from unirep_jax.train.loop import train
+from unirep_jax.train.optimizer import make_optimizer
+from unirep_jax.train.parallel import AXIS, Engine, make_engine
+from unirep_jax.train.step import TrainState, fused_step, init_state, train_step
+
+
+class Fitting(NamedTuple):
+    """All that training needs.
+
+    method: for the shapes of the data; engine: its step; initial: makes the state before step 0;
+    batches: (start, steps) -> what the engine's step takes, on the host, for these steps.
+    """
+
+    method: Any
+    engine: Engine
+    initial: Callable[[], TrainState]
+    batches: Callable[[int, int], Iterator[Any]]
+
+
+def prepare(
+    method: Any,
+    training_set: FeatureSet,
+    settings: ConfigDict,
+    *,
+    seed: int,
+    labels: bool = False,
+    pools: Any = None,
+) -> Fitting:
+    """Everything before the first step.
+
+    Args:
+      method: not yet made for these data.
+      training_set: whose training examples are streamed through tf.data, by default.
+      settings: `steps`, `batch_size`, `parallel`, `train` of a configuration.
+      labels: whether batches carry labels.
+      pools: a `Pool`, or a tree of them: the set is kept on the devices, batches are drawn from
+        these pools instead, and `settings.train.fused` steps are made at a time.
+
+    Raises:
+      ValueError: a setting is not possible.
+    """
+    shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
+    method = method.for_data(shapes, training_set.num_classes)
+    names = ("lr", "schedule", "warmup", "weight_decay", "clip")
+    optimizer = make_optimizer(steps=settings.steps, **{k: settings.train[k] for k in names})
+    step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
+    if pools is None:
+        engine = make_engine(step, parallel=settings.parallel)
+        batches = partial(_streamed, training_set, settings.batch_size, seed, labels)
+        counts = [settings.batch_size]
+        batches(0, 0)  # refuses an impossible batch size now
+    else:
+        _check_fused(settings)
+        step = partial(fused_step, step=step, pools=pools)
+        engine = make_engine(
+            step, parallel=settings.parallel, resident=resident_arrays(training_set, pools)
+        )
+        batches = partial(_drawn, pools, seed, settings.train.fused)
+        counts = [pool.count for pool in jax.tree.leaves(pools, is_leaf=is_pool)]
+    for count in counts:
+        if count % engine.devices:
+            raise ValueError(f"batch_size={count} does not split over {engine.devices} devices")
+    initial = partial(
+        init_state, method, optimizer, seed=seed, shapes=shapes,
+        statistics=data.standardization(training_set),
+    )  # fmt: skip
+    return Fitting(method, engine, initial, batches)
+
+
+def fit(fitting: Fitting, settings: ConfigDict, workdir: Path) -> TrainState:
+    """Trains, from the last checkpoint in `workdir` where there is one; see `train.loop.train`."""
+
+    def placed(start: int) -> Iterator[Any]:
+        host = fitting.batches(start, settings.steps - start)
+        return data.prefetch_to_device(host, fitting.engine.place_batch)
+
+    return train(
+        fitting.engine, fitting.initial, placed, workdir=workdir, steps=settings.steps,
+        batch_size=settings.batch_size, log_every=settings.train.log_every,
+        checkpoint_every=settings.train.checkpoint_every, fused=settings.train.get("fused", 1),
+    )  # fmt: skip
+
+
+def _streamed(training_set, batch_size, seed, labels, start: int, steps: int) -> Iterator[dict]:
+    return data.batches(
+        training_set, batch_size=batch_size, seed=seed, start_step=start, num_steps=steps,
+        labels=labels,
+    )  # fmt: skip
+
+
+def _drawn(pools, seed, fused, start: int, steps: int) -> Iterator[Any]:
+    return index_batches(pools, seed=seed, start_step=start, num_steps=steps, fused=fused)
+
+
+def _check_fused(settings: ConfigDict) -> None:
+    fused, train_settings = settings.train.fused, settings.train
+    numbers = {"steps": settings.steps, "train.log_every": train_settings.log_every}
+    numbers |= {"train.checkpoint_every": train_settings.checkpoint_every}
+    for name, number in numbers.items():
+        if fused < 1 or number % fused:
+            raise ValueError(f"{name}={number} is not a multiple of train.fused={fused}")
