@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from unirep_jax.data import batches
-from unirep_jax.data.resident import Pool, index_batches, resident_arrays, take
+from unirep_jax.data.resident import Pool, index_batches, resident_arrays, take, wholes
 
 
 def drawn(pools, seed=3, start=0, steps=12, fused=1):
@@ -68,3 +68,18 @@ def test_half_precision_stays_and_absent_rows_are_zero(paired_features):
     resident = resident_arrays(data, Pool(np.arange(4), 4, ("camera",)))
     kept = resident["features"]["camera"]
     assert kept.dtype == np.float16 and not kept[2].any() and np.isnan(camera[2]).all()
+
+
+def test_a_numbered_pool_shows_the_numbers_and_every_pool_can_be_had_whole(paired_features):
+    pools = {"few": Pool(np.array([7, 2, 5]), 2, ("camera",), numbered=True),
+             "many": Pool(np.arange(20), 4, ("caption",), labelled=True)}  # fmt: skip
+    resident = resident_arrays(paired_features, pools)
+    few, many = (wholes(resident, pools)[name] for name in ("few", "many"))
+    batch = few.take(few.rows)
+    assert batch["index"].tolist() == [7, 2, 5] and "label" not in batch
+    np.testing.assert_array_equal(
+        batch["features"]["camera"], paired_features.features["camera"][[7, 2, 5]]
+    )
+    batch = many.take(many.rows[:4])
+    np.testing.assert_array_equal(batch["label"], paired_features.label[:4])
+    assert "index" not in batch and batch["features"].keys() == {"caption"}

@@ -2,6 +2,7 @@
 
 import chex
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 from ml_collections import ConfigDict
@@ -81,3 +82,39 @@ def test_a_pool_that_does_not_split_over_the_devices_is_refused(paired_features)
     pools = pool(paired_features, 12)
     with pytest.raises(ValueError, match="batch_size=12 does not split over 8"):
         prepare(METHOD, paired_features, settings(), seed=0, pools=pools)
+
+
+class Counting:
+    """One parameter that stays; the state counts what every refresh sees, and the steps since."""
+
+    refresh_every = 8
+    for_data = for_pools = lambda self, *_: self
+
+    def init(self, key, shapes, statistics):
+        zeros = {"seen": jnp.float32(0), "refreshed": jnp.int32(0), "since": jnp.int32(0)}
+        return {"weight": jnp.float32(0)}, zeros
+
+    def loss(self, params, state, batch, *, key, axis_name=None):
+        state = state | {"since": state["since"] + 1}
+        return params["weight"] * 0, (state, {"since": state["since"].astype(jnp.float32)})
+
+    def refresh(self, params, state, whole):
+        seen = whole.take(whole.rows)["features"]["camera"].sum()
+        return {"seen": seen, "refreshed": state["refreshed"] + 1, "since": jnp.int32(0)}
+
+
+@pytest.mark.parametrize("parallel", ["shard_map", "pmap"])
+def test_a_method_looks_at_all_examples_as_often_as_it_says(paired_features, tmp_path, parallel):
+    config = settings(parallel=parallel)
+    fitting = prepare(Counting(), paired_features, config, seed=0, pools=pool(paired_features))
+    state = fit(fitting, config, tmp_path).state
+    train = paired_features.features["camera"][paired_features.train]
+    np.testing.assert_allclose(state["seen"], train.sum(), rtol=1e-3)
+    assert (int(state["refreshed"]), int(state["since"])) == (2, 8)
+
+
+def test_looking_at_all_examples_between_two_calls_is_refused(paired_features):
+    with pytest.raises(ValueError, match=r"method\.refresh_every=8 is not a multiple"):
+        config = settings(steps=16, **{"train.fused": 16, "train.log_every": 16})
+        config.train.checkpoint_every = 16
+        prepare(Counting(), paired_features, config, seed=0, pools=pool(paired_features))

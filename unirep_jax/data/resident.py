@@ -4,7 +4,7 @@ What `pipeline` streams, this keeps: the whole set lies in the accelerator's mem
 gathers its batch from it. So several steps can be one program (`train.step.fused_step`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -19,13 +19,14 @@ class Pool(NamedTuple):
     """Examples of which every batch has the same number.
 
     rows: integers [row], the examples; count: how many of them a batch has; modalities: those that
-    the batch shows; labelled: whether it shows the label, too.
+    the batch shows; labelled, numbered: whether it shows the label, the number of the example, too.
     """
 
     rows: np.ndarray
     count: int
     modalities: tuple[str, ...]
     labelled: bool = False
+    numbered: bool = False
 
 
 def is_pool(node: Any) -> bool:
@@ -34,7 +35,10 @@ def is_pool(node: Any) -> bool:
 
 
 def resident_arrays(feature_set: FeatureSet, pools: Any) -> dict[str, Any]:
-    """What `take` gathers from: features in their own precision, zero where absent."""
+    """What `take` gathers from: features in their own precision, zero where absent.
+
+    And `rows`, those of every pool: as data, so that a program does not belong to one split.
+    """
     features = {}
     shown = {m for pool in jax.tree.leaves(pools, is_leaf=is_pool) for m in pool.modalities}
     for modality in sorted(shown):
@@ -46,6 +50,7 @@ def resident_arrays(feature_set: FeatureSet, pools: Any) -> dict[str, Any]:
         "features": features,
         "present": {m: np.asarray(feature_set.present[m]) for m in features},
         "label": feature_set.label,
+        "rows": jax.tree.map(lambda pool: pool.rows.astype(np.int32), pools, is_leaf=is_pool),
     }
 
 
@@ -55,7 +60,23 @@ def take(resident: dict[str, Any], indices: Int[Array, "batch"], pool: Pool) -> 
         kind: {m: resident[kind][m][indices] for m in pool.modalities}
         for kind in ("features", "present")
     }
-    return batch | ({"label": resident["label"][indices]} if pool.labelled else {})
+    batch |= {"label": resident["label"][indices]} if pool.labelled else {}
+    return batch | ({"index": indices} if pool.numbered else {})
+
+
+class Whole(NamedTuple):
+    """A pool on the device: the numbers of all its examples, and what makes a batch of some."""
+
+    rows: Int[Array, "row"]
+    take: Callable[[Int[Array, "batch"]], dict[str, Any]]
+
+
+def wholes(resident: dict[str, Any], pools: Any) -> Any:
+    """Every pool as a `Whole`, in the tree of `pools`."""
+    return jax.tree.map(
+        lambda pool, rows: Whole(rows, lambda indices: take(resident, indices, pool)),
+        pools, resident["rows"], is_leaf=is_pool,
+    )  # fmt: skip
 
 
 def index_batches(

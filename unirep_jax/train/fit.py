@@ -47,7 +47,9 @@ def prepare(
       settings: `steps`, `batch_size`, `parallel`, `train` of a configuration.
       labels: whether batches carry labels.
       pools: a `Pool`, or a tree of them: the set is kept on the devices, batches are drawn from
-        these pools instead, and `settings.train.fused` steps are made at a time.
+        these pools instead, and `settings.train.fused` steps are made at a time. A method that has
+        to look at all examples now and then offers `for_pools(pools)`, `refresh_every` (0: not on
+        these pools) and `refresh` (`train.step.fused_step`).
 
     Raises:
       ValueError: a setting is not possible.
@@ -56,15 +58,19 @@ def prepare(
     method = method.for_data(shapes, training_set.num_classes)
     names = ("lr", "schedule", "warmup", "weight_decay", "clip")
     optimizer = make_optimizer(steps=settings.steps, **{k: settings.train[k] for k in names})
-    step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
     if pools is None:
+        step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
         engine = make_engine(step, parallel=settings.parallel)
         batches = partial(_streamed, training_set, settings.batch_size, seed, labels)
         counts = [settings.batch_size]
         batches(0, 0)  # refuses an impossible batch size now
     else:
-        _check_fused(settings)
-        step = partial(fused_step, step=step, pools=pools)
+        if hasattr(method, "for_pools"):
+            method = method.for_pools(pools)
+        refreshing = method if getattr(method, "refresh_every", 0) else None
+        _check_fused(settings, refreshing)
+        step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
+        step = partial(fused_step, step=step, pools=pools, method=refreshing)
         engine = make_engine(
             step, parallel=settings.parallel, resident=resident_arrays(training_set, pools)
         )
@@ -105,10 +111,12 @@ def _drawn(pools, seed, fused, start: int, steps: int) -> Iterator[Any]:
     return index_batches(pools, seed=seed, start_step=start, num_steps=steps, fused=fused)
 
 
-def _check_fused(settings: ConfigDict) -> None:
+def _check_fused(settings: ConfigDict, refreshing: Any) -> None:
     fused, train_settings = settings.train.fused, settings.train
     numbers = {"steps": settings.steps, "train.log_every": train_settings.log_every}
     numbers |= {"train.checkpoint_every": train_settings.checkpoint_every}
+    if refreshing is not None:
+        numbers |= {"method.refresh_every": refreshing.refresh_every}
     for name, number in numbers.items():
         if fused < 1 or number % fused:
             raise ValueError(f"{name}={number} is not a multiple of train.fused={fused}")

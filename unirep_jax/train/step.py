@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from unirep_jax.data.resident import is_pool, take
+from unirep_jax.data.resident import is_pool, take, wholes
 
 
 class TrainState(NamedTuple):
@@ -53,7 +53,13 @@ def train_step(
 
 
 def fused_step(
-    train_state: TrainState, indices: Any, resident: dict, *, step: Callable, pools: Any
+    train_state: TrainState,
+    indices: Any,
+    resident: dict,
+    *,
+    step: Callable,
+    pools: Any,
+    method: Any = None,
 ) -> tuple[TrainState, dict[str, Float[Array, ""]]]:
     """As many updates in one program as `indices` has columns; the means of their metrics.
 
@@ -62,7 +68,11 @@ def fused_step(
       resident: of `resident_arrays`.
       step: (train_state, batch) -> (train_state, metrics).
       pools: tree of `Pool`, in whose form the batches are.
+      method: whose `refresh(params, state, wholes)` gives its state from all examples of the pools,
+        before each step that is a multiple of its `refresh_every`; None for one without.
     """
+    if method is not None:
+        train_state = _refresh(train_state, resident, pools, method)
 
     def one(state, rows):
         batch = jax.tree.map(lambda p, r: take(resident, r, p), pools, rows, is_leaf=is_pool)
@@ -71,3 +81,16 @@ def fused_step(
     columns = jax.tree.map(lambda i: jnp.swapaxes(i, 0, 1), indices)
     train_state, metrics = jax.lax.scan(one, train_state, columns)
     return train_state, jax.tree.map(jnp.mean, metrics)
+
+
+def _refresh(train_state: TrainState, resident: dict, pools: Any, method: Any) -> TrainState:
+    """On every device all of it: the same examples in the same order give the same state."""
+
+    def refreshed(params, state):
+        return method.refresh(params, state, wholes(resident, pools))
+
+    due = train_state.step % method.refresh_every == 0
+    state = jax.lax.cond(
+        due, refreshed, lambda _, state: state, train_state.params, train_state.state
+    )
+    return train_state._replace(state=state)
