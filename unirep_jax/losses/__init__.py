@@ -5,6 +5,8 @@ is jitted, and states its degenerate cases. Nothing here imports Flax or TensorF
 """
 
 from unirep_jax.losses._kernel import masked_mean, unit
+from unirep_jax.losses.aggregation import argmax_aggregate, random_aggregate, soft_aggregate
+from unirep_jax.losses.alignment import pair_distance
 from unirep_jax.losses.alternating import (
     CertaintyFusion,
     fuse_by_certainty,
@@ -69,6 +71,7 @@ __all__ = [
     "SinkhornPlan",
     "TransportGroups",
     "VolumeInfoNCE",
+    "argmax_aggregate",
     "arpl_logits",
     "arpl_loss",
     "averaged_softmax",
@@ -94,9 +97,11 @@ __all__ = [
     "noisy_top_k_gates",
     "open_auc_loss",
     "opinion",
+    "pair_distance",
     "permutations_from_ranks",
     "perplexity",
     "project_gradient",
+    "random_aggregate",
     "reciprocal_entropy",
     "restart_dead_codes",
     "rpl_logits",
@@ -104,6 +109,7 @@ __all__ = [
     "sample_groups",
     "sample_ranks",
     "sinkhorn_plan",
+    "soft_aggregate",
     "straight_through",
     "symmetric_info_nce",
     "top_groups",
