@@ -1,19 +1,20 @@
 """One experiment from its configuration: data, training, evaluation, and what the workdir gets."""
 
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
 
-from unirep_jax import perceptors
-from unirep_jax.data import FeatureFileError
+from unirep_jax.data import FeatureFileError, FeatureSet
 from unirep_jax.data.catalog import DATA_SETS
 from unirep_jax.evaluation.measurements import write_measurements
 from unirep_jax.methods import METHODS
+from unirep_jax.perceptors import perceive
 from unirep_jax.protocols import PROTOCOLS
-from unirep_jax.protocols.trained import Trained
+from unirep_jax.protocols.trained import JudgingProtocol, Trained
 from unirep_jax.report.figures import training_curves
 from unirep_jax.train.fit import Fitting, fit, prepare
 from unirep_jax.workdir import ConfigError, check_claim, claim, default_workdir
@@ -43,12 +44,7 @@ def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = F
         return workdir
 
     check_claim(workdir, config)
-    try:
-        protocol, whole, training_set, fitting = _set_up(config, workdir)
-    except FeatureFileError:
-        raise
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
+    protocol, whole, training_set, fitting = set_up(config, workdir)
     claim(workdir, config)
     _announce(training_set, fitting)
 
@@ -66,7 +62,26 @@ def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = F
     return workdir
 
 
-def _set_up(config: ConfigDict, workdir: Path) -> tuple:
+def set_up(
+    config: ConfigDict, workdir: Path, perceive: Callable = perceive
+) -> tuple[JudgingProtocol, FeatureSet, FeatureSet, Fitting]:
+    """Everything before the first step: protocol, all data, training data, the method on them.
+
+    Args:
+      perceive: what makes embeddings of raw features where the configuration has `perceptors`.
+
+    Raises:
+      ConfigError, FeatureFileError: as `run`.
+    """
+    try:
+        return _set_up(config, workdir, perceive)
+    except FeatureFileError:
+        raise
+    except (ValueError, TypeError) as error:
+        raise ConfigError(str(error)) from error
+
+
+def _set_up(config: ConfigDict, workdir: Path, perceive: Callable) -> tuple:
     """Everything before the first step; whatever cannot be is refused here, as a ValueError."""
     for key, value, known in (
         ("experiment", config.experiment, PROTOCOLS),
@@ -81,7 +96,7 @@ def _set_up(config: ConfigDict, workdir: Path) -> tuple:
     whole = DATA_SETS[config.data.name](config.data.path)
     if "perceptors" in config:
         folder = Path(config.perceptors.path or workdir / "perceptors")
-        perceive = partial(perceptors.perceive, settings=config.perceptors, folder=folder)
+        perceive = partial(perceive, settings=config.perceptors, folder=folder)
         whole = protocol.perceived(whole, perceive, config.seed)
     training_set = protocol.training_set(whole, config.seed)
     pools = None

@@ -14,12 +14,16 @@ _CONFIG = config_flags.DEFINE_config_file(
 _WORKDIR = flags.DEFINE_string(
     "workdir", None, "Folder of the run; by default a name under runs/ made of the configuration."
 )
+_DRY_RUN = flags.DEFINE_bool(
+    "dry_run", False, "Print settings, shapes, parameters and what a step costs; train nothing."
+)
 _REEVALUATE = flags.DEFINE_bool("reevaluate", False, "Judge a finished run again.")
 
 
 def main(_: list[str]) -> None:
     # After the flags are read, so that --help and a mistyped flag answer at once.
     from unirep_jax.data import FeatureFileError
+    from unirep_jax.dry_run import dry_run
     from unirep_jax.experiment import run
     from unirep_jax.train.logs import NonFiniteError
     from unirep_jax.train.loop import Interrupted
@@ -27,6 +31,9 @@ def main(_: list[str]) -> None:
 
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
     try:
+        if _DRY_RUN.value:
+            print(dry_run(_CONFIG.value))
+            return
         run(_CONFIG.value, workdir, reevaluate=_REEVALUATE.value)
     except Interrupted as stop:
         print(f"{stop}; run the same command to continue")

@@ -18,6 +18,7 @@ class Engine(NamedTuple):
     step: (placed state, placed batch) -> (placed state, metrics); the state it is given is donated.
     place_state, place_batch: host arrays to the devices (replicated; split along the first axis).
     fetch_state: the placed state as one ordinary copy.
+    compiled: (placed state, placed batch) -> the compiled step, to ask what it costs.
     devices: how many.
     must_block: wait for every step before the next. Asynchronous collectives over several CPU
       devices deadlock on JAX 0.10.
@@ -27,6 +28,7 @@ class Engine(NamedTuple):
     place_state: Callable[[Any], Any]
     place_batch: Callable[[Any], Any]
     fetch_state: Callable[[Any], Any]
+    compiled: Callable[[Any, Any], jax.stages.Compiled]
     devices: int
     must_block: bool
 
@@ -79,6 +81,7 @@ def _shard_map_engine(step: Step, devices, must_block: bool, resident: Any) -> E
         place_state=place_state,
         place_batch=lambda batch: jax.device_put(_checked(batch, len(devices)), split),
         fetch_state=lambda state: state,
+        compiled=lambda state, batch: run.lower(state, batch, *kept).compile(),
         devices=len(devices),
         must_block=must_block,
     )
@@ -100,6 +103,7 @@ def _pmap_engine(step: Step, devices, must_block: bool, resident: Any) -> Engine
         place_state=replicate,
         place_batch=lambda batch: jax.tree.map(split, _checked(batch, count)),
         fetch_state=lambda state: jax.tree.map(lambda x: x[0], state),
+        compiled=lambda state, batch: run.lower(state, batch, *kept).compile(),
         devices=count,
         must_block=must_block,
     )

@@ -1,0 +1,98 @@
+"""What a configuration would do: shapes, parameters, arithmetic, memory and time of a step."""
+
+import tempfile
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+from ml_collections import ConfigDict
+
+from unirep_jax import experiment
+from unirep_jax.report.tables import markdown_table
+from unirep_jax.train.fit import Fitting
+from unirep_jax.workdir import flat
+
+TIMED_CALLS = 3
+
+
+def dry_run(config: ConfigDict) -> str:
+    """A report of the run that `config` describes, after a few steps that leave nothing behind.
+
+    Perceptors are not trained: their embeddings are random vectors of the right length.
+
+    Raises:
+      ConfigError, FeatureFileError: as `experiment.run`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        _, _, training_set, fitting = experiment.set_up(config, Path(folder), _random_embeddings)
+        settings = "\n".join(f"{key} = {value!r}" for key, value in flat(config.to_dict()).items())
+        features = markdown_table(
+            ["modality", "dtype", "shape", "present"],
+            [
+                [m, str(x.dtype), str(list(x.shape)), f"{training_set.present[m].mean():.0%}"]
+                for m, x in training_set.features.items()
+            ],
+        )
+        return "\n".join([
+            "## Configuration\n", settings, "\n## Data\n", features,
+            f"{training_set.train.sum()} of {len(training_set.label)} examples are for training.",
+            "\n## Parameters\n", _parameters(fitting), "\n## Step\n", _step(fitting, config),
+        ])  # fmt: skip
+
+
+def _random_embeddings(data, modalities, rows, *, settings, folder, seed):
+    rng, size = np.random.default_rng(seed), (len(data.label), settings.method.dim)
+    made = {m: rng.standard_normal(size, dtype=np.float32) for m in modalities}
+    return {m: x / np.linalg.norm(x, axis=1, keepdims=True) for m, x in made.items()}
+
+
+def _parameters(fitting: Fitting) -> str:
+    """A line per module: its place in the tree, number of arrays and of parameters."""
+    params = jax.eval_shape(fitting.initial).params
+    sizes: dict[str, list[int]] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = [str(getattr(entry, "key", entry)) for entry in path]
+        sizes.setdefault("/".join(names[:2]), []).append(leaf.size)
+    total = sum(map(sum, sizes.values()))
+    rows = [[name, str(len(each)), f"{sum(each):,}"] for name, each in sizes.items()]
+    return markdown_table(["module", "arrays", "parameters"], [*rows, ["all", "", f"{total:,}"]])
+
+
+def _step(fitting: Fitting, config: ConfigDict) -> str:
+    engine, fused = fitting.engine, config.train.get("fused", 1)
+    state = engine.place_state(fitting.initial())
+    calls = TIMED_CALLS + 1
+    host = list(fitting.batches(0, min(calls * fused, config.steps)))
+    batches = [engine.place_batch(batch) for batch in host]
+    start = time.perf_counter()
+    compiled = engine.compiled(state, batches[0])
+    compiling = time.perf_counter() - start
+    seconds = []
+    for batch in batches:
+        start = time.perf_counter()
+        state, metrics = jax.block_until_ready(engine.step(state, batch))
+        seconds.append((time.perf_counter() - start) / fused)
+    seconds = seconds[1:] or seconds  # the first call compiles again, or loads
+    step, steps = float(np.median(seconds)), config.steps
+    cost, memory = _cost(compiled), compiled.memory_analysis()
+    mebi = lambda size: f"{size / 2**20:.1f} MiB"
+    lines = {
+        "devices": f"{engine.devices} × {jax.devices()[0].device_kind}",
+        "compilation": f"{compiling:.1f} s",
+        "arithmetic": f"{cost['flops'] / fused / 1e9:.3f} GFLOP a device and step (XLA's count)",
+        "memory traffic": f"{cost['bytes accessed'] / fused / 1e9:.3f} GB a device and step",
+        "memory": f"{mebi(memory.argument_size_in_bytes)} of state, batch and resident data, "
+        f"{mebi(memory.temp_size_in_bytes)} besides, a device",
+        "time": f"{1e3 * step:.2f} ms, median of {len(seconds)} calls of {fused} steps",
+        "whole run": f"{steps} steps, about {steps * step:.0f} s, before evaluation",
+        "first loss": f"{float(metrics['loss']):.4f}",
+    }
+    return markdown_table(["what", "value"], [[k, v] for k, v in lines.items()])
+
+
+def _cost(compiled: jax.stages.Compiled) -> dict[str, float]:
+    """XLA's operations and bytes, 0 where a backend does not count them."""
+    cost = compiled.cost_analysis() or {}
+    cost = cost[0] if isinstance(cost, list) else cost  # before JAX 0.8
+    return {name: max(float(cost.get(name, 0.0)), 0.0) for name in ("flops", "bytes accessed")}
