@@ -92,14 +92,19 @@ def print_peak_memory(name: str, index: str, side: str, *sizes: str) -> None:
     peaks = {}
     for size in map(int, sizes):
         run = prepared(size)
-        gc.collect()
-        ctypes.CDLL(None).malloc_trim(0)
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-        before = _memory("VmRSS")
-        run()
-        peaks[size] = (_memory("VmHWM") - before) / 1e6
+        peaks[size] = peak_of(run)
         del run
     print(json.dumps(peaks))
+
+
+def peak_of(run: peers.Run) -> float:
+    """MB above what the process held before the call."""
+    gc.collect()
+    ctypes.CDLL(None).malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+    before = _memory("VmRSS")
+    run()
+    return (_memory("VmHWM") - before) / 1e6
 
 
 def _memory(field: str) -> float:

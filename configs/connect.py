@@ -54,7 +54,7 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
     config = {
         "experiment": "connect",
         "seed": 0,
-        "steps": 8180 if large else 1000,  # 36 epochs of 2.33 million texts, in calls of 20
+        "steps": 8180 if large else 600,  # 36 epochs of 2.33 million texts, in calls of 20
         "batch_size": 10240 if large else 256,
         "parallel": "shard_map",  # or "pmap"
         "data": {"name": dataset, "path": ""},
@@ -62,7 +62,7 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
         "train": {
             "lr": 1e-3, "schedule": "cosine", "warmup": 0, "weight_decay": 0.01, "clip": 0.0,
             "log_every": 20,
-            "checkpoint_every": 500,
+            "checkpoint_every": 300,
             "fused": 20,  # steps in one program, on data that stay on the device
         },
         "protocol": {

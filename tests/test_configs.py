@@ -113,6 +113,39 @@ def test_every_variant_is_a_valid_method_of_its_own_in_settings_that_exist(name)
         module["get_variants"]("best")
 
 
+def test_connecting_names_data_and_presets_and_every_row_of_its_tables_is_a_method_of_its_own():
+    module = load("connect.py")
+    for data, preset in itertools.product(module["DATASETS"], module["PRESETS"]):
+        config = module["get_config"](f"{data},{preset}")
+        assert module["get_config"](f"{preset},{data}").to_dict() == config.to_dict()
+        assert config.data.name == data and ("perceptors" in config) == (data != "banks")
+        protocol = PROTOCOLS[config.experiment](**config.protocol.to_dict())
+        assert dataclasses.asdict(protocol) == config.protocol.to_dict()
+        for number in (config.steps, config.train.log_every, config.train.checkpoint_every):
+            assert number % config.train.fused == 0
+        streams = {m: (8,) for pair in (config.method.first, config.method.second) for m in pair}
+        built(config).for_data(streams, 0)
+    assert dataclasses.replace(built(config), first=(), second=()) == dataclasses.replace(
+        METHODS["cmcr"].released(), first=(), second=()
+    )
+    for wrong in ("", "clip", "digits4,digits4", "paper,digits4,small"):
+        with pytest.raises(ValueError, match=r"data sets: digits_avt.*presets: small"):
+            module["get_config"](wrong)
+    known = flat(module["get_config"]().to_dict())
+    for table in module["VARIANTS"]:
+        rows = []
+        for title, settings in module["get_variants"](table).items():
+            assert settings.keys() <= known.keys(), title
+            config = module["get_config"]()
+            config.update_from_flattened_dict(settings)
+            built(config)
+            rows.append(flat(config.to_dict()))
+        assert all(a != b for a, b in itertools.combinations(rows, 2)), table
+    assert len(module["get_variants"]("table5")) == 11
+    with pytest.raises(ValueError, match="'best' is none of table5"):
+        module["get_variants"]("best")
+
+
 def test_mover_and_its_rivals_are_told_apart_by_what_the_papers_say():
     get_config = load("mover.py")["get_config"]
     mover, gram, pairwise = (built(get_config(method)) for method in BY_METHOD["mover.py"])

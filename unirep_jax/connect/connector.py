@@ -1,6 +1,7 @@
 """The projectors of two connected spaces as plain linear maps, and the file they are kept in."""
 
 import dataclasses
+import itertools
 import json
 from functools import partial
 from pathlib import Path
@@ -137,7 +138,7 @@ def _read_space(path, name: str, known: dict, tensors: dict[str, np.ndarray]) ->
     except KeyError as error:
         raise ValueError(f"{path}: tensor {error} is missing") from error
     widths = [w.shape for w in weights]
-    fits = all(a[1] == b[0] for a, b in zip(widths, widths[1:], strict=False))
+    fits = all(a[1] == b[0] for a, b in itertools.pairwise(widths))
     if not count or not fits or any(b.shape != w[1:] for b, w in zip(biases, widths, strict=True)):
         raise ValueError(f"{path}: the maps of {name} do not follow one another: {widths}")
     return Space(tuple(known["modalities"]), tuple(weights), tuple(biases), known["final_relu"])

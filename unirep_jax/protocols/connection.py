@@ -34,7 +34,7 @@ class Connection:
 
     shared: the modality that both spaces have; first, second: the other one of each. Not needed
       where the data are streams.
-    consistency: eq. 2 ("softmax"), the most similar item ("argmax") or any ("random") of the memory.
+    consistency: eq. 2 ("softmax"), the most similar item of the memory ("argmax"), any ("random").
     temperature: of eq. 2.
     control: also judge the spaces without connection and, of raw features, a perceptor trained on
       the true pairs of both halves.
@@ -68,7 +68,7 @@ class Connection:
                 raise ValueError(f"modality {m!r} is none of {', '.join(data.modalities)}")
         complete = np.all([data.present[m] for m in modalities], axis=0)
         usable = data.train & complete
-        features, present = {}, {}
+        features = {}
         for place, (other, rows) in enumerate(
             zip((self.first, self.second), halves(usable, seed), strict=True), start=1
         ):
@@ -83,7 +83,7 @@ class Connection:
         if self.control:
             pair = perceive(data, (self.first, self.second), usable, seed=2 * seed)
             features |= {PAIRED[0]: pair[self.first], PAIRED[1]: pair[self.second]}
-        present = {m: complete for m in features}
+        present = dict.fromkeys(features, complete)
         return keep(dataclasses.replace(data, features=features, present=present), complete)
 
     def _aggregate(self, queries, memory, key) -> Float[np.ndarray, "query dim"]:
