@@ -1,0 +1,133 @@
+"""Connecting two spaces: what training sees, what is measured, and the command line."""
+
+import dataclasses
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unirep_jax import connect, experiment
+from unirep_jax.data import save_features
+from unirep_jax.evaluation.measurements import read_measurements
+from unirep_jax.protocols.connection import PAIRED, Connection, halves
+
+ROOT = Path(__file__).parents[2]
+NAMES = {"shared": "caption", "first": "camera", "second": "sensor"}
+
+
+def perceiving(calls):
+    """A perceptor that records what it was given; vectors tell space, modality and example."""
+
+    def perceive(data, modalities, rows, *, seed):
+        calls.append((modalities, rows, seed))
+        rng = np.random.default_rng(len(calls))
+        made = {m: rng.normal(size=(len(rows), 6)).astype(np.float32) for m in modalities}
+        return {m: x / np.linalg.norm(x, axis=1, keepdims=True) for m, x in made.items()}
+
+    return perceive
+
+
+def test_the_spaces_have_no_example_in_common_and_seeds_of_their_own(paired_features):
+    calls = []
+    Connection(**NAMES).perceived(paired_features, perceiving(calls), seed=3)
+    (first, rows_1, seed_1), (second, rows_2, seed_2), (pair, rows, _) = calls
+    assert (first, second) == (("caption", "camera"), ("caption", "sensor"))
+    assert pair == ("camera", "sensor")
+    assert not (rows_1 & rows_2).any() and seed_1 != seed_2
+    np.testing.assert_array_equal(rows_1 | rows_2, paired_features.train)
+    np.testing.assert_array_equal(rows, paired_features.train)
+
+
+@pytest.mark.parametrize("consistency", ["softmax", "argmax", "random"])
+def test_training_streams_are_made_of_the_memory_and_test_streams_are_the_examples_own(
+    paired_features, consistency
+):
+    protocol = Connection(**NAMES, consistency=consistency, control=False)
+    calls = []
+    streams = protocol.perceived(paired_features, perceiving(calls), seed=0)
+    assert streams.modalities == ("caption_1", "camera_1", "caption_2", "sensor_2")
+    (_, rows, _), _ = calls
+    space = perceiving([])(None, ("caption", "camera"), rows, seed=0)  # the same numbers again
+    train, memory = streams.train, space["camera"][rows]
+    np.testing.assert_array_equal(streams.features["camera_1"][~train], space["camera"][~train])
+    found, texts = streams.features["camera_1"][train], space["caption"][train]
+    if consistency == "softmax":
+        weights = np.exp((texts @ memory.T).astype(np.float64) / 0.01)
+        expected = weights @ memory / weights.sum(1, keepdims=True)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    elif consistency == "argmax":
+        np.testing.assert_array_equal(found, memory[(texts @ memory.T).argmax(1)])
+    else:
+        assert all((row == memory).all(1).any() for row in found)
+        assert len(np.unique(found, axis=0)) > 5
+
+
+def test_examples_that_lack_a_modality_take_no_part(paired_features):
+    present = {m: p.copy() for m, p in paired_features.present.items()}
+    present["sensor"][[1, 70]] = False
+    data = dataclasses.replace(paired_features, present=present)
+    streams = Connection(**NAMES).perceived(data, perceiving([]), seed=0)
+    assert len(streams.label) == len(data.label) - 2
+    assert all(p.all() for p in streams.present.values())
+
+
+def test_halves_are_disjoint_and_depend_on_the_seed():
+    rows = np.arange(21) % 3 > 0
+    one, two = halves(rows, 0)
+    assert not (one & two).any() and ((one | two) == rows).all() and one.sum() == 7
+    assert not np.array_equal(one, halves(rows, 1)[0])
+
+
+def test_the_control_is_not_drawn_from(paired_features):
+    protocol = Connection(**NAMES)
+    streams = protocol.perceived(paired_features, perceiving([]), seed=0)
+    assert {*PAIRED} <= {*streams.modalities}
+    pool = protocol.pools(streams, 16, 0)
+    assert not {*PAIRED} & {*pool.modalities} and streams.train[pool.rows].all()
+    with pytest.raises(ValueError, match="batch_size=65 is not within 1 … 64"):
+        protocol.pools(streams, 65, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"consistency": "hard"}, "consistency='hard'"), ({**NAMES, "first": "radar"}, "'radar'")],
+)
+def test_impossible_settings_are_refused_by_name(paired_features, settings, message):
+    with pytest.raises(ValueError, match=message):
+        Connection(**settings).perceived(paired_features, perceiving([]), seed=0)
+
+
+def test_a_run_from_raw_features_measures_everything_and_exports_its_connector(
+    paired_features, tmp_path, standard_promotion
+):
+    save_features(tmp_path / "toy.npz", paired_features)
+    config = runpy.run_path(str(ROOT / "configs" / "connect.py"))["get_config"]()
+    changes = {
+        "data.name": "features", "data.path": str(tmp_path / "toy.npz"), "steps": 40,
+        "batch_size": 32, "protocol.shared": "caption", "protocol.first": "camera",
+        "protocol.second": "sensor", "method.first": ("caption_1", "camera_1"),
+        "method.second": ("caption_2", "sensor_2"), "method.dim": 8, "method.hidden": 16,
+        "perceptors.steps": 20, "perceptors.batch_size": 16, "perceptors.method.dim": 8,
+        "perceptors.method.layers": 0, "perceptors.train.log_every": 10,
+        "perceptors.train.checkpoint_every": 20,
+    }  # fmt: skip
+    config.update_from_flattened_dict(changes)
+    workdir = experiment.run(config, tmp_path / "run")
+    rows = read_measurements(workdir / "results.jsonl")
+    assert {m.method for m in rows} == {"cmcr", "no connection", "trained on pairs", "chance"}
+    assert {(m.source, m.target) for m in rows} == {
+        ("camera_1", "sensor_2"), ("sensor_2", "camera_1")
+    }  # fmt: skip
+    assert {"recall_at_1", "recall_at_5", "map", "class_map"} <= {m.metric for m in rows}
+    connector = connect.load(workdir / "connector.safetensors")
+    assert connector.spaces["second"].modalities == ("caption", "sensor")
+    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"shared", "other", "gap_first", "gap_second"} <= last.keys() and last["step"] == 40
+    for name in ("connected_map", "spaces_map", "training_curves"):
+        assert (workdir / "figures" / f"{name}.png").stat().st_size > 5000
+    # A finished run is not trained again.
+    before = (workdir / "results.jsonl").stat().st_mtime_ns
+    experiment.run(config, tmp_path / "run")
+    assert (workdir / "results.jsonl").stat().st_mtime_ns == before
