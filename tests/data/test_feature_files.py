@@ -14,6 +14,7 @@ from unirep_jax.data import (
     features,
     gather,
     load_features,
+    mapped,
     save_features,
 )
 
@@ -134,7 +135,7 @@ def test_a_folder_is_memory_mapped_and_stays_so(tmp_path, arrays, write_folder):
 def test_checking_a_memory_mapped_folder_copies_a_chunk_at_a_time(
     tmp_path, monkeypatch, arrays, write_folder
 ):
-    monkeypatch.setattr(features, "_CHUNK_BYTES", 1000)
+    monkeypatch.setattr(mapped, "_CHUNK_BYTES", 1000)
     longest = 0
     real = np.isfinite
 
@@ -176,7 +177,7 @@ def test_a_save_that_fails_leaves_nothing_behind_and_the_old_file_whole(
     def break_off(descriptor):
         raise OSError("disk full")
 
-    monkeypatch.setattr(features.os, "fsync", break_off)
+    monkeypatch.setattr(mapped.os, "fsync", break_off)
     with pytest.raises(OSError, match="disk full"):
         save_features(folder / target, right)
     assert {file: file.read_bytes() for file in folder.iterdir()} == before

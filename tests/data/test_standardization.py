@@ -7,6 +7,7 @@ from unirep_jax.data import (
     FeatureSet,
     features,
     load_features,
+    mapped,
     standardization,
 )
 
@@ -21,7 +22,7 @@ def reference_standardization(array, rows):
 def test_standardization_is_the_mean_and_deviation_over_present_training_rows(
     write, monkeypatch, chunk_bytes, arrays
 ):
-    monkeypatch.setattr(features, "_CHUNK_BYTES", chunk_bytes)
+    monkeypatch.setattr(mapped, "_CHUNK_BYTES", chunk_bytes)
     content = arrays
     content["modality/audio"][1] = np.nan  # absent
     loaded = load_features(write(content))

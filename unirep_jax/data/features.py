@@ -2,20 +2,20 @@
 
 import contextlib
 import dataclasses
-import os
 import re
 import secrets
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
+
+from unirep_jax.data.mapped import chunks, write_file
 
 _MODALITY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # also what keeps a name from leaving its folder
 _KINDS = {"boolean": "b", "integer": "iu", "float": "f", "string": "U"}
 _KEYS = "modality/NAME, present/NAME of such a modality, label, split, train, group, class_name"
 _Shape = tuple[int | None, ...] | None  # None for an axis of any length
-_CHUNK_BYTES = 1 << 24
 _STATISTICS_EXAMPLES = 4096
 _UNNAMED_CLASSES = 100_000  # labels beyond are not class numbers unless the names are given
 
@@ -171,12 +171,13 @@ def save_features(path: str | Path, feature_set: FeatureSet) -> None:
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if path.suffix == ".npz":
-            _write(beside, lambda file: np.savez(file, **arrays))
+            write_file(beside, lambda file: np.savez(file, **arrays))
         else:
             for key, array in arrays.items():
                 file = beside / f"{key}.npy"
                 file.parent.mkdir(parents=True, exist_ok=True)
-                _write(file, lambda stream, array=array: np.save(stream, array, allow_pickle=False))
+                save = lambda stream, array=array: np.save(stream, array, allow_pickle=False)
+                write_file(file, save)
         beside.replace(path)
     except BaseException:
         shutil.rmtree(beside) if beside.is_dir() else beside.unlink(missing_ok=True)
@@ -199,7 +200,7 @@ def standardization(feature_set: FeatureSet) -> dict[str, tuple[np.ndarray, np.n
         if len(rows) > _STATISTICS_EXAMPLES:
             rows = rows[np.linspace(0, len(rows) - 1, _STATISTICS_EXAMPLES).astype(int)]
         count, mean, squares = 0, np.zeros(array.shape[-1]), np.zeros(array.shape[-1])
-        for chunk in _chunks(len(rows), 8 * array[0].size):
+        for chunk in chunks(len(rows), 8 * array[0].size):
             values = np.asarray(array[rows[chunk]], np.float64).reshape(-1, array.shape[-1])
             # Means of chunks are merged (Chan et al., 1983): Σx² − (Σx)²/n would cancel.
             chunk_mean = values.mean(axis=0)
@@ -312,13 +313,6 @@ def _read_split(archive: Archive, count: int) -> np.ndarray:
     return split == "train"
 
 
-def _write(file: Path, writer: Callable) -> None:
-    with file.open("xb") as stream:
-        writer(stream)
-        stream.flush()
-        os.fsync(stream.fileno())  # the rename must not reach the disk before the bytes
-
-
 def _int32(array: np.ndarray, key: str, source: str | Path) -> np.ndarray:
     array = np.asarray(array)
     if array.ndim != 1 or array.dtype.kind not in "iu":
@@ -380,7 +374,7 @@ def _check_features(modality: str, array: np.ndarray, count: int, source: str | 
 def _check_finite(
     modality: str, array: np.ndarray, present: np.ndarray, source: str | Path
 ) -> None:
-    for chunk in _chunks(len(array), array[0].nbytes):
+    for chunk in chunks(len(array), array[0].nbytes):
         with np.errstate(over="ignore"):  # float64 beyond float32 is infinite to the reader
             values = np.asarray(array[chunk], np.float32)
         finite = np.isfinite(values).reshape(len(values), -1)
@@ -390,9 +384,3 @@ def _check_finite(
             found = f"{values[row].flat[np.argmin(finite[row])]} in row {chunk.start + row}"
             expected = "finite float32 values where present"
             raise FeatureFileError(source, f"modality/{modality}", expected, found)
-
-
-def _chunks(count: int, row_bytes: int) -> Iterator[slice]:
-    """Slices over `count` rows that hold about 16 MiB each, at least one row."""
-    rows = max(1, _CHUNK_BYTES // row_bytes)
-    return (slice(start, start + rows) for start in range(0, count, rows))

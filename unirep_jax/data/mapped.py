@@ -1,8 +1,11 @@
-"""Arrays larger than memory: scratch files that look like arrays, and chosen rows of an array."""
+"""Arrays larger than memory: in scratch files, by chosen rows or by pieces, and safely written."""
 
 import os
+import secrets
 import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -46,7 +49,35 @@ def take_rows(array: np.ndarray, rows: np.ndarray) -> np.ndarray:
     if not isinstance(array, np.memmap):
         return array[rows]
     taken = scratch_array((len(rows), *array.shape[1:]), array.dtype)
-    step = max(1, _CHUNK_BYTES // max(1, array[0].nbytes))
-    for start in range(0, len(rows), step):
-        taken[start : start + step] = array[rows[start : start + step]]
+    for chunk in chunks(len(rows), max(1, array[0].nbytes)):
+        taken[chunk] = array[rows[chunk]]
     return taken
+
+
+def chunks(count: int, row_bytes: int) -> Iterator[slice]:
+    """Slices over `count` rows that hold about 16 MiB each, at least one row."""
+    rows = max(1, _CHUNK_BYTES // row_bytes)
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
+
+
+def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """A new file that is on the disk when this returns.
+
+    Raises:
+      FileExistsError: `path` exists.
+    """
+    with path.open("xb") as stream:
+        write(stream)
+        stream.flush()
+        os.fsync(stream.fileno())  # a rename must not reach the disk before the bytes
+
+
+def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
+    """A file written beside `path` and then renamed, so that a reader sees the old or the new."""
+    beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
+    try:
+        write_file(beside, write)
+        beside.replace(path)
+    except BaseException:
+        beside.unlink(missing_ok=True)
+        raise
