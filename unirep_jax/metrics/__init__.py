@@ -11,6 +11,12 @@ from unirep_jax.metrics.classification import (
     macro_accuracy,
     top_k_accuracy,
 )
+from unirep_jax.metrics.counterfactual import (
+    CounterfactualCurve,
+    CounterfactualRecognition,
+    counterfactual_curve,
+    counterfactual_recognition,
+)
 from unirep_jax.metrics.known_scores import (
     ash,
     energy,
@@ -19,6 +25,16 @@ from unirep_jax.metrics.known_scores import (
     max_logit,
     max_softmax,
     maximum_concept_matching,
+)
+from unirep_jax.metrics.localization import (
+    BestProposals,
+    best_proposals,
+    box_consensus_iou,
+    box_maps,
+    consensus_iou,
+    consensus_map,
+    localization_auc,
+    localization_success,
 )
 from unirep_jax.metrics.open_set import (
     OpenSetAccuracy,
@@ -45,6 +61,9 @@ from unirep_jax.metrics.retrieval import (
 )
 
 __all__ = [
+    "BestProposals",
+    "CounterfactualCurve",
+    "CounterfactualRecognition",
     "OpenSetAccuracy",
     "OscrCurve",
     "Ranks",
@@ -54,14 +73,23 @@ __all__ = [
     "aupr",
     "auroc",
     "average_precision",
+    "best_proposals",
+    "box_consensus_iou",
+    "box_maps",
     "ccr_at_fpr",
     "class_accuracy_gap",
     "confusion_matrix",
+    "consensus_iou",
+    "consensus_map",
+    "counterfactual_curve",
+    "counterfactual_recognition",
     "detection_accuracy",
     "energy",
     "evidential_certainty",
     "fit_threshold",
     "fpr_at_unknown_tpr",
+    "localization_auc",
+    "localization_success",
     "macro_accuracy",
     "max_expected_probability",
     "max_logit",

@@ -1,6 +1,7 @@
 """What published evaluators compute, bias included: only to compare with numbers they printed.
 
-`metrics.auroc`, `aupr`, `oscr` and `tnr_at_known_tpr` are the quantities themselves.
+`metrics.auroc`, `aupr`, `oscr`, `tnr_at_known_tpr` and `counterfactual_recognition` are the
+quantities themselves.
 """
 
 from typing import NamedTuple
@@ -9,8 +10,9 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float
 
-from unirep_jax.metrics._checks import boolean_vector, finite_scores, same_length
-from unirep_jax.metrics.ranking import aupr
+from unirep_jax.metrics._checks import boolean_vector, finite_scores, fraction, same_length
+from unirep_jax.metrics.counterfactual import detections
+from unirep_jax.metrics.ranking import aupr, count_accepted
 
 
 class ArplMetrics(NamedTuple):
@@ -89,6 +91,56 @@ def cssr_oscr(
 
     ccr, fpr = above(known[correct]) / len(known), above(unknown) / len(unknown)
     return float(np.trapezoid(np.append(ccr, 1), np.append(fpr, 1)))
+
+
+class SlavcRecognition(NamedTuple):
+    """The columns of the tables on Extended VGG-SS and Extended Flickr-SoundNet, in [0, 1]."""
+
+    average_precision: float
+    max_f1: float
+
+
+def slavc_recognition(
+    confidence: Float[ArrayLike, "example"],
+    iou: Float[ArrayLike, "example"],
+    has_object: Bool[ArrayLike, "example"],
+    *,
+    iou_threshold: float = 0.5,
+) -> SlavcRecognition:
+    """What the evaluation code of SLAVC gives for counterfactual recognition.
+
+    A confidence or IoU equal to its threshold passes it. Thresholds are some of the confidences:
+
+    * for the average precision, every ⌊n/200⌋-th one from the second highest on down. The recall
+      gained up to that one is left out, so a perfect detector loses at least 2/(number of objects);
+      each later gain counts with the precision reached before it, or a better one after it;
+    * for F1, every ⌊n/10⌋-th one from the lowest on up.
+
+    Precision is 1 where nothing is detected, recall is 1 where all objects are, though all at a
+    wrong place. One example alone has an average precision of 0.
+
+    Args and Raises: as `metrics.counterfactual_recognition`.
+
+    Reference: Mo and Morgado, "A Closer Look at Weakly-Supervised Audio-Visual Source
+    Localization", NeurIPS 2022, by the authors' code.
+    """
+    confidence, iou, has_object = detections(confidence, iou, has_object)
+    hit = has_object & (iou >= fraction("iou_threshold", iou_threshold))
+    ordered = np.sort(confidence)
+
+    def precision_and_recall(thresholds):
+        found, seen, detected = (
+            count_accepted(confidence[which], thresholds) for which in (hit, has_object, ...)
+        )
+        missed = np.count_nonzero(has_object) - seen
+        precision = np.where(detected > 0, found / np.maximum(detected, 1), 1)
+        return precision, np.where(found + missed > 0, found / np.maximum(found + missed, 1), 1)
+
+    precision, recall = precision_and_recall(ordered[:-1][:: -max(1, len(ordered) // 200)])
+    best = np.maximum.accumulate(precision[::-1])[::-1]
+    p, r = precision_and_recall(ordered[:: max(1, len(ordered) // 10)])
+    f1 = 2 * p * r / np.where(p + r > 0, p + r, 1)
+    return SlavcRecognition(float(np.sum(np.diff(recall) * best[:-1])), float(np.max(f1)))
 
 
 def _counted_from(events: Bool[np.ndarray, "position"]):
