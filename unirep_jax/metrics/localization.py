@@ -228,24 +228,29 @@ def owners(name: str, values: ArrayLike, length: int, upto: int) -> Int[np.ndarr
     return array.astype(np.int64)
 
 
-def _corners(boxes: ArrayLike, size: int) -> Int[np.ndarray, "box 4"]:
-    """First and last-plus-one column and row of each box, as x1, y1, x2, y2."""
+def checked_boxes(name: str, boxes: ArrayLike) -> Float[np.ndarray, "box 4"]:
+    """`boxes` as float64 rows x1, y1, x2, y2 in 0 … 1, in this order."""
     boxes = np.asarray(boxes, np.float64)
-    if size < 1:
-        raise ValueError(f"size must be at least 1, got {size}")
     if boxes.size == 0:
-        return np.zeros((0, 4), np.int64)
+        return np.zeros((0, 4))
     if boxes.ndim != 2 or boxes.shape[1] != 4:
-        raise ValueError(f"boxes must be [box, 4], got shape {boxes.shape}")
+        raise ValueError(f"{name} must be [box, 4], got shape {boxes.shape}")
     inside = ((boxes >= 0) & (boxes <= 1)).all(1)  # false of NaN
     good = inside & (boxes[:, 0] <= boxes[:, 2]) & (boxes[:, 1] <= boxes[:, 3])
     if not good.all():
         place = int(np.argmin(good))
         raise ValueError(
-            f"boxes[{place}] is {boxes[place].tolist()}: x1, y1, x2, y2 must be in 0 … 1, "
+            f"{name}[{place}] is {boxes[place].tolist()}: x1, y1, x2, y2 must be in 0 … 1, "
             "x1 ≤ x2 and y1 ≤ y2"
         )
-    return np.floor(boxes * size).astype(np.int64)
+    return boxes
+
+
+def _corners(boxes: ArrayLike, size: int) -> Int[np.ndarray, "box 4"]:
+    """First and last-plus-one column and row of each box, as x1, y1, x2, y2."""
+    if size < 1:
+        raise ValueError(f"size must be at least 1, got {size}")
+    return np.floor(checked_boxes("boxes", boxes) * size).astype(np.int64)
 
 
 def _map(name: str, values: ArrayLike) -> np.ndarray:
