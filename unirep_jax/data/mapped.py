@@ -72,11 +72,21 @@ def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
         os.fsync(stream.fileno())  # a rename must not reach the disk before the bytes
 
 
-def replace_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """A file written beside `path` and then renamed, so that a reader sees the old or the new."""
+def replace_file(
+    path: Path, write: Callable[[BinaryIO], None], *, stale: Path | None = None
+) -> None:
+    """A file written beside `path` and then renamed, so that a reader sees the old or the new.
+
+    Args:
+      path: what is replaced, or new.
+      write: its content.
+      stale: a file that goes right before, because it speaks of the old one.
+    """
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         write_file(beside, write)
+        if stale is not None:
+            stale.unlink(missing_ok=True)
         beside.replace(path)
     except BaseException:
         beside.unlink(missing_ok=True)
