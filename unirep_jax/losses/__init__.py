@@ -6,6 +6,7 @@ is jitted, and states its degenerate cases. Nothing here imports Flax or TensorF
 
 from unirep_jax.losses._kernel import masked_mean, unit
 from unirep_jax.losses.aggregation import argmax_aggregate, random_aggregate, soft_aggregate
+from unirep_jax.losses.agreement import Agreement, Chosen, agreement, most_confident
 from unirep_jax.losses.alignment import pair_distance
 from unirep_jax.losses.alternating import (
     CertaintyFusion,
@@ -20,6 +21,8 @@ from unirep_jax.losses.class_autoencoders import (
     class_autoencoder_score,
 )
 from unirep_jax.losses.contrastive import FineCoarse, fine_coarse_info_nce, info_nce
+from unirep_jax.losses.correspondence import Correspondence, nearest_correspondence
+from unirep_jax.losses.discrepancy import maximum_mean_discrepancy
 from unirep_jax.losses.evidential import (
     Opinion,
     combine_opinions,
@@ -27,6 +30,13 @@ from unirep_jax.losses.evidential import (
     opinion,
 )
 from unirep_jax.losses.experts import Gates, load_balance_loss, noisy_top_k_gates, top_k_gates
+from unirep_jax.losses.exploration import (
+    anchor_divergence,
+    candidate_pairs,
+    marginal_divergence,
+    nearest_pairs,
+    pair_factor,
+)
 from unirep_jax.losses.jigsaw import jigsaw_loss, permutations_from_ranks, sample_ranks
 from unirep_jax.losses.open_auc import MixedFeatures, OpenAucLoss, mix_classes, open_auc_loss
 from unirep_jax.losses.prototypes import (
@@ -60,8 +70,11 @@ from unirep_jax.losses.transport_volume import (
 from unirep_jax.losses.volume import VolumeInfoNCE, gram_volume, volume_info_nce, volume_matrix
 
 __all__ = [
+    "Agreement",
     "CertaintyFusion",
+    "Chosen",
     "CodebookState",
+    "Correspondence",
     "FineCoarse",
     "Gates",
     "MixedFeatures",
@@ -71,11 +84,14 @@ __all__ = [
     "SinkhornPlan",
     "TransportGroups",
     "VolumeInfoNCE",
+    "agreement",
+    "anchor_divergence",
     "argmax_aggregate",
     "arpl_logits",
     "arpl_loss",
     "averaged_softmax",
     "averaged_softmax_loss",
+    "candidate_pairs",
     "class_autoencoder_logits",
     "class_autoencoder_score",
     "combine_opinions",
@@ -90,14 +106,20 @@ __all__ = [
     "info_nce",
     "jigsaw_loss",
     "load_balance_loss",
+    "marginal_divergence",
     "masked_mean",
+    "maximum_mean_discrepancy",
     "mix_classes",
+    "most_confident",
     "multimarginal_plan",
     "nearest_code",
+    "nearest_correspondence",
+    "nearest_pairs",
     "noisy_top_k_gates",
     "open_auc_loss",
     "opinion",
     "pair_distance",
+    "pair_factor",
     "permutations_from_ranks",
     "perplexity",
     "project_gradient",
