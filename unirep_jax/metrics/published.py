@@ -13,6 +13,7 @@ from jaxtyping import Bool, Float
 from unirep_jax.metrics._checks import boolean_vector, finite_scores, fraction, same_length
 from unirep_jax.metrics.counterfactual import detections
 from unirep_jax.metrics.ranking import aupr, count_accepted
+from unirep_jax.metrics.segments import SegmentScores, segment_f1
 
 
 class ArplMetrics(NamedTuple):
@@ -141,6 +142,42 @@ def slavc_recognition(
     p, r = precision_and_recall(ordered[:: max(1, len(ordered) // 10)])
     f1 = 2 * p * r / np.where(p + r > 0, p + r, 1)
     return SlavcRecognition(float(np.sum(np.diff(recall) * best[:-1])), float(np.max(f1)))
+
+
+def cmg_segment_f1(
+    labels: Bool[ArrayLike, "example time class"],
+    predictions: Bool[ArrayLike, "example time class"],
+    *,
+    batch_size: int = 80,
+) -> SegmentScores:
+    """What the evaluation code of CMG (Uni-Code), MICU's too, gives for localisation in time.
+
+        P = Σ_b |b| P_b / Σ_b |b|,  R likewise,  F1 = 2 P R / (P + R)
+
+    over batches b of consecutive clips, so it depends on their size and order. The last class is
+    the background (`metrics.with_background`) and counts as any other. A batch without prediction
+    has P_b = R_b = 0; so has here one without label, where theirs divides by zero. They print the
+    best epoch by it; here nothing is chosen.
+
+    Args:
+      labels, predictions: as `metrics.segment_f1`, which is the quantity itself.
+      batch_size: theirs is 80.
+
+    Raises:
+      ValueError: as `metrics.segment_f1`, or a batch size below 1.
+
+    Reference: Xia et al., "Achieving Cross Modal Generalization with Multimodal Unified
+    Representation", NeurIPS 2023, by the authors' code.
+    """
+    if batch_size < 1:
+        raise ValueError(f"batch_size must be at least 1, got {batch_size}")
+    segment_f1(labels, predictions)  # refuses what is wrong by its name
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    starts = range(0, len(labels), batch_size)
+    parts = [(labels[i : i + batch_size], predictions[i : i + batch_size]) for i in starts]
+    each = np.array([segment_f1(*part)[:2] for part in parts])
+    p, r = np.average(each, axis=0, weights=[len(part[0]) for part in parts])
+    return SegmentScores(float(p), float(r), float(2 * p * r / (p + r)) if p + r else 0.0)
 
 
 def _counted_from(events: Bool[np.ndarray, "position"]):
