@@ -19,7 +19,7 @@ def loop_nearest(z, codebook):
     return np.argmin(distance, axis=1)
 
 
-def loop_ema(state, z, indices, decay=0.99, epsilon=1e-5, where=None):
+def loop_ema(state, z, indices, decay=0.99, epsilon=1e-5, where=None, share=0.5):
     """The update in float64, token by token; absent tokens are skipped."""
     count, weight = np.array(state.count, np.float64), np.array(state.weight, np.float64)
     z = np.asarray(z, np.float64)
@@ -29,9 +29,9 @@ def loop_ema(state, z, indices, decay=0.99, epsilon=1e-5, where=None):
         new_count, new_weight = np.zeros_like(count), np.zeros_like(weight)
         for t in np.flatnonzero(where[m]):
             others = [z[n, t] for n in range(modality) if n != m and where[n, t]]
-            target = 0.5 * z[m, t] + 0.5 * np.mean(others, 0) if others else z[m, t]
+            mixed = (1 - share) * z[m, t] + share * np.mean(others, 0) if others else z[m, t]
             new_count[indices[m, t]] += 1
-            new_weight[indices[m, t]] += target
+            new_weight[indices[m, t]] += mixed
         count = decay * count + (1 - decay) * new_count
         total = count.sum()
         count = (count + epsilon) / (total + len(count) * epsilon) * total
@@ -130,6 +130,18 @@ def test_commitment_of_half_precision_neither_overflows_nor_loses_its_dtype(dtyp
 
 
 # --- EMA codebook ------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.0, 0.3, 1.0])
+def test_the_share_of_the_other_modalities_is_any_from_none_to_all(rng, share):
+    state = state_of(rng, code=5, dim=3)
+    z = jnp.asarray(rng.normal(size=(3, 4, 3)), jnp.float32)
+    indices = jnp.asarray(rng.integers(0, 5, (3, 4)), jnp.int32)
+    where = jnp.asarray(rng.random((3, 4)) > 0.3)
+    new = losses.ema_codebook_update(state, z, indices, decay=0.9, share=share, where=where)
+    count, weight = loop_ema(state, z, indices, decay=0.9, where=where, share=share)
+    np.testing.assert_allclose(new.count, count, rtol=1e-5)
+    np.testing.assert_allclose(new.weight, weight, rtol=1e-5, atol=1e-6)
 
 
 def test_the_codebook_update_agrees_with_the_reference_file(oracle):

@@ -83,6 +83,7 @@ def ema_codebook_update(
     *,
     decay: Scalar = 0.99,
     epsilon: Scalar = 1e-5,
+    share: Scalar = 0.5,
     where: Bool[Array, "modality token"] | None = None,
     axis_name: str | None = None,
 ) -> CodebookState:
@@ -90,8 +91,8 @@ def ema_codebook_update(
 
     For each modality m in order, with Rᵐ the one-hot choices and n the other modalities:
 
-        N ← γN + (1−γ) Σ Rᵐ,   s = ΣN,   N ← (N + ε) / (s + Kε) · s
-        W ← γW + (1−γ) Rᵐᵀ ( ½ zᵐ + ½ mean_{n≠m} zⁿ ),   E ← W / N
+        N ← γN + (1−γ) Σ Rᵐ,   M = ΣN,   N ← (N + ε) / (M + Kε) · M
+        W ← γW + (1−γ) Rᵐᵀ ( (1−s) zᵐ + s mean_{n≠m} zⁿ ),   E ← W / N
 
     so that a code moves towards what all modalities say at the same token (tokens are aligned over
     modalities). One modality alone uses its own features whole.
@@ -102,15 +103,16 @@ def ema_codebook_update(
       indices: chosen codes [modality, token].
       decay: γ. The factor over one call is γ to the number of modalities.
       epsilon: ε of the Laplace smoothing.
-      where: presence [modality, token]. Absent features choose nothing and enter no mean; the
-        other half goes to the modality's own features when all others are absent. A modality
+      share: s, of the other modalities. 0 is the plain moving average of a shared codebook.
+      where: presence [modality, token]. Absent features choose nothing and enter no mean; their
+        share goes to the modality's own features when all others are absent. A modality
         without any present token makes no step: the result is that of the other modalities.
       axis_name: mapped axis over which the sums are taken.
 
     Returns:
       The new state; `age` is 0 for codes chosen by any modality and one more for the others.
 
-    Reference: DCID (Xia et al., NeurIPS 2023), eq. 9-10, as MICU uses it.
+    Reference: DCID (Xia et al., NeurIPS 2023), eq. 9-10, as MICU uses it: share ½.
     """
     dtype = accumulation_dtype(z, state.codebook)
     present = jnp.ones(indices.shape, bool) if where is None else where
@@ -119,7 +121,7 @@ def ema_codebook_update(
     weights = present.astype(dtype)[..., None]
     others = jnp.sum(weights, axis=0, keepdims=True) - weights
     other_sum = jnp.sum(z, axis=0, keepdims=True) - z
-    target = jnp.where(others > 0, 0.5 * z + 0.5 * other_sum / jnp.maximum(others, 1), z)
+    target = jnp.where(others > 0, (1 - share) * z + share * other_sum / jnp.maximum(others, 1), z)
 
     num_codes = state.codebook.shape[0]
     chosen = jnp.where(present, indices, num_codes)  # out of range: dropped by segment_sum

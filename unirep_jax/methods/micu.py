@@ -27,33 +27,19 @@ leaves the number of permutations open; 256 is a comment in the code.
 """
 
 import dataclasses
-from collections.abc import Mapping
-from functools import partial
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from unirep_jax import losses
-from unirep_jax.methods.batch import Shapes, example_keys, shapes_of, standardize
-from unirep_jax.models.augmentation import augment
-from unirep_jax.models.codebook import code_statistics, init_codebook, update_codebook
-from unirep_jax.models.encoders import common_time
+from unirep_jax.methods.unified import CodebookMethod, Encoded, Terms
 from unirep_jax.models.heads import JigsawHead
-from unirep_jax.models.unified import UnifiedNetwork
 
 
 @dataclasses.dataclass(frozen=True)
-class MICU:
+class MICU(CodebookMethod):
     """Hyper-parameters (the paper's where it states them) and the functions made of them."""
-
-    dim: int = 256
-    codes: int = 400
-    time: int = 0  # steps of the unified sequence; 0: that of the shortest modality
-    temporal: str = "transformer"
-    layers: int = 2
-    heads: int = 4
-    dropout: float = 0.1
 
     temperature: float = 1.0
     cosine: bool = False
@@ -74,14 +60,7 @@ class MICU:
     commitment_own: float = 1.0
     commitment_other: float = 0.0  # towards each other modality's code
     specific: bool = False  # decode from code and modality-specific features
-
-    decay: float = 0.99
     ema_updates: int = 1
-    patience: int = 300
-
-    noise: float = 0.0
-    gain: float = 0.0
-    warp: float = 0.0
 
     @classmethod
     def paper(cls) -> "MICU":
@@ -97,56 +76,30 @@ class MICU:
             commitment_own=0.5, commitment_other=0.125, specific=True, ema_updates=2,
         )  # fmt: skip
 
+    @classmethod
+    def mmjp(cls) -> "MICU":
+        """MMJP in MICU's place for the jigsaw: two pieces of every modality, time averaged.
+
+        Dong et al., "Towards Multimodal Open-Set Domain Generalization and Adaptation through
+        Self-supervision", ECCV 2024, whose number of permutations this is: "MMJP6" of figure 3.
+        """
+        return cls(jigsaw="mmjp", pieces=2, permutations=128)
+
     def __post_init__(self) -> None:
-        choices = {
-            "temporal": ("transformer", "convolution"),
-            "mask": ("dimensions", "steps", "none"),
-            "jigsaw": ("cujp", "mmjp"),
-        }
-        for field, allowed in choices.items():
-            if getattr(self, field) not in allowed:
-                raise ValueError(f"{field}={getattr(self, field)!r} is none of {allowed}")
+        super().__post_init__()
+        self.check("mask", ("dimensions", "steps", "none"))
+        self.check("jigsaw", ("cujp", "mmjp"))
         if self.dim % self.pieces:
             raise ValueError(f"pieces={self.pieces} does not divide dim={self.dim}")
 
     # -- modules -----------------------------------------------------------------------------
 
-    def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> "MICU":
-        """The method for these features (shape of one example per modality), `time` settled."""
-        return dataclasses.replace(self, time=self.time or common_time(shapes))
-
-    def network(self, shapes: Shapes) -> UnifiedNetwork:
-        return UnifiedNetwork(
-            shapes, self.dim, self.time, self.temporal, self.layers, self.heads, self.dropout,
-            self.specific,
-        )  # fmt: skip
-
     def jigsaw_head(self, modalities: int) -> JigsawHead:
         lists = modalities if self.jigsaw == "mmjp" else 1
         return JigsawHead(inputs=self.dim * lists, classes=self.permutations)
 
-    def init(
-        self, key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]], statistics: dict
-    ) -> tuple[dict, dict]:
-        """Parameters, and the state that no gradient changes: codebook and feature statistics.
-
-        Args:
-          key: randomness.
-          shapes: per modality the shape of one example.
-          statistics: per modality (mean, std), each [channels], of the training features.
-        """
-        network_key, head_key, code_key = jax.random.split(key, 3)
-        example = {m: jnp.zeros(shape) for m, shape in shapes.items()}
-        network = self.network(tuple(shapes.items()))
-        params = {
-            "network": jax.jit(network.init)(network_key, example)["params"],
-            "jigsaw": self.jigsaw_head(len(shapes)).init(head_key)["params"],
-        }
-        state = {
-            "codebook": init_codebook(code_key, self.codes, self.dim, patience=self.patience),
-            "statistics": jax.tree.map(jnp.asarray, statistics),
-        }
-        return params, state
+    def init_heads(self, key: Key[Array, ""], modalities: int) -> dict:
+        return {"jigsaw": self.jigsaw_head(modalities).init(key)["params"]}
 
     # -- loss --------------------------------------------------------------------------------
 
@@ -158,60 +111,29 @@ class MICU:
         *,
         key: Key[Array, ""],
         axis_name: str | None = None,
-    ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Float[Array, ""]]]]:
+    ) -> tuple[Float[Array, ""], tuple[dict, Terms]]:
         """Eq. 8 on this device's share of the batch; the state after the step; the terms to log.
 
-        The mean over the devices of `axis_name` is the loss of the whole batch. Modalities take
-        their turns in alphabetical order, in which JAX keeps dictionaries.
+        The mean over the devices of `axis_name` is the loss of the whole batch.
         """
-        present = jnp.stack([batch["present"][m] for m in sorted(batch["present"])])
-        purposes = ("augment", "dropout", "mask", "jigsaw")
-        keys = example_keys(key, present.shape[1], purposes, axis_name)
-
-        inputs = standardize(batch["features"], state["statistics"])
-        inputs, z = self._encode(params, inputs, keys)
-        codebook = state["codebook"]
-        indices = losses.nearest_code(jax.lax.stop_gradient(z), codebook.codebook)
-        codes = codebook.codebook[indices]  # eq. 6
-        quantized = losses.straight_through(z, codes)
-
-        mean = partial(losses.masked_mean, axis_name=axis_name)
-        both = present[:, None] & present[None]
+        encoded = self.encode(params, state, batch, key, axis_name, purposes=("mask", "jigsaw"))
+        z, mean, both = encoded.z, encoded.mean, encoded.both  # z: eq. 6
         contrast = losses.fine_coarse_info_nce(
-            z, temperature=self.temperature, mask=self._mask(keys["mask"], z), where=present,
-            cosine=self.cosine, axis_name=axis_name,
+            z, temperature=self.temperature, mask=self._mask(encoded.keys["mask"], z),
+            where=encoded.present, cosine=self.cosine, axis_name=axis_name,
         )  # fmt: skip
-        pairs = present.shape[0] ** 2 if self.sum_pairs else 1
+        pairs = len(z) ** 2 if self.sum_pairs else 1
         terms = {
             "fine": pairs * mean(contrast.fine, both),  # eq. 4
             "coarse": pairs * mean(contrast.coarse, both),  # eq. 5
-            "jigsaw": self._jigsaw(params, quantized, present, keys["jigsaw"], mean),
-            "reconstruction": self._reconstruction(params, quantized, inputs, present, mean),
-            "commitment": self._commitment(z, codes, both, mean),
+            "jigsaw": self._jigsaw(params, encoded),
+            "reconstruction": self.reconstruction(params, encoded.quantized, encoded),
+            "commitment": self.commitment(
+                encoded, own=self.commitment_own, other=self.commitment_other
+            ),
         }
-        # Eq. 8
-        loss = sum(getattr(self, f"weight_{name}") * value for name, value in terms.items())
-
-        codebook = update_codebook(
-            codebook, z, indices, present, key=jax.random.fold_in(key, len(purposes)),
-            decay=self.decay, updates=self.ema_updates, patience=self.patience, axis_name=axis_name,
-        )  # fmt: skip
-        statistics = code_statistics(
-            indices, present, self.codes, names=tuple(inputs), axis_name=axis_name
-        )
-        return loss, (state | {"codebook": codebook}, terms | statistics)
-
-    def _encode(self, params, inputs, keys):
-        """Augmented inputs and their continuous sequences [modality, batch, time, dim]."""
-        network = self.network(shapes_of(inputs))
-
-        def one(x, augment_key, dropout_key):
-            x = augment(x, augment_key, noise=self.noise, gain=self.gain, warp=self.warp)
-            rngs = {"dropout": dropout_key}
-            variables = {"params": params["network"]}
-            return x, network.apply(variables, x, train=True, method="encode", rngs=rngs)
-
-        return jax.vmap(one, out_axes=(0, 1))(inputs, keys["augment"], keys["dropout"])
+        state, health = self.next_state(state, encoded, key, axis_name, updates=self.ema_updates)
+        return self.weighted(terms), (state, terms | health)  # eq. 8
 
     def _mask(self, keys: Key[Array, "batch"], z: Array) -> Bool[Array, "m batch t d"] | None:
         """What is kept of the queries, drawn per example."""
@@ -223,8 +145,9 @@ class MICU:
         keep = lambda key: jax.random.bernoulli(key, 1 - self.mask_ratio, shape)
         return jax.vmap(keep, out_axes=1)(keys)
 
-    def _jigsaw(self, params, quantized, present, keys, mean) -> Float[Array, ""]:
+    def _jigsaw(self, params: dict, encoded: Encoded) -> Float[Array, ""]:
         """L_cujp on tokens whose pieces come from any modality, or MMJP on the pieces of all."""
+        quantized, present, keys = encoded.quantized, encoded.present, encoded.keys["jigsaw"]
         modalities, batch, time, dim = quantized.shape
         pieces = quantized.reshape(modalities, batch, time, self.pieces, dim // self.pieces)
         if self.jigsaw == "mmjp":
@@ -246,43 +169,4 @@ class MICU:
         value = losses.jigsaw_loss(
             pieces, losses.permutations_from_ranks(ranks, length), block_size=rows, **head
         )
-        return mean(value, where)
-
-    def _reconstruction(self, params, quantized, inputs, present, mean) -> Float[Array, ""]:
-        """Σ over modalities of the mean squared error decoded from the code."""
-        network = self.network(shapes_of(inputs))
-        error = jax.vmap(
-            lambda code, x: network.apply(
-                {"params": params["network"]}, code, x, method="reconstruction_error"
-            ),
-            in_axes=(1, 0), out_axes=1,
-        )(quantized, inputs)  # fmt: skip
-        return sum(mean(e, p) for e, p in zip(error, present, strict=True))
-
-    def _commitment(self, z, codes, both, mean) -> Float[Array, ""]:
-        """Σ over modalities of the distance to their own code and, where weighted, the others'."""
-        total = jnp.zeros(())
-        for m in range(z.shape[0]):
-            for n in range(z.shape[0]):
-                weight = self.commitment_own if m == n else self.commitment_other
-                if weight:
-                    distance = losses.commitment_loss(z[m], codes[n]).mean(-1)
-                    total += weight * mean(distance, both[m, n])
-        return total
-
-    # -- readout -----------------------------------------------------------------------------
-
-    def embed(
-        self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
-    ) -> tuple[Float[Array, "batch time dim"], Int[Array, "batch time"]]:
-        """The quantised sequence of one modality, and its codes. No dropout, no augmentation."""
-        inputs = {modality: features}
-        network = self.network(shapes_of(inputs))
-        inputs = standardize(inputs, state["statistics"])
-        encode = lambda x: network.apply(
-            {"params": params["network"]}, x, train=False, method="encode"
-        )
-        z = jax.vmap(encode, out_axes=1)(inputs)[0]
-        codebook = state["codebook"].codebook
-        indices = losses.nearest_code(z, codebook)
-        return codebook[indices], indices
+        return encoded.mean(value, where)

@@ -26,9 +26,13 @@ def update_codebook(
     decay: float,
     updates: int,
     patience: int,
+    share: float = 0.5,
     axis_name: str | None,
 ) -> CodebookState:
-    """`updates` moving-average updates with one step's features, then restarts of dead codes."""
+    """`updates` moving-average updates with one step's features, then restarts of dead codes.
+
+    `share`: of the other modalities at the same token in what a code moves to.
+    """
     z = jax.lax.stop_gradient(z)
     modalities, _, time, dim = z.shape
     for _ in range(updates):
@@ -37,6 +41,7 @@ def update_codebook(
             z.reshape(modalities, -1, dim),
             indices.reshape(modalities, -1),
             decay=decay,
+            share=share,
             where=jnp.repeat(present, time, axis=1),
             axis_name=axis_name,
         )

@@ -45,15 +45,19 @@ class UnifiedNetwork(nn.Module):
     def encode(self, inputs: Inputs, *, train: bool) -> Float[Array, "modality time dim"]:
         return jnp.stack([self.encoders[m](x, train=train) for m, x in inputs.items()])
 
+    def specific_features(self, inputs: Inputs) -> Float[Array, "modality time dim"]:
+        """Sequences of what is particular to each modality, where `specific`."""
+        sequences = [nn.relu(self.specifics[m](x, train=False)) for m, x in inputs.items()]
+        return jnp.stack(sequences)
+
     def reconstruction_error(
         self, codes: Float[Array, "modality time dim"], inputs: Inputs
     ) -> Float[Array, "modality"]:
         """Mean squared error of each modality's features decoded from its codes."""
         errors = []
+        if self.specific:
+            codes = jnp.concatenate([codes, self.specific_features(inputs)], axis=-1)
         for code, (m, x) in zip(codes, inputs.items(), strict=True):
-            if self.specific:
-                extra = nn.relu(self.specifics[m](x, train=False))
-                code = jnp.concatenate([code, extra], axis=-1)
             target = reconstruction_target(x, self.time)
             errors.append(jnp.mean((self.decoders[m](code) - target) ** 2))
         return jnp.stack(errors)
