@@ -1,5 +1,6 @@
 """Aggregation of a memory against loops, the reference file, finite differences and its limits."""
 
+import itertools
 from functools import partial
 
 import jax
@@ -10,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
 
-from unirep_jax.losses import argmax_aggregate, random_aggregate, soft_aggregate
+from unirep_jax.losses import argmax_aggregate, mix_items, random_aggregate, soft_aggregate
 
 QUERY, ITEM, DIM = 5, 11, 6
 
@@ -200,6 +201,40 @@ def test_it_stays_in_the_hull_of_what_counts_and_agrees_with_the_loop(
         assert (np.asarray(values) <= memory[where].max(0) + 1e-6).all()
         assert (np.asarray(values) >= memory[where].min(0) - 1e-6).all()
     assert all(np.isfinite(leaf).all() for leaf in gradient)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, ITEM), max_size=3),
+    temperature=st.floats(0.001, 10),
+    where=st.lists(st.booleans(), min_size=ITEM, max_size=ITEM),
+)
+def test_a_memory_in_pieces_is_the_memory_in_one(cuts, temperature, where):
+    queries, memory = vectors(np.random.default_rng(0))
+    mixture, places = None, [0, *sorted(cuts), ITEM]
+    for first, last in itertools.pairwise(places):
+        mixture = mix_items(
+            queries,
+            memory[first:last],
+            temperature=temperature,
+            so_far=mixture,
+            block_size=4,
+            where=np.array(where[first:last], bool),
+        )
+    whole = soft_aggregate(queries, memory, temperature=temperature, where=np.array(where))
+    assert mixture.peak.dtype == mixture.mean().dtype == jnp.float32
+    np.testing.assert_allclose(mixture.mean(), whole, rtol=1e-5, atol=1e-6)
+
+
+def test_a_piece_of_which_nothing_counts_leaves_the_mixture_as_it_was(rng):
+    queries, memory = vectors(rng)
+    before = mix_items(queries, memory, temperature=0.1)
+    for piece, where in ((memory, np.zeros(ITEM, bool)), (memory[:0], None)):
+        after = mix_items(queries, piece, temperature=0.1, so_far=before, where=where)
+        for ours, theirs in zip(after, before, strict=True):
+            np.testing.assert_array_equal(ours, theirs)
+    nothing = mix_items(queries, memory[:0], temperature=0.1)
+    np.testing.assert_array_equal(nothing.mean(), 0)
 
 
 def test_no_matrix_of_all_similarities_is_ever_in_memory_nor_a_copy_of_the_memory():

@@ -5,7 +5,13 @@ is jitted, and states its degenerate cases. Nothing here imports Flax or TensorF
 """
 
 from unirep_jax.losses._kernel import masked_mean, unit
-from unirep_jax.losses.aggregation import argmax_aggregate, random_aggregate, soft_aggregate
+from unirep_jax.losses.aggregation import (
+    Mixture,
+    argmax_aggregate,
+    mix_items,
+    random_aggregate,
+    soft_aggregate,
+)
 from unirep_jax.losses.agreement import Agreement, Chosen, agreement, most_confident
 from unirep_jax.losses.alignment import pair_distance
 from unirep_jax.losses.alternating import (
@@ -78,6 +84,7 @@ __all__ = [
     "FineCoarse",
     "Gates",
     "MixedFeatures",
+    "Mixture",
     "MultimarginalPlan",
     "OpenAucLoss",
     "Opinion",
@@ -110,6 +117,7 @@ __all__ = [
     "masked_mean",
     "maximum_mean_discrepancy",
     "mix_classes",
+    "mix_items",
     "most_confident",
     "multimarginal_plan",
     "nearest_code",

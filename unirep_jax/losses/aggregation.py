@@ -1,6 +1,7 @@
 """What a memory of embeddings holds that is like a query: softly, the nearest item, or any item."""
 
 from functools import partial
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +56,19 @@ def _aggregate(block_size, queries, scale, memory, where):
 
 
 def _forward(block_size, queries, scale, memory, where):
-    dtype = accumulation_dtype(queries, memory)
+    start = _nothing_mixed(queries, accumulation_dtype(queries, memory))
+    peak, total, mixed = _mix(start, queries, scale, memory, where, block_size)
+    share, mean = _mean(total, mixed)
+    return mean, (queries, scale, memory, where, peak, share, mean)
+
+
+def _nothing_mixed(queries, dtype):
+    zeros = jnp.zeros(queries.shape[0], dtype)
+    return zeros + NOTHING, zeros, jnp.zeros(queries.shape, dtype)
+
+
+def _mix(start, queries, scale, memory, where, block_size):
+    """Adds the blocks of a memory to (peak, total, mixed)."""
 
     def add(carry, block):
         peak, total, mixed = carry
@@ -66,17 +79,17 @@ def _forward(block_size, queries, scale, memory, where):
         if items.dtype.itemsize < 4:
             weights = weights.astype(items.dtype)  # a product in half precision, sums in float32
         decay = jnp.exp(peak - new_peak)
-        total = total * decay + weights.astype(dtype).sum(1)
+        total = total * decay + weights.astype(total.dtype).sum(1)
         mixed = mixed * decay[:, None] + dot(weights, items, "ij,jd->id", precision="highest")
         return (new_peak, total, mixed), None
 
-    zeros = jnp.zeros(queries.shape[0], dtype)
-    start = (zeros + NOTHING, zeros, jnp.zeros(queries.shape, dtype))
-    (peak, total, mixed), _ = _scan(add, start, memory, block_size)
+    return _scan(add, start, memory, block_size)[0]
+
+
+def _mean(total, mixed):
     # The peak's own weight is 1, so only a memory without items has a total of 0.
     share = 1 / jnp.where(total > 0, total, 1)
-    mean = mixed * share[:, None]
-    return mean, (queries, scale, memory, where, peak, share, mean)
+    return share, mixed * share[:, None]
 
 
 def _backward(block_size, saved, cotangent):
@@ -131,6 +144,55 @@ def _items(memory, where, first, new, size):
     items, counts = (jax.lax.dynamic_slice_in_dim(a, first, size) for a in (memory, where))
     counts = counts & (first + jnp.arange(size) >= new)
     return first, jnp.where(counts[:, None], items, 0), counts
+
+
+class Mixture(NamedTuple):
+    """A softmax-weighted mean under way, of the pieces of a memory seen so far.
+
+    peak: the largest logit; total: Σ exp(logit − peak); mixed: Σ exp(logit − peak) item.
+    """
+
+    peak: Float[Array, "query"]
+    total: Float[Array, "query"]
+    mixed: Float[Array, "query dim"]
+
+    def mean(self) -> Float[Array, "query dim"]:
+        """What `soft_aggregate` gives for all pieces at once; 0 without any item that counts."""
+        return _mean(self.total, self.mixed)[1]
+
+
+@kernel(static=("block_size",))
+def mix_items(
+    queries: Float[Array, "query dim"],
+    memory: Float[Array, "item dim"],
+    *,
+    temperature: Scalar,
+    so_far: Mixture | None = None,
+    block_size: int | None = 2048,
+    where: Bool[Array, "item"] | None = None,
+) -> Mixture:
+    """`soft_aggregate` of a memory that comes in pieces, because no device holds all of it.
+
+        m' = max(m, maxₖ qᵢ·vₖ/τ),  s' = s exp(m − m') + Σₖ exp(qᵢ·vₖ/τ − m'),  and Σₖ … vₖ alike
+
+    To train, use `soft_aggregate`: a gradient of this stores the similarities of every block.
+
+    Args:
+      queries, memory, temperature, block_size, where: those of `soft_aggregate`, for one piece.
+      so_far: of the pieces before, for the same queries; None before the first.
+
+    Returns:
+      The mixture in float32 or wider, with this piece; unchanged by one without items that count.
+
+    Reference: C-MCR (Wang et al., NeurIPS 2023), eq. 2.
+    """
+    dtype = accumulation_dtype(queries, memory)
+    where = jnp.ones(memory.shape[:1], bool) if where is None else where
+    start = _nothing_mixed(queries, dtype) if so_far is None else so_far
+    if memory.shape[0] == 0:
+        return Mixture(*start)
+    scale = jnp.asarray(1 / temperature, dtype)
+    return Mixture(*_mix(tuple(start), queries, scale, memory, where, block_size))
 
 
 @kernel(static=("block_size",))
