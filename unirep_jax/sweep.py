@@ -56,7 +56,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
             if "control" in single.protocol:
                 single.protocol.control = place == 0  # one control serves all variants
             print(f"== {title}, seed {seed} of {seeds}", flush=True)
-            folder = run(single, workdir / title / f"seed{seed}")
+            folder = run(single, workdir / title.replace("/", "-") / f"seed{seed}")
             for m in read_measurements(folder / "results.jsonl"):
                 if m.method == single.method.name:
                     measurements.append(dataclasses.replace(m, method=title))
