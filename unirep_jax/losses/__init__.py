@@ -26,6 +26,19 @@ from unirep_jax.losses.class_autoencoders import (
     class_autoencoder_logits,
     class_autoencoder_score,
 )
+from unirep_jax.losses.consistency import (
+    AdaptiveThresholds,
+    PseudoLabels,
+    enqueue,
+    entropy,
+    fairness,
+    momentum_contrast,
+    pseudo_label_loss,
+    pseudo_labels,
+    sharpen,
+    target_divergence,
+    update_thresholds,
+)
 from unirep_jax.losses.contrastive import FineCoarse, fine_coarse_info_nce, info_nce
 from unirep_jax.losses.correspondence import Correspondence, nearest_correspondence
 from unirep_jax.losses.discrepancy import maximum_mean_discrepancy
@@ -76,6 +89,7 @@ from unirep_jax.losses.transport_volume import (
 from unirep_jax.losses.volume import VolumeInfoNCE, gram_volume, volume_info_nce, volume_matrix
 
 __all__ = [
+    "AdaptiveThresholds",
     "Agreement",
     "CertaintyFusion",
     "Chosen",
@@ -88,6 +102,7 @@ __all__ = [
     "MultimarginalPlan",
     "OpenAucLoss",
     "Opinion",
+    "PseudoLabels",
     "SinkhornPlan",
     "TransportGroups",
     "VolumeInfoNCE",
@@ -104,7 +119,10 @@ __all__ = [
     "combine_opinions",
     "commitment_loss",
     "ema_codebook_update",
+    "enqueue",
+    "entropy",
     "evidential_loss",
+    "fairness",
     "fine_coarse_info_nce",
     "fuse_by_certainty",
     "gcpl_logits",
@@ -118,6 +136,7 @@ __all__ = [
     "maximum_mean_discrepancy",
     "mix_classes",
     "mix_items",
+    "momentum_contrast",
     "most_confident",
     "multimarginal_plan",
     "nearest_code",
@@ -131,6 +150,8 @@ __all__ = [
     "permutations_from_ranks",
     "perplexity",
     "project_gradient",
+    "pseudo_label_loss",
+    "pseudo_labels",
     "random_aggregate",
     "reciprocal_entropy",
     "restart_dead_codes",
@@ -138,15 +159,18 @@ __all__ = [
     "rpl_loss",
     "sample_groups",
     "sample_ranks",
+    "sharpen",
     "sinkhorn_plan",
     "soft_aggregate",
     "straight_through",
     "symmetric_info_nce",
+    "target_divergence",
     "top_groups",
     "top_k_gates",
     "transport_volume_loss",
     "unit",
     "update_projector",
+    "update_thresholds",
     "volume_info_nce",
     "volume_matrix",
 ]

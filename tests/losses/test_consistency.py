@@ -1,0 +1,155 @@
+"""Entropy, soft targets, FreeMatch's statistics and its known values, the queue of keys."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import PartitionSpec as P
+from jax.test_util import check_grads
+from scipy.special import logsumexp, softmax
+
+from unirep_jax.losses import (
+    AdaptiveThresholds,
+    PseudoLabels,
+    enqueue,
+    entropy,
+    fairness,
+    momentum_contrast,
+    pseudo_label_loss,
+    pseudo_labels,
+    sharpen,
+    target_divergence,
+    update_thresholds,
+)
+
+WEAK = jnp.log(jnp.array([[0.9, 0.1], [0.6, 0.4]]))
+STRONG = jnp.log(jnp.array([[0.8, 0.2], [0.3, 0.7]]))
+
+
+def test_entropy_lies_between_that_of_a_sure_and_of_a_uniform_prediction(rng):
+    logits = rng.normal(size=(6, 4))
+    p = softmax(logits, axis=1)
+    expected = -np.sum(p * np.log(p), axis=1)
+    np.testing.assert_allclose(entropy(jnp.asarray(logits, jnp.float32)), expected, rtol=1e-5)
+    ends = jnp.array([[500.0, 0, 0, 0], [1.0, 1, 1, 1]])
+    np.testing.assert_allclose(entropy(ends), [0, np.log(4)], atol=1e-6)
+    np.testing.assert_array_equal(jax.grad(lambda x: entropy(x).sum())(ends), 0)
+
+
+def test_divergence_from_a_target_has_the_gradient_of_soft_labels(x64, rng):
+    logits, t = rng.normal(size=(5, 3)), softmax(rng.normal(size=(5, 3)), axis=1)
+    t[0] = [0, 1, 0]
+    found = target_divergence(jnp.asarray(t), jnp.asarray(logits))
+    log_p = logits - logsumexp(logits, axis=1, keepdims=True)
+    expected = np.sum(np.where(t > 0, t * (np.log(np.where(t > 0, t, 1)) - log_p), 0), axis=1)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+    check_grads(
+        lambda x: target_divergence(jnp.asarray(t), x),
+        (jnp.asarray(logits),),
+        order=1,
+        modes=["rev"],
+    )
+    assert not np.any(
+        jax.grad(lambda t: target_divergence(t, jnp.asarray(logits)).sum())(jnp.asarray(t))
+    )
+
+
+def test_sharpening_is_a_power_normalised(rng):
+    p = softmax(rng.normal(size=(4, 3)), axis=1)
+    found = sharpen(jnp.asarray(p, jnp.float32), temperature=0.5)
+    np.testing.assert_allclose(found, p**2 / (p**2).sum(1, keepdims=True), rtol=1e-5)
+    np.testing.assert_allclose(sharpen(jnp.array([[1.0, 0.0], [0.0, 0.0]]), temperature=0.5),
+                               [[1, 0], [0.5, 0.5]], atol=1e-6)  # fmt: skip
+
+
+def test_statistics_thresholds_and_fairness_have_the_known_values():
+    after = update_thresholds(AdaptiveThresholds.initial(2), WEAK, momentum=0.9)
+    np.testing.assert_allclose(after.confidence, 0.525, rtol=1e-6)
+    np.testing.assert_allclose(after.class_mean, [0.525, 0.475], rtol=1e-6)
+    np.testing.assert_allclose(after.histogram, [0.55, 0.45], rtol=1e-6)
+    labels = pseudo_labels(after, WEAK)
+    assert labels.label.tolist() == [0, 0] and labels.where.all()
+    np.testing.assert_allclose(fairness(after, STRONG, where=labels.where), -0.703214, atol=2e-6)
+
+
+def test_a_threshold_is_lower_for_a_class_that_is_predicted_less():
+    state = AdaptiveThresholds(jnp.float32(0.8), jnp.array([0.8, 0.2]), jnp.array([0.5, 0.5]))
+    logits = jnp.log(jnp.array([[0.79, 0.21], [0.81, 0.19], [0.45, 0.55]]))
+    labels = pseudo_labels(state, logits)
+    assert labels.where.tolist() == [False, True, True]
+    loss = pseudo_label_loss(labels, logits)
+    np.testing.assert_allclose(loss, [0, -np.log(0.81), -np.log(0.55)], rtol=1e-5)
+    gradient = jax.grad(lambda x: pseudo_label_loss(labels, x).sum())(logits)
+    assert not np.any(gradient[0]) and np.all(np.any(gradient[1:], axis=1))
+
+
+def test_without_examples_that_count_statistics_stay_and_fairness_is_zero():
+    state, nobody = AdaptiveThresholds.initial(2), jnp.zeros(2, bool)
+    after = update_thresholds(state, WEAK, momentum=0.5, where=nobody)
+    jax.tree.map(np.testing.assert_array_equal, after, state)
+    value, gradient = jax.value_and_grad(lambda x: fairness(state, x, where=nobody))(STRONG)
+    assert float(value) == 0 and not np.any(gradient)
+
+
+def test_fairness_has_a_finite_gradient_where_a_class_is_never_predicted():
+    state = AdaptiveThresholds.initial(3)
+    logits = jnp.array([[5.0, 0.0, -300.0], [4.0, 1.0, -300.0]])
+    value, gradient = jax.value_and_grad(lambda x: fairness(state, x, where=jnp.ones(2, bool)))(
+        logits
+    )
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_fairness_gradients_are_right(x64, rng):
+    logits = jnp.asarray(rng.normal(size=(6, 3)))
+    state = AdaptiveThresholds(
+        jnp.float64(0.5), jnp.array([0.5, 0.3, 0.2]), jnp.array([0.4, 0.4, 0.2])
+    )
+    check_grads(
+        lambda x: fairness(state, x, where=jnp.arange(6) > 0), (logits,), order=1, modes=["rev"]
+    )
+
+
+@pytest.mark.parametrize("devices", [2, 8])
+def test_devices_agree_on_statistics_fairness_and_queue(rng, devices):
+    logits = jnp.asarray(rng.normal(size=(8, 3)), jnp.float32)
+    where, state, queue = jnp.arange(8) != 2, AdaptiveThresholds.initial(3), jnp.zeros((24, 3))
+
+    def together(logits, where, axis_name=None):
+        after = update_thresholds(state, logits, momentum=0.9, where=where, axis_name=axis_name)
+        value, gradient = jax.value_and_grad(
+            lambda x: fairness(after, x, where=where, axis_name=axis_name)
+        )(logits)
+        kept = enqueue(queue, logits, jnp.int32(2), axis_name=axis_name)
+        return (after, value, kept), gradient
+
+    expected, expected_gradient = together(logits, where)
+    mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("d",))
+    run = jax.shard_map(partial(together, axis_name="d"), mesh=mesh, in_specs=P("d"),
+                        out_specs=(P(), P("d")), check_vma=False)  # fmt: skip
+    found, gradient = jax.jit(run)(logits, where)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
+    np.testing.assert_allclose(gradient / devices, expected_gradient, rtol=1e-4, atol=1e-7)
+
+
+def test_contrast_with_a_queue_is_the_cross_entropy_with_the_own_key(x64, rng):
+    q, k, queue = (jnp.asarray(rng.normal(size=(n, 4))) for n in (3, 3, 7))
+    found = momentum_contrast(q, k, queue, temperature=0.5)
+    for i in range(3):
+        logits = np.concatenate([[q[i] @ k[i]], queue @ q[i]]) / 0.5
+        np.testing.assert_allclose(found[i], logsumexp(logits) - logits[0], rtol=1e-6)
+    check_grads(
+        lambda q: momentum_contrast(q, k, queue, temperature=0.5), (q,), order=1, modes=["rev"]
+    )
+    loss = lambda k, queue: momentum_contrast(q, k, queue, temperature=0.5).sum()
+    assert not any(np.any(g) for g in jax.grad(loss, argnums=(0, 1))(k, queue))
+
+
+def test_the_queue_is_a_ring_of_the_latest_keys():
+    queue = jnp.zeros((5, 1))
+    for step in range(4):
+        queue = enqueue(queue, jnp.array([[2.0 * step], [2.0 * step + 1]]), jnp.int32(step))
+    assert sorted(queue[:, 0].tolist()) == [3, 4, 5, 6, 7]
+    assert isinstance(pseudo_labels(AdaptiveThresholds.initial(2), WEAK), PseudoLabels)
