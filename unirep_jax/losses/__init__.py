@@ -86,6 +86,7 @@ from unirep_jax.losses.transport_volume import (
     top_groups,
     transport_volume_loss,
 )
+from unirep_jax.losses.variational import reparameterize
 from unirep_jax.losses.volume import VolumeInfoNCE, gram_volume, volume_info_nce, volume_matrix
 
 __all__ = [
@@ -154,6 +155,7 @@ __all__ = [
     "pseudo_labels",
     "random_aggregate",
     "reciprocal_entropy",
+    "reparameterize",
     "restart_dead_codes",
     "rpl_logits",
     "rpl_loss",
