@@ -93,6 +93,10 @@ def _kernel_domain(peer, needs, our_side, theirs) -> Pair:
     return _transport(f"{peer}, kernel domain", needs, our_side, theirs, 1)
 
 
+def _aggregate(peer, theirs) -> Pair:
+    return Pair(peer, "torch", ours.aggregate, theirs, largest_difference, 1e-4)
+
+
 def _products(count):
     return lambda size: (count * 2.0 * size * size * ours.DIM, 0.0)
 
@@ -205,6 +209,17 @@ CASES = {
         _products(3),
         "the matrix products, with that of the forward pass made twice in exchange for memory.",
         memory_target=lambda size: 4 if size >= 10240 else None,
+    ),
+    "soft_aggregate": Case(
+        f"Aggregation of a memory of B items for {ours.QUERIES} queries, τ = 0.01, forward",
+        (10_000, 100_000),
+        ours.memory_inputs,
+        (
+            _aggregate("PyTorch, dense", peers.dense_aggregate),
+            _aggregate("PyTorch, scaled_dot_product_attention", peers.attention_aggregate),
+        ),
+        lambda size: (4.0 * ours.QUERIES * size * ours.DIM, 0.0),
+        PRODUCTS,
     ),
     "codebook": Case(
         f"Codebook of {ours.CODES}: lookup, straight-through, commitment, backward, EMA update",

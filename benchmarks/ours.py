@@ -10,6 +10,7 @@ import numpy as np
 from peers import Run
 
 DIM, CODES, MEMBERS = 512, 512, 3
+QUERIES = 4096  # of a memory
 BLOCK = 512  # rows at a time above 1024, where whole matrices would not stay in the cache
 
 
@@ -112,6 +113,25 @@ def info_nce(inputs, _):
         return symmetric_info_nce(x, y, **settings).mean()
 
     return compiled(_flat(jax.value_and_grad(loss, (0, 1))), inputs["x"], inputs["y"])
+
+
+# --- aggregation of a memory ---------------------------------------------------------------------
+
+
+def memory_inputs(size: int) -> dict:
+    """Queries for which neither one item of the memory counts alone nor all do alike."""
+    rng = np.random.default_rng(0)
+    memory = _unit(rng.standard_normal((size, DIM), dtype=np.float32))
+    noise = _unit(rng.standard_normal((QUERIES, DIM), dtype=np.float32))
+    queries = _unit(0.2 * memory[np.arange(QUERIES) % size] + noise)
+    return {"queries": queries, "memory": memory, "temperature": 0.01}
+
+
+def aggregate(inputs, _):
+    from unirep_jax.losses import soft_aggregate
+
+    run = lambda *both: (soft_aggregate(*both, temperature=inputs["temperature"]),)
+    return compiled(run, inputs["queries"], inputs["memory"])
 
 
 # --- Sinkhorn ------------------------------------------------------------------------------------

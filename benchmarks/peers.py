@@ -103,6 +103,41 @@ def symmetric_info_nce(inputs: dict) -> Run:
     return with_gradients(loss, (inputs["x"], inputs["y"]))
 
 
+# --- aggregation of a memory ---------------------------------------------------------------------
+
+
+def dense_aggregate(inputs: dict) -> Run:
+    import torch
+
+    def aggregate(queries, memory):
+        return torch.softmax(queries @ memory.T / inputs["temperature"], dim=1) @ memory
+
+    return _aggregate(inputs, aggregate)
+
+
+def attention_aggregate(inputs: dict) -> Run:
+    """Attention of one head whose keys and values are the memory."""
+    from torch.nn.functional import scaled_dot_product_attention
+
+    def aggregate(queries, memory):
+        q, kv = queries[None, None], memory[None, None]
+        return scaled_dot_product_attention(q, kv, kv, scale=1 / inputs["temperature"])[0, 0]
+
+    return _aggregate(inputs, aggregate)
+
+
+def _aggregate(inputs, aggregate):
+    import torch
+
+    queries, memory = torch.tensor(inputs["queries"]), torch.tensor(inputs["memory"])
+
+    def run():
+        with torch.no_grad():
+            return (aggregate(queries, memory),)
+
+    return run
+
+
 # --- Sinkhorn ------------------------------------------------------------------------------------
 
 
