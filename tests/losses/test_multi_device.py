@@ -73,7 +73,48 @@ def fine_coarse(params, batch, axis_name, cosine):
     return loss, jnp.moveaxis(jnp.stack(result), -1, 0)
 
 
+def club(params, batch, axis_name):
+    target, mean, log_variance = (batch["features"][:, i] @ params["maps"][i] for i in range(3))
+    where = batch["where"].all(1)
+    values = losses.club_upper_bound(
+        target, mean, log_variance * params["log_temperature"], where=where, axis_name=axis_name
+    )
+    where = jnp.broadcast_to(where[:, None], values.shape)
+    return losses.masked_mean(values, where, axis_name=axis_name), values
+
+
+def predictive_coding(params, batch, axis_name):
+    features = jnp.moveaxis(batch["features"], 0, 1)
+    predictions = jnp.einsum("mbtd,mde->mbte", features, params["maps"])[:, :, :, None]
+    values = losses.cross_predictive_coding(
+        predictions,
+        features,
+        temperature=jnp.exp(params["log_temperature"]),
+        where=batch["where"].T,
+        axis_name=axis_name,
+    )
+    return pair_mean(values, batch, axis_name)
+
+
+def code_matching(params, batch, axis_name):
+    features = jnp.einsum("bmtd,mde->mbte", batch["features"], params["maps"])
+    logs = losses.log_code_distribution(
+        features, params["maps"][0], temperature=jnp.exp(params["log_temperature"])
+    )
+    values = losses.code_matching_loss(logs, where=batch["where"].T, axis_name=axis_name)
+    return pair_mean(values, batch, axis_name)
+
+
+def pair_mean(values, batch, axis_name):
+    present = batch["where"].T
+    loss = losses.masked_mean(values, present[:, None] & present[None], axis_name=axis_name)
+    return loss, jnp.moveaxis(values, -1, 0)
+
+
 KERNELS = {
+    "club": club,
+    "predictive coding": predictive_coding,
+    "code matching": code_matching,
     "info_nce": info_nce,
     "info_nce in blocks": functools.partial(info_nce, block_size=3),
     "fine_coarse": functools.partial(fine_coarse, cosine=False),

@@ -26,6 +26,11 @@ from unirep_jax.losses.class_autoencoders import (
     class_autoencoder_logits,
     class_autoencoder_score,
 )
+from unirep_jax.losses.code_matching import (
+    code_matching_loss,
+    code_prediction_loss,
+    log_code_distribution,
+)
 from unirep_jax.losses.consistency import (
     AdaptiveThresholds,
     PseudoLabels,
@@ -55,6 +60,11 @@ from unirep_jax.losses.exploration import (
     marginal_divergence,
     nearest_pairs,
     pair_factor,
+)
+from unirep_jax.losses.information import (
+    club_upper_bound,
+    cross_predictive_coding,
+    gaussian_log_likelihood,
 )
 from unirep_jax.losses.jigsaw import jigsaw_loss, permutations_from_ranks, sample_ranks
 from unirep_jax.losses.open_auc import MixedFeatures, OpenAucLoss, mix_classes, open_auc_loss
@@ -117,8 +127,12 @@ __all__ = [
     "candidate_pairs",
     "class_autoencoder_logits",
     "class_autoencoder_score",
+    "club_upper_bound",
+    "code_matching_loss",
+    "code_prediction_loss",
     "combine_opinions",
     "commitment_loss",
+    "cross_predictive_coding",
     "ema_codebook_update",
     "enqueue",
     "entropy",
@@ -126,12 +140,14 @@ __all__ = [
     "fairness",
     "fine_coarse_info_nce",
     "fuse_by_certainty",
+    "gaussian_log_likelihood",
     "gcpl_logits",
     "gcpl_loss",
     "gram_volume",
     "info_nce",
     "jigsaw_loss",
     "load_balance_loss",
+    "log_code_distribution",
     "marginal_divergence",
     "masked_mean",
     "maximum_mean_discrepancy",
