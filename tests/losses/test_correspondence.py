@@ -46,6 +46,36 @@ def test_items_that_do_not_count_are_never_chosen(rng):
     assert np.isinf(nobody.distance).all()
 
 
+def test_queries_that_do_not_count_may_hold_anything(rng):
+    z = jnp.asarray(rng.normal(size=(9, 3)), jnp.float32)
+    mapped = jnp.asarray(rng.normal(size=(2, 11, 3)), jnp.float32)
+    counts = jnp.arange(9) % 3 > 0
+    spoiled = jnp.where(counts[:, None], z, jnp.nan)
+    found = nearest_correspondence(spoiled, mapped, query_where=counts, block_size=4)
+    expected = nearest_correspondence(z[counts], mapped)
+    np.testing.assert_array_equal(found.index[counts], expected.index)
+    np.testing.assert_allclose(found.distance[counts], expected.distance, rtol=1e-5)
+    assert np.isinf(found.distance[~counts]).all() and not np.any(found.index[~counts])
+    everyone = nearest_correspondence(spoiled, mapped, block_size=4)
+    assert np.isnan(everyone.distance).any(), "NaN of a query that counts is not hidden"
+
+
+def test_half_precision_is_read_and_distances_are_single(rng):
+    z, mapped = (jnp.asarray(rng.normal(size=s), jnp.bfloat16) for s in ((4, 3), (2, 5, 3)))
+    found = nearest_correspondence(z, mapped)
+    expected = nearest_correspondence(z.astype(jnp.float32), mapped.astype(jnp.float32))
+    assert found.distance.dtype == jnp.float32
+    np.testing.assert_array_equal(found.distance, expected.distance)
+
+
+def test_in_double_precision_winner_and_distance_are_exact(x64, rng):
+    z, mapped = rng.normal(size=(40, 6)), rng.normal(size=(2, 50, 6))
+    found = nearest_correspondence(jnp.asarray(z), jnp.asarray(mapped), block_size=16)
+    distance, index = reference(z, mapped)
+    np.testing.assert_array_equal(found.index, index)
+    np.testing.assert_allclose(found.distance, distance, rtol=1e-12)
+
+
 def test_coinciding_points_far_from_the_origin_have_their_exact_distance(rng):
     mapped = 1000 + jnp.asarray(rng.normal(size=(1, 6, 4)), jnp.float32)
     found = nearest_correspondence(mapped[0], mapped)

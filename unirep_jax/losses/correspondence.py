@@ -23,6 +23,7 @@ def nearest_correspondence(
     mapped: Float[Array, "head item dim"],
     *,
     where: Bool[Array, "item"] | None = None,
+    query_where: Bool[Array, "query"] | None = None,
     block_size: int = 1024,
 ) -> Correspondence:
     """For each feature the item whose mappings are nearest to it on average.
@@ -37,6 +38,7 @@ def nearest_correspondence(
     Args:
       features: [query, dim]. mapped: [head, item, dim], K mappings of every item.
       where: items that can be chosen.
+      query_where: queries that count; the others have distance inf and index 0.
       block_size: queries and items handled at a time.
 
     Of equally near items the first is chosen. It has no gradient: distance is a constant, too.
@@ -45,37 +47,44 @@ def nearest_correspondence(
     Correspondence", ICLR 2025), section 3.4, the set A of eq. 15.
     """
     dtype = accumulation_dtype(features, mapped)
-    z = jax.lax.stop_gradient(features).astype(dtype)
-    items = jnp.swapaxes(jax.lax.stop_gradient(mapped).astype(dtype), 0, 1)
-    where = jnp.ones(len(items), bool) if where is None else where
+    z, items = (jax.lax.stop_gradient(x).astype(dtype) for x in (features, mapped))
+    where = jnp.ones(items.shape[1], bool) if where is None else where
+    query_where = jnp.ones(len(z), bool) if query_where is None else query_where
+    z = jnp.where(query_where[:, None], z, 0)
     # Distances do not change with the origin; near it the expansion cancels least.
-    center = jnp.mean(z, axis=0, keepdims=True)
-    queries, item_blocks = (
-        tiled(z - center, block_size),
-        tiled((items - center[None], where), block_size),
-    )
-    starts = jnp.arange(len(item_blocks[1])) * item_blocks[1].shape[1]
+    center = jnp.sum(z, axis=0) / jnp.maximum(jnp.sum(query_where, dtype=dtype), 1)
+    z, items = z - center[None], jnp.swapaxes(items - center[None, None], 0, 1)
+    queries, (item_blocks, there) = tiled(z, block_size), tiled((items, where), block_size)
+    places = jnp.arange(there.size, dtype=jnp.int32).reshape(there.shape)
 
     def nearest(query):
         norm = jnp.sum(query * query, axis=1)
 
         def fold(best, block):
-            (vectors, there), start = block
-            product = dot(query, vectors, "qd,ikd->kqi", "highest")
-            squared = norm[None, :, None] - 2 * product
-            squared += jnp.sum(vectors * vectors, axis=2).T[:, None, :]
-            distance = jnp.sqrt(jnp.maximum(squared, 0)).mean(axis=0)
-            distance = jnp.where(there[None, :], distance, jnp.inf)
-            here = jnp.argmin(distance, axis=1)
-            least = jnp.take_along_axis(distance, here[:, None], axis=1)[:, 0]
+            distance = jnp.where(block[1][:, None], _mean_distance(block[0], query, norm), jnp.inf)
+            least = jnp.min(distance, axis=0)
+            # Two reductions over rows; `argmin` takes several times as long on CPUs.
+            same = distance == least[None, :]
+            index = jnp.min(jnp.where(same, block[2][:, None], there.size), axis=0)
             closer = least < best[0]
-            index = (start + here).astype(jnp.int32)
             return (jnp.where(closer, least, best[0]), jnp.where(closer, index, best[1])), None
 
         first = (jnp.full(norm.shape, jnp.inf, dtype), jnp.zeros(norm.shape, jnp.int32))
-        return jax.lax.scan(fold, first, (item_blocks, starts))[0]
+        return jax.lax.scan(fold, first, (item_blocks, there, places))[0][1]
 
-    rough, index = (untiled(x, len(z)) for x in jax.lax.map(nearest, queries))
+    index = untiled(jax.lax.map(nearest, queries), len(z))
     difference = z[:, None] - items[index]
-    exact = jnp.sqrt(jnp.sum(difference * difference, axis=2)).mean(axis=1)
-    return Correspondence(jnp.where(jnp.isfinite(rough), exact, jnp.inf), index)
+    distance = jnp.sqrt(jnp.sum(difference * difference, axis=2)).mean(axis=1)
+    found = query_where & jnp.any(where)
+    return Correspondence(jnp.where(found, distance, jnp.inf), jnp.where(found, index, 0))
+
+
+def _mean_distance(items, query, norm):
+    """Mean over heads of the distances of items [item, head, dim] and queries: [item, query]."""
+    total = 0
+    for head in range(items.shape[1]):
+        vectors = items[:, head]
+        squared = jnp.sum(vectors * vectors, axis=1)[:, None] + norm[None, :]
+        squared -= 2 * dot(vectors, query, "id,qd->iq", "highest")
+        total += jnp.sqrt(jnp.maximum(squared, 0))
+    return total / items.shape[1]
