@@ -3,10 +3,12 @@
 import io
 import json
 import pickle
+import re
 import struct
 import tracemalloc
 import warnings
 import zipfile
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -485,3 +487,14 @@ def test_a_new_matrix_never_stands_beside_the_old_side_file(tmp_path, monkeypatc
         write_bank(tmp_path / "rows.npy", unit_rows(3), name="y")
     assert [file.name for file in tmp_path.iterdir()] == ["rows.npy"]
     assert open_bank(tmp_path / "rows.npy").embeddings.shape == (3, 8)
+
+
+def test_the_documented_examples_run(tmp_path, monkeypatch):
+    text = (Path(__file__).parents[2] / "docs" / "banks.md").read_text(encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    ours, alone = re.findall(r"```python(?: numpy)?\n(.*?)```", text, re.DOTALL)
+    names = {}
+    exec(ours, names)
+    assert names["bank"].embeddings.shape == (1000, 64) and names["bank"].about == "made up"
+    exec(alone, {})
+    np.testing.assert_array_equal(open_bank("mine.npy").embeddings, names["bank"].embeddings[:100])
