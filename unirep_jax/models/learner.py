@@ -4,22 +4,24 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from unirep_jax.models.encoders import Encoder, common_time
+from unirep_jax.models.encoders import AttentionPool, ConvolutionBlock, align_time, common_time
 from unirep_jax.models.vision_transformer import VisionTransformer
 
 NETWORKS = ("convolution", "vision_transformer")
 
 
 class Learner(nn.Module):
-    """Called on ONE example; `readout(hidden(x))` is `learner(x)`, so hidden states can be mixed.
+    """Called on ONE example: a network from scratch for its shape, then a linear map.
+
+    It is `readout(hidden(x))`, so that hidden states can be mixed half-way through the layers.
 
     Attributes:
       dim: of the vector.
-      network: "convolution": the blocks over time of `Encoder`, which on a plain vector are
-        residual blocks of a multilayer perceptron, and on frames follow attention pooling; or
-        "vision_transformer" for images, depth maps, spectrograms and frames of them.
+      network: "convolution" (`StepConvolution`: sequences, vectors, maps; learns from little data)
+        or "vision_transformer" (`VisionTransformer`: images, depth maps, spectrograms, frames of
+        them, and with patches of one step sequences).
       width, layers, dropout: of the blocks.
-      heads, patch: of the vision transformer.
+      heads, patch: of the vision transformer; ViT-T/16 is 192 wide with 12 layers.
     """
 
     dim: int
@@ -37,7 +39,7 @@ class Learner(nn.Module):
                 self.patch, self.width, self.layers, self.heads, self.dropout
             )
         elif self.network == "convolution":
-            self.body = _Steps(self.width, self.layers, self.dropout)
+            self.body = StepConvolution(self.width, self.layers, self.dropout)
         else:
             raise ValueError(f"network={self.network!r} is none of {', '.join(NETWORKS)}")
 
@@ -45,24 +47,43 @@ class Learner(nn.Module):
         return self.readout(self.hidden(x, train=train), train=train)
 
     def hidden(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "..."]:
-        """All that the blocks make of an example: [time, width], of a transformer [width]."""
-        return self.body(x, train=train)
+        """What the first half of the blocks makes of an example: [time, width], or tokens."""
+        return self.body.hidden(x, train=train)
 
     def readout(self, hidden: Float[Array, "..."], *, train: bool) -> Float[Array, "dim"]:
-        """One linear map of all of it."""
-        return self.projection(jnp.ravel(hidden))
+        """The vector, by the second half of the blocks and one linear map of all they give."""
+        return self.projection(jnp.ravel(self.body.readout(hidden, train=train)))
 
 
-class _Steps(nn.Module):
-    """`Encoder` at as many steps as the example itself has."""
+class StepConvolution(nn.Module):
+    """The convolutional `Encoder` at as many steps as the example itself has, in two halves.
+
+    Maps [time, height, width, channels] are pooled by attention first. An image without time is
+    read row by row. On a plain vector, one step, the blocks are residual perceptrons.
+    """
 
     width: int
     layers: int
     dropout: float
 
-    @nn.compact
-    def __call__(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "time width"]:
-        time = common_time({"x": x.shape})
-        return Encoder(self.width, time, "convolution", self.layers, dropout=self.dropout)(
-            x, train=train
-        )
+    def setup(self) -> None:
+        self.pool = AttentionPool(self.width)
+        self.embedding = nn.Dense(self.width)
+        self.blocks = [ConvolutionBlock(self.dropout) for _ in range(self.layers)]
+        self.drop = nn.Dropout(self.dropout)
+        self.norm = nn.LayerNorm()
+
+    def hidden(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "time width"]:
+        x = self.pool(x) if x.ndim == 4 else x
+        x = self.embedding(align_time(jnp.atleast_2d(x), common_time({"x": x.shape})))
+        x = self.drop(x, deterministic=not train)
+        for block in self.blocks[: self.layers // 2]:
+            x = block(x, train=train)
+        return x
+
+    def readout(
+        self, hidden: Float[Array, "time width"], *, train: bool
+    ) -> Float[Array, "time width"]:
+        for block in self.blocks[self.layers // 2 :]:
+            hidden = block(hidden, train=train)
+        return self.norm(hidden)
