@@ -1,11 +1,17 @@
 """A small feature file that is right, and both ways of writing one down."""
 
+import gzip
+import os
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from unirep_jax.data import FeatureSet, load_features
+
+SPLITS = Path(os.environ.get("UNIREP_JAX_SHARED", Path(__file__).parents[3] / "shared"))
+SPLITS = SPLITS / "data/splits"
 
 
 @pytest.fixture
@@ -57,3 +63,35 @@ def right(tmp_path, arrays) -> FeatureSet:
     """The right file, loaded."""
     np.savez(tmp_path / "right.npz", **arrays)
     return load_features(tmp_path / "right.npz")
+
+
+@pytest.fixture
+def published(tmp_path, monkeypatch):
+    """Makes a tiny copy of a published set of features, by name; returns where."""
+    import published_trees
+
+    published_trees.shrink(monkeypatch)
+
+    def make(name):
+        write_tree, _, _ = published_trees.TREES[name]
+        folder = tmp_path / "published" / name
+        folder.mkdir(parents=True)
+        write_tree(folder)
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def split_file(tmp_path):
+    """Unpacks a published table into a folder; the test skips where it is absent."""
+
+    def unpack(name, folder=tmp_path):
+        path = SPLITS / f"{name}.gz"
+        if not path.exists():
+            pytest.skip(f"published table {path} is not here (set UNIREP_JAX_SHARED)")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / Path(name).name).write_bytes(gzip.decompress(path.read_bytes()))
+        return folder / Path(name).name
+
+    return unpack

@@ -69,23 +69,31 @@ class ManualBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         """Published number of examples of each split."""
         raise NotImplementedError
 
-    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        folder = Path(dl_manager.manual_dir)
+    def examples(self, folder: Path) -> dict[str, dict[str, dict[str, Any]]]:
+        """`index`, after every file in it has been found and the examples have been counted.
+
+        Raises:
+          DataFolderError: files are missing, all of which it names, or the number is another one.
+        """
         splits = self.index(folder)
-        missing = [
+        missing = dict.fromkeys(
             f"{path.relative_to(folder)}: {problem}"
             for examples in splits.values()
             for path, problem in _missing(examples)
-        ]
+        )
         partial = self.builder_config.partial
         if missing and not partial:
-            raise DataFolderError(folder, missing, _PARTIAL_HINT)
+            raise DataFolderError(folder, tuple(missing), _PARTIAL_HINT)
         if missing:
             splits = {split: _whole(examples) for split, examples in splits.items()}
             warnings.warn(
                 f"{folder}: left out the examples of {len(missing)} missing files", stacklevel=2
             )
         self._check_counts(folder, {split: len(examples) for split, examples in splits.items()})
+        return splits
+
+    def _split_generators(self, dl_manager: tfds.download.DownloadManager):
+        splits = self.examples(Path(dl_manager.manual_dir))
         return {split: self._generate_examples(examples) for split, examples in splits.items()}
 
     def _generate_examples(self, examples: Mapping[str, Mapping[str, Any]]) -> Iterator:
@@ -175,7 +183,7 @@ def image_bytes(path: Path) -> bytes:
                 return content
             converted = image.convert("RGB")
     except Exception as error:  # damaged files raise of every kind
-        raise _undecodable(path, "a whole image", error) from error
+        raise undecodable(path, "a whole image", error) from error
     stream = io.BytesIO()
     converted.save(stream, "PNG")
     return stream.getvalue()
@@ -190,13 +198,13 @@ def captions(path: Path) -> list[str]:
     try:
         text = path.read_text("utf-8")
     except UnicodeDecodeError as error:
-        raise _undecodable(path, "UTF-8 text", error) from error
+        raise undecodable(path, "UTF-8 text", error) from error
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     if not lines:
         raise DataFolderError(path, ["expected captions, one a line, found none"])
     return lines
 
 
-def _undecodable(path: Path, expected: str, error: Exception) -> DataFolderError:
+def undecodable(path: Path, expected: str, error: Exception) -> DataFolderError:
     found = f"expected {expected}, found {type(error).__name__}: {error}"
     return DataFolderError(path, [found])

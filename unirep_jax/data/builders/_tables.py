@@ -1,0 +1,100 @@
+"""The tables and lists that come with features, read strictly; what is wrong is named at once."""
+
+import csv
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from unirep_jax.data.builders._manual import DataFolderError, undecodable
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, without spaces around them."""
+    return [line.strip() for line in text(path).splitlines() if line.strip()]
+
+
+def text(path: Path) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark."""
+    try:
+        return path.read_text("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise undecodable(path, "UTF-8 text", error) from error
+
+
+def table(path: Path, *columns: str, delimiter: str = ",") -> list[dict[str, str]]:
+    """The rows of a table with a header that has these columns, and perhaps others.
+
+    Raises:
+      DataFolderError: it has no such header, a row of another length, an empty field, or no row.
+    """
+    reader = csv.reader(text(path).splitlines(keepends=True), delimiter=delimiter)
+    rows = [row for row in reader if row]
+    header = [name.strip() for name in rows[0]] if rows else []
+    absent = [f"column {name!r}: not among {header}" for name in columns if name not in header]
+    if absent:
+        raise DataFolderError(path, absent)
+    problems = [
+        f"row {number}: expected {len(header)} fields, found {len(row)}"
+        for number, row in enumerate(rows[1:], 2)
+        if len(row) != len(header)
+    ]
+    found = [dict(zip(header, row, strict=False)) for row in rows[1:]]
+    problems += [
+        f"row {number}: {name!r} is empty"
+        for number, row in enumerate(found, 2)
+        for name in columns
+        if not row.get(name, "?").strip()
+    ]
+    if problems:
+        raise DataFolderError(path, problems)
+    if not found:
+        raise DataFolderError(path, ["expected rows after the header, found none"])
+    return found
+
+
+def records(path: Path, *keys: str, within: str = "") -> list[dict[str, Any]]:
+    """The objects of a JSON list (the one under `within`, where given), with these keys."""
+    try:
+        content = json.loads(text(path))
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise undecodable(path, "JSON", error) from error
+    if within:
+        content = content.get(within) if isinstance(content, dict) else None
+    if not isinstance(content, list) or not content:
+        place = f" under {within!r}" if within else ""
+        raise DataFolderError(path, [f"expected a list of objects{place}, found none"])
+    wrong = [
+        f"entry {number}: expected {', '.join(keys)}"
+        for number, entry in enumerate(content)
+        if not isinstance(entry, dict) or not {*keys} <= entry.keys()
+    ]
+    if wrong:
+        raise DataFolderError(path, wrong)
+    return content
+
+
+def check_count(path: Path, found: int, expected: int, *, partial: bool) -> None:
+    """A table has as many rows as the published one, unless the copy is a partial one."""
+    if found != expected and not partial:
+        raise DataFolderError(path, [f"expected {expected} rows, found {found}"])
+
+
+def check_ids(path: Path, ids: Iterable[str]) -> None:
+    """No id would lead a file name out of its folder."""
+    wrong = [
+        f"id {name!r}: not the name of a file"
+        for name in dict.fromkeys(ids)
+        if name in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(name)
+    ]
+    if wrong:
+        raise DataFolderError(path, wrong)
+
+
+def check_classes(path: Path, found: Iterable[str], classes: Iterable[str]) -> None:
+    """Every class of a table is one of the known ones."""
+    known = set(classes)
+    wrong = [f"class {name!r}: not a known one" for name in dict.fromkeys(found)
+             if name not in known]  # fmt: skip
+    if wrong:
+        raise DataFolderError(path, wrong)

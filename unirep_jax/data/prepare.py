@@ -1,0 +1,293 @@
+"""Command line: python -m unirep_jax.data.prepare NAME --manual_dir=DIR --out=FOLDER.
+
+Published features, converted once into a folder of `.npy` files that training maps into memory:
+
+    python -m unirep_jax.data.prepare ave --manual_dir=~/AVE --out=features/ave
+    python -m unirep_jax.main --config=configs/oscmg.py:features --config.data.path=features/ave
+
+docs/data_sets.md has what each data set needs, and how large it becomes.
+"""
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from unirep_jax.data import builders
+from unirep_jax.data.builders import DataFolderError, FeatureBuilder, OpenSetCounts
+from unirep_jax.data.features import FeatureFileError
+from unirep_jax.data.mapped import write_file
+from unirep_jax.data.prepared import EVENTS, EXAMPLES, RECIPE
+
+BUILDERS: dict[str, type[FeatureBuilder]] = {
+    cls.name: cls
+    for cls in map(vars(builders).get, builders.__all__)
+    if isinstance(cls, type) and issubclass(cls, FeatureBuilder) and cls is not FeatureBuilder
+}
+DTYPES = ("float32", "float16")
+
+
+def convert(
+    builder: FeatureBuilder,
+    manual_dir: str | Path,
+    out: str | Path,
+    *,
+    part: str = "",
+    dtype: str = "float32",
+) -> dict[str, Any]:
+    """Writes the features of a builder as a folder, all of it or nothing.
+
+    Missing files and wrong numbers of examples are found before the first feature is read. What is
+    written lies beside `out` until it is whole; what an earlier call left there is removed. A
+    folder that the same call has made before is left as it is.
+
+    Args:
+      builder: one of `BUILDERS`, in one of its configurations.
+      manual_dir: where the published files are.
+      out: a new folder.
+      part: which splits are for training and which for the test, of the builder's PARTS; by
+        default the first. A split may be in both, and is then written twice.
+      dtype: of the features, float32 or float16.
+
+    Returns:
+      What recipe.json then holds: the settings, and the numbers of rows.
+
+    Raises:
+      DataFolderError: files are missing, or the numbers are not the published ones.
+      FeatureFileError: a feature is damaged, of another shape, not finite, or beyond `dtype`.
+      FileExistsError: `out` was made differently.
+      ValueError: no such part or dtype.
+    """
+    manual_dir, out = Path(manual_dir).expanduser(), Path(out).expanduser()
+    part = part or next(iter(builder.PARTS))
+    if part not in builder.PARTS or dtype not in DTYPES:
+        names = f"parts {', '.join(builder.PARTS)}; dtypes {', '.join(DTYPES)}"
+        raise ValueError(f"part {part!r}, dtype {dtype!r}: of {builder.name} there are {names}")
+    train, test = builder.PARTS[part]
+    recipe: dict[str, Any] = {
+        "dataset": builder.info.full_name, "part": part, "train": train, "test": test,
+        "dtype": dtype, "captions": builder.CAPTIONS,
+    }  # fmt: skip
+    if out.exists():
+        return _made_before(out, recipe)
+    splits = builder.examples(manual_dir)
+    rows = {use: _chosen(manual_dir, splits, names) for use, names in
+            (("train", train), ("test", test))}  # fmt: skip
+    keys, examples = zip(*rows["train"], *rows["test"], strict=True)
+    columns = _columns(builder, examples)
+    columns["train"] = np.arange(len(keys)) < len(rows["train"])
+    recipe["rows"] = {use: len(chosen) for use, chosen in rows.items()}
+    recipe["open_sets"] = [
+        counts._asdict()
+        for counts in _open_sets(builder, manual_dir, columns, builder.OPEN_SETS.get(part, ()))
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    _check_space(builder, out.parent, columns, dtype)
+    beside = out.with_name(f".{out.name}.incomplete")
+    shutil.rmtree(beside, ignore_errors=True)  # of a call that was ended
+    try:
+        _write_features(builder, beside, examples, columns, dtype)
+        _write_columns(builder, beside, columns)
+        write_file(beside / EXAMPLES, lambda f: f.write("".join(f"{k}\n" for k in keys).encode()))
+        write_file(beside / RECIPE, lambda f: f.write(json.dumps(recipe, indent=1).encode()))
+        beside.replace(out)
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
+    return recipe
+
+
+def _chosen(folder: Path, splits: dict[str, dict], names: str) -> list[tuple[str, dict]]:
+    """The examples of splits joined by "+", in their order; of "" none."""
+    wanted = names.split("+") if names else []
+    absent = [f"no {name} split" for name in wanted if name not in splits]
+    if absent:
+        raise DataFolderError(folder, absent)
+    return [row for name in wanted for row in splits[name].items()]
+
+
+def _columns(builder: FeatureBuilder, examples: tuple) -> dict[str, Any]:
+    """All but the features, as arrays over the examples."""
+    found = [builder.columns(example) for example in examples]
+    names = tuple(builder.shapes())
+    over = lambda kind: {m: np.array([column[kind][m] for column in found]) for m in names}
+    columns: dict[str, Any] = {"label": np.array([c["label"] for c in found], np.int32)}
+    columns["present"] = over("present")
+    columns["group"] = np.arange(len(found), dtype=np.int32)
+    if builder.GROUPED:
+        columns["group"] = np.array([c["group"] for c in found], np.int32)
+    if builder.EVENTS:
+        columns |= {"events": over("events"), "labelled": over("labelled")}
+    return columns
+
+
+def _open_sets(
+    builder: FeatureBuilder, folder: Path, columns: dict, expected: tuple[OpenSetCounts, ...]
+) -> list[OpenSetCounts]:
+    """How many examples each open-set protocol has, which is as many as were published."""
+    found = [count_open_set(columns, want.source, want.target, want.known) for want in expected]
+    problems = [
+        f"{want.source} to {want.target}, {want.known} known classes: expected "
+        f"{want.train} training, {want.test_known} known and {want.test_unknown} unknown test "
+        f"examples, found {have.train}, {have.test_known} and {have.test_unknown}"
+        for want, have in zip(expected, found, strict=True)
+        if want != have
+    ]
+    if problems and not builder.builder_config.partial:
+        raise DataFolderError(folder, problems)
+    return found
+
+
+def count_open_set(columns: dict, source: str, target: str, known: int) -> OpenSetCounts:
+    """The examples of an open-set protocol whose first `known` classes are known."""
+    label, train, present = columns["label"], columns["train"], columns["present"]
+    is_known = (label >= 0) & (label < known)
+    return OpenSetCounts(
+        source, target, known,
+        int(np.count_nonzero(train & present[source] & is_known)),
+        int(np.count_nonzero(~train & present[target] & is_known)),
+        int(np.count_nonzero(~train & present[target] & (label >= known))),
+    )  # fmt: skip
+
+
+def _check_space(builder: FeatureBuilder, folder: Path, columns: dict, dtype: str) -> None:
+    needed = sum(
+        int(columns["present"][m].sum()) * int(np.prod(shape)) * np.dtype(dtype).itemsize
+        for m, shape in builder.shapes().items()
+    )
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(f"{folder}: {needed / 1e9:.1f} GB are needed, {free / 1e9:.1f} GB are free")
+
+
+class _RowFile:
+    """A new `.npy` file whose rows come in any order; those that never come are zero."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: str):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file = path.open("xb", buffering=0)
+        header = {"descr": np.dtype(dtype).newbyteorder("<").str, "fortran_order": False}
+        np.lib.format.write_array_header_1_0(self._file, header | {"shape": shape})
+        self._start = self._file.tell()
+        self._size = int(np.prod(shape[1:])) * np.dtype(dtype).itemsize
+        self._file.truncate(self._start + shape[0] * self._size)
+
+    def write(self, row: int, array: np.ndarray) -> None:
+        # Not through a memory map: there a full disk ends the process.
+        content, place = memoryview(array).cast("B"), self._start + row * self._size
+        while content:
+            count = os.pwrite(self._file.fileno(), content, place)
+            content, place = content[count:], place + count
+
+    def close(self) -> None:
+        os.fsync(self._file.fileno())
+        self._file.close()
+
+
+def _write_features(
+    builder: FeatureBuilder, folder: Path, examples: tuple, columns: dict, dtype: str
+) -> None:
+    from tqdm import tqdm
+
+    little = np.dtype(dtype).newbyteorder("<")
+    files = {
+        m: _RowFile(folder / f"modality/{m}.npy", (len(examples), *shape), dtype)
+        for m, shape in builder.shapes().items()
+    }
+
+    def write(row: int) -> None:
+        for m, array in builder.features(examples[row]).items():
+            if columns["present"][m][row]:
+                files[m].write(row, np.ascontiguousarray(_cast(array, little, examples[row][m])))
+
+    try:
+        with ThreadPoolExecutor() as pool:
+            done = pool.map(write, range(len(examples)))
+            for _ in tqdm(done, builder.name, len(examples), unit=" examples", disable=None):
+                pass
+    finally:
+        for file in files.values():
+            file.close()
+
+
+def _cast(array: np.ndarray, dtype: np.dtype, place: Any) -> np.ndarray:
+    with np.errstate(over="ignore"):
+        cast = array.astype(dtype, copy=False)
+    if not np.isfinite(cast).all():
+        largest = np.abs(array).max()
+        raise FeatureFileError(place, None, f"values within {dtype.name}", f"{largest:g}")
+    return cast
+
+
+def _write_columns(builder: FeatureBuilder, folder: Path, columns: dict) -> None:
+    arrays = {
+        "label": columns["label"],
+        "group": columns["group"],
+        "split": np.where(columns["train"], "train", "test"),
+        "class_name": np.array(builder.class_names(), np.str_),
+    }
+    arrays |= {f"present/{m}": p for m, p in columns["present"].items() if not p.all()}
+    for key, array in arrays.items():
+        path = folder / f"{key}.npy"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_file(path, lambda file, array=array: np.save(file, array, allow_pickle=False))
+    if builder.EVENTS:
+        kinds = {f"{k}/{m}": x for k in ("events", "labelled") for m, x in columns[k].items()}
+        write_file(folder / EVENTS, lambda file: np.savez_compressed(file, **kinds))
+
+
+def _made_before(out: Path, recipe: dict[str, Any]) -> dict[str, Any]:
+    path = out / RECIPE
+    if not path.exists():
+        raise FileExistsError(f"{out} exists and was not made by this; choose another folder")
+    found = json.loads(path.read_text("utf-8"))
+    changed = [f"{k}={found.get(k)!r}, now {v!r}" for k, v in recipe.items() if found.get(k) != v]
+    if changed:
+        raise FileExistsError(f"{out} was made with {'; '.join(changed)}: choose another folder")
+    return found
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m unirep_jax.data.prepare",
+                                     description=__doc__.splitlines()[2])  # fmt: skip
+    parser.add_argument("name", choices=sorted(BUILDERS))
+    parser.add_argument("--manual_dir", required=True, help="where the published files are")
+    parser.add_argument("--out", required=True, help="a new folder")
+    parser.add_argument("--config", default="complete", help="of the data set; partial, ...")
+    parser.add_argument("--part", default="", help="of the data set; held_out, authors, ...")
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    options = parser.parse_args(arguments)
+    try:
+        with tempfile.TemporaryDirectory() as scratch:  # TFDS wants a place, and puts nothing there
+            builder = BUILDERS[options.name](config=options.config, data_dir=scratch)
+            recipe = convert(
+                builder, options.manual_dir, options.out, part=options.part, dtype=options.dtype
+            )
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    print(summary(options.out, recipe))
+
+
+def summary(out: str | Path, recipe: dict[str, Any]) -> str:
+    """A few lines on what a conversion has made."""
+    lines = [
+        f"{out}: {recipe['dataset']}, {recipe['rows']['train']} training examples "
+        f"({recipe['train'] or 'none'}), {recipe['rows']['test']} test examples ({recipe['test']})"
+    ]
+    lines += [
+        "  {source} to {target}, {known} known classes: {train} training, {test_known} known and "
+        "{test_unknown} unknown test examples".format(**counts)
+        for counts in recipe["open_sets"]
+    ]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
