@@ -78,6 +78,34 @@ def test_gradients_are_right_at_a_given_bandwidth(x64, rng):
         check_grads(f, (x, y), order=1, modes=["rev"])
 
 
+@pytest.mark.parametrize("biased", [True, False])
+def test_blocks_change_neither_value_nor_gradient(rng, biased):
+    x, y = (jnp.asarray(rng.normal(size=(n, 3)), jnp.float32) for n in (11, 8))
+    where = jnp.arange(11) % 4 > 0
+
+    def loss(x, y, block_size):
+        return mmd(x, y, bandwidth=1.2, where_x=where, biased=biased, block_size=block_size)
+
+    dense, gradient = jax.value_and_grad(loss, argnums=(0, 1))(x, y, None)
+    for block_size in (3, 64):
+        value, other = jax.value_and_grad(loss, argnums=(0, 1))(x, y, block_size)
+        np.testing.assert_allclose(value, dense, rtol=1e-5)
+        for a, b in zip(other, gradient, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-7)
+
+
+def test_in_blocks_no_matrix_of_all_pairs_is_made():
+    rows = jax.ShapeDtypeStruct((4096, 4), jnp.float32)
+    loss = jax.grad(lambda x, y: mmd(x, y, bandwidth=1.0, block_size=64))
+    compiled = jax.jit(loss).lower(rows, rows).compile()
+    assert compiled.memory_analysis().temp_size_in_bytes < 4096 * 4096 * 4 / 8
+
+
+def test_blocks_without_a_bandwidth_are_refused():
+    with pytest.raises(ValueError, match="block_size=2 needs a bandwidth"):
+        mmd(jnp.ones((3, 2)), jnp.ones((3, 2)), block_size=2)
+
+
 def test_half_precision_is_close_and_bandwidths_share_a_program(rng):
     x, y = (jnp.asarray(rng.normal(size=(6, 3)), jnp.bfloat16) for _ in range(2))
     found = mmd(x, y, bandwidth=1.0)
