@@ -1,12 +1,9 @@
 """Entropy, soft targets, FreeMatch's statistics and its known values, the queue of keys."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 from scipy.special import logsumexp, softmax
 
@@ -112,28 +109,6 @@ def test_fairness_gradients_are_right(x64, rng):
     )
 
 
-@pytest.mark.parametrize("devices", [2, 8])
-def test_devices_agree_on_statistics_fairness_and_queue(rng, devices):
-    logits = jnp.asarray(rng.normal(size=(8, 3)), jnp.float32)
-    where, state, queue = jnp.arange(8) != 2, AdaptiveThresholds.initial(3), jnp.zeros((24, 3))
-
-    def together(logits, where, axis_name=None):
-        after = update_thresholds(state, logits, momentum=0.9, where=where, axis_name=axis_name)
-        value, gradient = jax.value_and_grad(
-            lambda x: fairness(after, x, where=where, axis_name=axis_name)
-        )(logits)
-        kept = enqueue(queue, logits, jnp.int32(2), axis_name=axis_name)
-        return (after, value, kept), gradient
-
-    expected, expected_gradient = together(logits, where)
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:devices]), ("d",))
-    run = jax.shard_map(partial(together, axis_name="d"), mesh=mesh, in_specs=P("d"),
-                        out_specs=(P(), P("d")), check_vma=False)  # fmt: skip
-    found, gradient = jax.jit(run)(logits, where)
-    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-5), found, expected)
-    np.testing.assert_allclose(gradient / devices, expected_gradient, rtol=1e-4, atol=1e-7)
-
-
 def test_contrast_with_a_queue_is_the_cross_entropy_with_the_own_key(x64, rng):
     q, k, queue = (jnp.asarray(rng.normal(size=(n, 4))) for n in (3, 3, 7))
     found = momentum_contrast(q, k, queue, temperature=0.5)
@@ -153,3 +128,60 @@ def test_the_queue_is_a_ring_of_the_latest_keys():
         queue = enqueue(queue, jnp.array([[2.0 * step], [2.0 * step + 1]]), jnp.int32(step))
     assert sorted(queue[:, 0].tolist()) == [3, 4, 5, 6, 7]
     assert isinstance(pseudo_labels(AdaptiveThresholds.initial(2), WEAK), PseudoLabels)
+
+
+def test_a_queue_too_small_for_a_batch_is_refused():
+    with pytest.raises(ValueError, match="2 slots cannot take 3 keys"):
+        enqueue(jnp.zeros((2, 4)), jnp.zeros((3, 4)), jnp.int32(0))
+
+
+def test_rows_and_slots_that_do_not_count_may_hold_anything(rng):
+    q, k, queue = (jnp.asarray(rng.normal(size=(n, 4)), jnp.float32) for n in (5, 5, 7))
+    where, filled = jnp.arange(5) % 2 == 0, jnp.arange(7) < 4
+    spoil = lambda v, keep: jnp.where(keep[:, None], v, jnp.nan)
+
+    def loss(q):
+        return momentum_contrast(
+            spoil(q, where), spoil(k, where), spoil(queue, filled),
+            temperature=0.5, where=where, slot_where=filled,
+        )  # fmt: skip
+
+    expected = momentum_contrast(q[where], k[where], queue[filled], temperature=0.5)
+    np.testing.assert_allclose(loss(q)[where], expected, rtol=1e-5)
+    assert not np.any(loss(q)[~where])
+    gradient = jax.grad(lambda q: loss(q).sum())(q)
+    assert np.isfinite(gradient).all() and np.all(np.any(gradient[where], axis=1))
+    empty = momentum_contrast(q, k, queue, temperature=0.5, slot_where=jnp.zeros(7, bool))
+    np.testing.assert_array_equal(empty, 0)
+
+
+def test_half_precision_is_read_and_losses_are_single(rng):
+    half = jnp.asarray(rng.normal(size=(6, 3)), jnp.bfloat16)
+    single, state = half.astype(jnp.float32), AdaptiveThresholds.initial(3)
+    everyone, label = jnp.ones(6, bool), jnp.zeros(6, jnp.int32)
+    kernels = {
+        "entropy": entropy,
+        "divergence": lambda x: target_divergence(jax.nn.softmax(single), x),
+        "pseudo-label": lambda x: pseudo_label_loss(PseudoLabels(label, everyone), x),
+        "fairness": lambda x: fairness(state, x, where=everyone),
+        "contrast": lambda x: momentum_contrast(x, x, x, temperature=0.5),
+        "statistics": lambda x: update_thresholds(state, x, momentum=0.9).class_mean,
+    }
+    for name, kernel in kernels.items():
+        found = kernel(half)
+        assert found.dtype == jnp.float32, name
+        np.testing.assert_allclose(found, kernel(single), rtol=1e-5, err_msg=name)
+
+
+def test_other_hyper_parameters_reuse_the_compiled_programs(rng):
+    x, state = jnp.asarray(rng.normal(size=(6, 3)), jnp.float32), AdaptiveThresholds.initial(3)
+    calls = {
+        sharpen: lambda v: sharpen(jax.nn.softmax(x), temperature=v),
+        update_thresholds: lambda v: update_thresholds(state, x, momentum=v),
+        momentum_contrast: lambda v: momentum_contrast(x, x, x, temperature=v),
+    }
+    for kernel, call in calls.items():
+        call(0.5)
+        before = kernel._cache_size()
+        call(0.7)
+        assert kernel._cache_size() == before

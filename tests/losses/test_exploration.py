@@ -1,12 +1,9 @@
 """Divergence from anchors against loops, known values, degenerate optimum; choice of pairs."""
 
-from functools import partial
-
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import PartitionSpec as P
 from jax.test_util import check_grads
 
 from unirep_jax.losses import (
@@ -91,24 +88,6 @@ def test_the_marginal_divergence_is_of_the_means_of_what_counts(rng):
     assert float(empty) == 0
 
 
-def test_devices_agree_on_the_marginal_divergence_and_its_gradient(rng):
-    x, y = (jnp.asarray(rng.normal(size=(8, 3)), jnp.float32) for _ in range(2))
-    where = jnp.arange(8) != 3
-    expected = jax.value_and_grad(lambda x: marginal_divergence(x, y, where=where))(x)
-    mesh = jax.sharding.Mesh(np.array(jax.devices()[:4]), ("d",))
-
-    def local(x, y, where):
-        loss = partial(marginal_divergence, axis_name="d")
-        value, gradient = jax.value_and_grad(lambda x: loss(x, y, where=where))(x)
-        return jax.lax.pmean(value, "d"), gradient
-
-    run = jax.shard_map(local, mesh=mesh, in_specs=P("d"), out_specs=(P(), P("d")), check_vma=False)
-    value, gradient = jax.jit(run)(x, y, where)
-    np.testing.assert_allclose(value, expected[0], rtol=1e-5)
-    # Each device's gradient is of the sum over devices, as the caller's mean over them expects.
-    np.testing.assert_allclose(gradient / 4, expected[1], rtol=1e-4, atol=1e-7)
-
-
 def test_candidates_pair_an_example_with_the_anchors_of_the_named_classes():
     pairs = candidate_pairs(jnp.array([[0, 1], [2, 1]]), jnp.array([0, 1, 2, 2, 1]),
                             jnp.array([True, True, True, False, True]))  # fmt: skip
@@ -132,3 +111,14 @@ def test_the_nearest_anchor_is_one_of_those_that_count(rng):
 def test_the_printed_normaliser_is_a_factor_of_the_mean():
     np.testing.assert_allclose(pair_factor(6, 3), 2.0)
     assert float(pair_factor(0, 5)) == 0 and float(pair_factor(0, 0)) == 0
+
+
+def test_half_precision_is_read_and_losses_are_single(rng):
+    x, y = (jnp.asarray(rng.normal(size=(n, 3)), jnp.bfloat16) for n in (4, 5))
+    pairs = jnp.ones((4, 5), bool)
+    for kernel in (lambda x, y: anchor_divergence(x, y, pairs), marginal_divergence):
+        found = kernel(x, y)
+        assert found.dtype == jnp.float32
+        np.testing.assert_allclose(
+            found, kernel(x.astype(jnp.float32), y.astype(jnp.float32)), rtol=1e-5
+        )

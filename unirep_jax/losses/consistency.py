@@ -156,8 +156,8 @@ def fairness(
 
         ℓ = Σ_c a_c log b_c,  a = norm(p̃ / h̃),  b = norm(mean p / hist(argmax p)) over `where`
 
-    A ratio to an empty class is 0. It is negative by design: minus a cross-entropy. Without any
-    example that counts it is 0.
+    A ratio to an empty class is 0. It is negative by design, minus a cross-entropy, and FreeMatch
+    adds it to its loss with a positive weight. Without any example that counts it is 0.
 
     Args:
       logits: [batch, class] for strongly augmented examples.
@@ -207,6 +207,8 @@ def momentum_contrast(
     queue: Float[Array, "slot dim"],
     *,
     temperature: Scalar,
+    where: Bool[Array, "batch"] | None = None,
+    slot_where: Bool[Array, "slot"] | None = None,
 ) -> Float[Array, "batch"]:
     """InfoNCE of a query with its own key, against the keys of a queue.
 
@@ -217,16 +219,24 @@ def momentum_contrast(
     Args:
       query, key: [batch, dim]; pass unit vectors for cosines. queue: as `enqueue` keeps it.
       temperature: τ > 0. Traced.
+      where: rows that count; the others have loss 0 and may hold anything.
+      slot_where: slots that are filled. Without any the loss is 0.
 
     Reference: He et al., "Momentum Contrast for Unsupervised Visual Representation Learning", CVPR
     2020, eq. 1.
     """
     dtype = accumulation_dtype(query, key, queue)
     key, queue = jax.lax.stop_gradient((key, queue))
-    positive = jnp.sum(query.astype(dtype) * key.astype(dtype), axis=1, keepdims=True)
-    negative = dot(query.astype(dtype), queue.astype(dtype), "bd,sd->bs")
-    logits = jnp.concatenate([positive, negative], axis=1) / temperature
-    return cross_entropy(logits, jnp.zeros(len(query), int))
+    where = jnp.ones(len(query), bool) if where is None else where
+    slot_where = jnp.ones(len(queue), bool) if slot_where is None else slot_where
+    query, key = (jnp.where(where[:, None], v.astype(dtype), 0) for v in (query, key))
+    queue = jnp.where(slot_where[:, None], queue.astype(dtype), 0)
+    positive = jnp.sum(query * key, axis=1, keepdims=True)
+    logits = jnp.concatenate([positive, dot(query, queue, "bd,sd->bs")], axis=1) / temperature
+    counts = jnp.concatenate([jnp.ones(1, bool), slot_where])
+    counts = jnp.broadcast_to(counts[None], logits.shape)
+    loss = cross_entropy(logits, jnp.zeros(len(query), int), counts)
+    return jnp.where(where, loss, 0)
 
 
 @kernel(static=("axis_name",))
@@ -245,10 +255,15 @@ def enqueue(
       step: how many batches were put in before.
       axis_name: mapped axis whose devices hold the rest of the batch, in whose order they go in.
 
+    Raises:
+      ValueError: more keys than slots.
+
     Reference: as `momentum_contrast`, section 3.1.
     """
     keys = jax.lax.stop_gradient(keys).astype(queue.dtype)
     if axis_name is not None:
         keys = jax.lax.all_gather(keys, axis_name, tiled=True)
+    if len(keys) > len(queue):
+        raise ValueError(f"a queue of {len(queue)} slots cannot take {len(keys)} keys")
     slots = (step * len(keys) + jnp.arange(len(keys))) % len(queue)
     return queue.at[slots].set(keys)
