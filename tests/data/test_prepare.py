@@ -2,7 +2,9 @@
 
 import io
 import json
+import re
 import types
+from pathlib import Path
 
 import numpy as np
 import published_trees as trees
@@ -294,6 +296,59 @@ def test_the_command_ends_in_one_line(published, tmp_path, capsys):
     with pytest.raises(SystemExit):
         prepare.main(["ucf52", "--manual_dir=a", "--out=b"])
     assert "invalid choice: 'ucf52'" in capsys.readouterr().err
+
+
+# -- documentation ---------------------------------------------------------------------------------
+
+DOCUMENT = (Path(__file__).parents[2] / "docs/data_sets.md").read_text("utf-8")
+
+
+def test_every_set_is_documented_with_its_files_and_parts():
+    layouts, _, sizes = DOCUMENT.partition("## Parts and sizes")
+    for name, builder in prepare.BUILDERS.items():
+        (row,) = (line for line in layouts.splitlines() if line.startswith(f"| `{name}`"))
+        wanted = re.findall(
+            r"[\w/-]+\.(?:csv|txt|h5|zip|npz|json)", builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+        )
+        assert wanted
+        for file in wanted:
+            assert f"`{file}`" in row, (name, file)
+        assert f"`{name}`" in sizes
+        for part in builder.PARTS:
+            assert f"`{part}`" in sizes
+
+
+def test_the_documented_open_sets_are_those_that_are_checked():
+    table = DOCUMENT.partition("## Open-set protocols")[2].replace(",", "")
+    rows = [tuple(map(int, re.findall(r"\| (\d+)(?= )", line))) for line in table.splitlines()]
+    counts = {
+        counts[2:]
+        for builder in prepare.BUILDERS.values()
+        for part in builder.OPEN_SETS.values()
+        for counts in part
+    }
+    assert counts == {row for row in rows if row} and len(counts) == 8
+
+
+def test_the_documented_sizes_are_those_of_the_published_numbers():
+    megabytes = {"audio": 0.00512, "video": 1.00352, "text": 0.03072}
+    expected = {"vggsound_avel40k": 42.4, "ave": 3.8, "ucf51": 6.9, "clotho_features": 0.2}
+    for name, size in expected.items():
+        builder = prepare.BUILDERS[name](data_dir="unused")
+        train, test = next(iter(builder.PARTS.values()))
+        splits = [split for split in f"{train}+{test}".split("+") if split]
+        examples = sum(builder.expected()[split] for split in splits)
+        assert round(examples * sum(megabytes[m] for m in builder.shapes()) / 1000, 1) == size
+        assert f"{size} GB" in DOCUMENT
+
+
+def test_the_documented_commands_are_understood():
+    commands = [
+        line.split() for line in DOCUMENT.splitlines() if "unirep_jax.data.prepare " in line
+    ]
+    assert commands
+    for command in commands:
+        prepare.arguments_parser().parse_args(command[3:])
 
 
 # -- what lies beside the features -----------------------------------------------------------------

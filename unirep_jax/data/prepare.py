@@ -254,19 +254,23 @@ def _made_before(out: Path, recipe: dict[str, Any]) -> dict[str, Any]:
     return found
 
 
-def main(arguments: list[str] | None = None) -> None:
+def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m unirep_jax.data.prepare",
                                      description=__doc__.splitlines()[2])  # fmt: skip
     parser.add_argument("name", choices=sorted(BUILDERS))
     parser.add_argument("--manual_dir", required=True, help="where the published files are")
     parser.add_argument("--out", required=True, help="a new folder")
-    parser.add_argument("--config", default="complete", help="of the data set; partial, ...")
-    parser.add_argument("--part", default="", help="of the data set; held_out, authors, ...")
+    parser.add_argument("--config", default="", help="of the data set: partial, audio_video ...")
+    parser.add_argument("--part", default="", help="of the data set: held_out, authors ...")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
-    options = parser.parse_args(arguments)
+    return parser
+
+
+def main(arguments: list[str] | None = None) -> None:
+    options = arguments_parser().parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as scratch:  # TFDS wants a place, and puts nothing there
-            builder = BUILDERS[options.name](config=options.config, data_dir=scratch)
+            builder = BUILDERS[options.name](config=options.config or None, data_dir=scratch)
             recipe = convert(
                 builder, options.manual_dir, options.out, part=options.part, dtype=options.dtype
             )
