@@ -14,6 +14,7 @@ sys.path.append(str(Path(__file__).parents[1] / "benchmarks"))  # scripts, not a
 import cases
 import kernels
 import ours
+import pipeline
 
 SIZE = 24
 RATES = {"flops": 1e9, "bytes": 1e9}
@@ -92,3 +93,16 @@ def test_a_row_says_what_was_missed_and_an_absent_peer_is_no_error():
     table = kernels.markdown({"metrics": [met | {"ratio": 1.0}, row]}, environment)
     assert "What bounds it" in table and "not installed" in table
     json.dumps([met, row])
+
+
+def test_the_pipeline_is_timed_on_files_that_hold_what_was_written(tmp_path, monkeypatch):
+    monkeypatch.setattr(pipeline, "SHAPES", {"audio": (3, 2), "video": (3, 2, 2, 4)})
+    monkeypatch.setattr(pipeline, "BATCH", 4)
+    monkeypatch.chdir(tmp_path)
+    row = pipeline.compare(examples=20, count=6, dtype="float16", step_ms=1000.0)
+    assert row["warm"]["examples_per_s"] > 0 and row["step_over_batch"] > 0
+    assert list(tmp_path.iterdir()) == []
+    pipeline.write_features(tmp_path, 20, "float16")
+    mapped = pipeline.mapped_features(tmp_path)
+    assert isinstance(mapped.features["video"], np.memmap) and mapped.train.all()
+    assert 0.8 < np.std(mapped.features["video"].astype(np.float32)) < 1.2
