@@ -1,6 +1,6 @@
-"""MICU on closed-set cross-modal generalisation: the classification tasks of Table 3.
+"""MICU and its rivals on closed-set cross-modal generalisation: classification in Table 3.
 
-    python -m unirep_jax.main --config=configs/cmg.py[:DATASET[,PRESET]]
+    python -m unirep_jax.main --config=configs/cmg.py[:DATASET[,METHOD][,PRESET]]
 
 The same training as configs/oscmg.py, whose arguments it takes; every class is known.
 """

@@ -10,12 +10,14 @@ from ml_collections import ConfigDict
 
 from unirep_jax.experiment import DATA_SETS
 from unirep_jax.methods import METHODS, RECOGNIZERS
+from unirep_jax.methods.unified import CodebookMethod
 from unirep_jax.protocols import PROTOCOLS
 from unirep_jax.workdir import ConfigError, claim, default_workdir, flat
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Configurations whose argument is DATASET, METHOD or both, and the methods that they offer.
 BY_METHOD = {"mover.py": ("mover", "gram", "pairwise"), "mmosr.py": tuple(RECOGNIZERS)}
+CODEBOOK_METHODS = ("micu", "dcid", "cmcm", "codis", "turn", "mmjp")
 
 
 def load(name: str) -> dict:
@@ -33,10 +35,50 @@ def test_every_configuration_builds_the_method_it_names(name, data, preset):
     assert config.experiment == name.removesuffix(".py") and config.data.name == data
 
 
-@pytest.mark.parametrize("argument", ["digits", "digits_avt,best", ""])
+@pytest.mark.parametrize("name", ["oscmg.py", "cmg.py"])
+def test_micu_and_its_rivals_differ_in_their_losses_alone(name):
+    get_config = load(name)["get_config"]
+    rows = {m: get_config(f"utd_mhad,{m}") for m in CODEBOOK_METHODS}
+    shared = [field.name for field in dataclasses.fields(CodebookMethod) if field.name != "time"]
+    for method, config in rows.items():
+        assert config.method.to_dict() == {"name": method, **dataclasses.asdict(built(config))}
+        assert isinstance(built(config), CodebookMethod)
+        for part in ("train", "protocol", "steps", "batch_size", "data"):
+            assert config[part] == rows["micu"][part], f"{method}: {part}"
+        for field in shared:
+            assert config.method[field] == rows["micu"].method[field], f"{method}: {field}"
+        assert get_config(f"{method},utd_mhad").to_dict() == config.to_dict()
+        assert built(get_config(method)) == built(config), "whatever the data set"
+        paper = built(get_config(f"{method},paper"))
+        assert paper.dim == 256 and paper.temporal == "transformer"
+    assert all(built(a) != built(b) for a, b in itertools.combinations(rows.values(), 2))
+
+
+def test_the_table_of_methods_has_a_row_of_each_as_its_configuration_builds_it():
+    table, get_config = load("tables/oscmg.py"), load("oscmg.py")["get_config"]
+    for name in table["TABLES"]:
+        rows = table["get_variants"](name)
+        assert next(iter(rows.values()))["method"]["name"] == "micu"
+        assert {row["method"]["name"] for row in rows.values()} == {*CODEBOOK_METHODS}
+        for row in rows.values():
+            config = get_config()
+            with config.unlocked():
+                config.method = ConfigDict(row["method"])
+            expected = get_config(row["method"]["name"])
+            assert config.to_dict() == expected.to_dict()
+    with pytest.raises(ValueError, match="'best' is none of table2"):
+        table["get_variants"]("best")
+
+
+@pytest.mark.parametrize("argument", ["digits", "digits_avt,best", "", "micu,dcid", "paper,paper"])
 def test_an_unknown_argument_lists_what_there_is(argument):
-    with pytest.raises(ValueError, match=r"digits_avt.*utd_mhad.*paper.*official"):
+    with pytest.raises(ValueError, match=r"digits_avt.*utd_mhad.*dcid.*paper.*official"):
         load("oscmg.py")["get_config"](argument)
+
+
+def test_a_preset_that_a_method_does_not_have_lists_those_that_it_has():
+    with pytest.raises(ValueError, match=r"presets of dcid: default, paper$"):
+        load("oscmg.py")["get_config"]("digits_avt,dcid,official")
 
 
 def test_every_ablation_changes_settings_that_exist_and_is_a_valid_method():

@@ -1,17 +1,37 @@
 """Methods: hyper-parameters to modules, loss and readout. One file each, listed here by name."""
 
+from unirep_jax.methods.cmcm import CMCM
 from unirep_jax.methods.cmcr import CMCR
+from unirep_jax.methods.codis import CODIS
+from unirep_jax.methods.dcid import DCID
 from unirep_jax.methods.micu import MICU
 from unirep_jax.methods.mover import MOVER
 from unirep_jax.methods.recognition import RECOGNIZERS, OpenSetClassifier
+from unirep_jax.methods.turn import TURN
 
 # Several names, one class: GRAM and pairwise InfoNCE are MOVER's terms in part, and MRN and its
 # rivals differ in fusion and head. Their settings are `MOVER.gram()`, `RECOGNIZERS["mrn"]`, ...
+# MMJP is MICU with another jigsaw, `MICU.mmjp()`.
 METHODS = {
+    "cmcm": CMCM,
     "cmcr": CMCR,
-    "micu": MICU,
+    "codis": CODIS,
+    "dcid": DCID,
+    **dict.fromkeys(("micu", "mmjp"), MICU),
+    "turn": TURN,
     **dict.fromkeys(("mover", "gram", "pairwise"), MOVER),
     **dict.fromkeys(RECOGNIZERS, OpenSetClassifier),
 }
 
-__all__ = ["CMCR", "METHODS", "MICU", "MOVER", "RECOGNIZERS", "OpenSetClassifier"]
+__all__ = [
+    "CMCM",
+    "CMCR",
+    "CODIS",
+    "DCID",
+    "METHODS",
+    "MICU",
+    "MOVER",
+    "RECOGNIZERS",
+    "TURN",
+    "OpenSetClassifier",
+]

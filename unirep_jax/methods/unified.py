@@ -42,6 +42,11 @@ class Encoded(NamedTuple):
     mean: partial
 
 
+def ordered_pairs(modalities: int) -> list[tuple[int, int]]:
+    """(m, n) of different modalities, both ways round."""
+    return [(m, n) for m in range(modalities) for n in range(modalities) if m != n]
+
+
 @dataclasses.dataclass(frozen=True)
 class CodebookMethod:
     """The hyper-parameters that all have, and what follows from them. Methods add `loss`."""
@@ -178,6 +183,13 @@ class CodebookMethod:
                     distance = losses.commitment_loss(encoded.z[m], encoded.codes[n]).mean(-1)
                     total += weight * encoded.mean(distance, encoded.both[m, n])
         return total
+
+    def matching(self, state: dict, encoded: Encoded, axis_name: str | None) -> Float[Array, ""]:
+        """½ Σ over pairs of modalities of CMCM's loss, the mean of its two directions."""
+        logs = losses.log_code_distribution(encoded.z, state["codebook"].codebook)
+        value = losses.code_matching_loss(logs, where=encoded.present, axis_name=axis_name)
+        means = [encoded.mean(value[p], encoded.both[p]) for p in ordered_pairs(len(encoded.z))]
+        return sum(means, jnp.zeros(())) / 4
 
     def weighted(self, terms: Terms) -> Float[Array, ""]:
         """Σ of the terms, each times the setting `weight_<term>`."""

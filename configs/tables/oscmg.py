@@ -1,0 +1,34 @@
+"""Table 2 of Huang et al., ICCV 2025: MICU and its rivals on one data set, mean ± deviation.
+
+    python -m unirep_jax.sweep --config=configs/oscmg.py:utd_mhad --config.data.path=utd_mhad.npz \\
+      --variants=configs/tables/oscmg.py:table2 --seeds=5 --workdir=runs/table2
+
+One command for all methods and seeds; the same one continues it where it was interrupted, and
+writes runs/table2/results.md in the layout of the table. `table3` has the same rows for
+configs/cmg.py. All have the encoders, augmentation, optimiser and number of steps of MICU; the
+probe never sees which method it judges. The untrained control is MICU's network.
+
+Table 2 is of AVE, UCF and UCF ↔ VGG; its rows of CODIS, TURN and CMCM are no single runs on the
+splits published, so only MICU's and DCID's are comparable with a run of one seed.
+"""
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+TITLES = {
+    "MICU": "micu", "DCID": "dcid", "CMCM": "cmcm", "TURN": "turn", "CODIS": "codis",
+    "MMJP6": "mmjp",
+}  # fmt: skip
+METHODS = runpy.run_path(str(Path(__file__).parents[1] / "oscmg.py"))["METHODS"]
+TABLES = ("table2", "table3")
+
+
+def get_variants(name: str) -> dict[str, dict]:
+    """Rows of a table, for `python -m unirep_jax.sweep --variants=configs/tables/oscmg.py:NAME`."""
+    if name not in TABLES:
+        raise ValueError(f"{name!r} is none of {', '.join(TABLES)}")
+    return {
+        title: {"method": {"name": method, **dataclasses.asdict(METHODS[method]["default"])}}
+        for title, method in TITLES.items()
+    }
