@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from unirep_jax import connect, experiment
-from unirep_jax.data import save_features
+from unirep_jax.data import FeatureSet, save_features
 from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.protocols.connection import PAIRED, Connection, halves
 
@@ -131,3 +131,25 @@ def test_a_run_from_raw_features_measures_everything_and_exports_its_connector(
     before = (workdir / "results.jsonl").stat().st_mtime_ns
     experiment.run(config, tmp_path / "run")
     assert (workdir / "results.jsonl").stat().st_mtime_ns == before
+
+
+def test_streams_of_spaces_with_different_dimensions_are_connected_as_they_are(
+    tmp_path, standard_promotion
+):
+    rng = np.random.default_rng(0)
+    streams = {
+        m: rng.normal(size=(48, dim)).astype(np.float32)
+        for m, dim in (("text_1", 6), ("image_1", 6), ("text_2", 10), ("audio_2", 10))
+    }
+    data = FeatureSet.from_arrays("banks", streams, np.full(48, -1), np.arange(48) < 32)
+    save_features(tmp_path / "banks.npz", data)
+    config = runpy.run_path(str(ROOT / "configs" / "connect.py"))["get_config"]("banks")
+    config.update_from_flattened_dict({
+        "data.name": "features", "data.path": str(tmp_path / "banks.npz"), "steps": 20,
+        "batch_size": 16, "method.dim": 8, "method.hidden": 8, "train.checkpoint_every": 20,
+    })  # fmt: skip
+    workdir = experiment.run(config, tmp_path / "run")
+    rows = read_measurements(workdir / "results.jsonl")
+    assert {m.method for m in rows} == {"cmcr", "chance"}, "no cosine between 6 and 10 dimensions"
+    assert all(m.num_examples == 16 and np.isfinite(m.value) for m in rows)
+    assert not (workdir / "figures" / "spaces_map.png").exists()

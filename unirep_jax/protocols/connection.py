@@ -109,32 +109,31 @@ class Connection:
     # -- judgement ---------------------------------------------------------------------------
 
     def judge(self, trained: Trained) -> list[Measurement]:
-        method, state, data = trained.method, trained.state, trained.data
+        method, state = trained.method, trained.state
         connector = Connector.of_method(method, state.params, state.state)
         connector.save(trained.workdir / "connector.safetensors")
-        streams = (*method.first, *method.second)
-        shown = dataclasses.replace(data, features={m: data.features[m] for m in streams})
+        test = keep(trained.data, ~trained.data.train)  # of banks, a small part
+        streams, pair = (*method.first, *method.second), (method.first[1], method.second[1])
+        shown = dataclasses.replace(test, features={m: test.features[m] for m in streams})
         embeddings = embed_examples(method, state.params, state.state, shown)
-        pair = (method.first[1], method.second[1])
-        embedding_map(trained.figures / "connected_map.png", embeddings, data)
-        measurements = list(self._search(trained, trained.name, pair, embeddings))
+        embedding_map(trained.figures / "connected_map.png", embeddings, shown)
+        measurements = list(self._search(trained, trained.name, test, pair, embeddings))
         if not self.control:
             return measurements
-        raw = {m: np.asarray(data.features[m], np.float32) for m in data.modalities}
-        embedding_map(trained.figures / "spaces_map.png", {m: raw[m] for m in streams}, data)
-        if raw[pair[0]].shape == raw[pair[1]].shape:
-            measurements += self._search(trained, "no connection", pair, raw)
+        raw = {m: np.asarray(x, np.float32) for m, x in test.features.items()}
+        if len({raw[m].shape for m in streams}) == 1:  # else a cosine between them means nothing
+            embedding_map(trained.figures / "spaces_map.png", {m: raw[m] for m in streams}, shown)
+            measurements += self._search(trained, "no connection", test, pair, raw)
         if PAIRED[0] in raw:
             aliases = dict(zip(pair, (raw[m] for m in PAIRED), strict=True))
-            measurements += self._search(trained, "trained on pairs", pair, aliases)
+            measurements += self._search(trained, "trained on pairs", test, pair, aliases)
         return measurements
 
-    def _search(self, trained: Trained, name, pair, embeddings) -> Iterator[Measurement]:
+    def _search(self, trained: Trained, name, test, pair, embeddings) -> Iterator[Measurement]:
         """Both directions between the two modalities that have never met, by cosine."""
-        data, labels = trained.data, trained.labels | {"method": name}
-        test = ~data.train & data.present[pair[0]] & data.present[pair[1]]
-        rows = np.flatnonzero(test)
-        sides = [retrieval.Rows((embeddings[m][rows],), rows, data.label[rows]) for m in pair]
+        labels = trained.labels | {"method": name}
+        rows = np.flatnonzero(test.present[pair[0]] & test.present[pair[1]])
+        sides = [retrieval.Rows((embeddings[m][rows],), rows, test.label[rows]) for m in pair]
         for (source, queries), (target, items) in (
             ((pair[0], sides[0]), (pair[1], sides[1])),
             ((pair[1], sides[1]), (pair[0], sides[0])),
