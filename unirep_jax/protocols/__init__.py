@@ -4,6 +4,7 @@ from unirep_jax.protocols.connection import Connection
 from unirep_jax.protocols.cross_modal import ClosedSet, OpenSet
 from unirep_jax.protocols.recognition import Recognition
 from unirep_jax.protocols.retrieval import Retrieval
+from unirep_jax.protocols.transfer import Transfer
 
 PROTOCOLS = {
     "oscmg": OpenSet,
@@ -11,4 +12,5 @@ PROTOCOLS = {
     "retrieval": Retrieval,
     "mmosr": Recognition,
     "connect": Connection,
+    "transfer": Transfer,
 }
