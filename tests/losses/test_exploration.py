@@ -11,7 +11,6 @@ from unirep_jax.losses import (
     candidate_pairs,
     marginal_divergence,
     nearest_pairs,
-    pair_factor,
 )
 
 
@@ -106,19 +105,3 @@ def test_the_nearest_anchor_is_one_of_those_that_count(rng):
         expected = [] if not where[i].any() else [int(distance.argmin())]
         assert np.flatnonzero(pairs[i]).tolist() == expected
     assert nearest_pairs(jnp.zeros((1, 2)), jnp.ones((3, 2))).tolist() == [[True, False, False]]
-
-
-def test_the_printed_normaliser_is_a_factor_of_the_mean():
-    np.testing.assert_allclose(pair_factor(6, 3), 2.0)
-    assert float(pair_factor(0, 5)) == 0 and float(pair_factor(0, 0)) == 0
-
-
-def test_half_precision_is_read_and_losses_are_single(rng):
-    x, y = (jnp.asarray(rng.normal(size=(n, 3)), jnp.bfloat16) for n in (4, 5))
-    pairs = jnp.ones((4, 5), bool)
-    for kernel in (lambda x, y: anchor_divergence(x, y, pairs), marginal_divergence):
-        found = kernel(x, y)
-        assert found.dtype == jnp.float32
-        np.testing.assert_allclose(
-            found, kernel(x.astype(jnp.float32), y.astype(jnp.float32)), rtol=1e-5
-        )

@@ -59,7 +59,6 @@ from unirep_jax.losses.exploration import (
     candidate_pairs,
     marginal_divergence,
     nearest_pairs,
-    pair_factor,
 )
 from unirep_jax.losses.information import (
     club_upper_bound,
@@ -163,7 +162,6 @@ __all__ = [
     "open_auc_loss",
     "opinion",
     "pair_distance",
-    "pair_factor",
     "permutations_from_ranks",
     "perplexity",
     "project_gradient",

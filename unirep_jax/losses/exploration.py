@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel
 
 
 @kernel()
@@ -119,15 +119,3 @@ def nearest_pairs(
     where = jnp.ones(squared.shape, bool) if where is None else where
     nearest = jnp.argmin(jnp.where(where, squared, jnp.inf), axis=1)
     return where & (nearest[:, None] == jnp.arange(squared.shape[1])[None, :])
-
-
-@kernel()
-def pair_factor(disagreeing: Scalar, anchors: Scalar) -> Float[Array, ""]:
-    """|D||A| / (|D| + |A|), which makes a mean over pairs of COX's printed sum over them.
-
-    0 if either is empty. It grows with the data, as the printed normaliser lets it.
-
-    Reference: COX, eq. 13 and 15.
-    """
-    d, a = (jnp.asarray(x).astype(jnp.float32) for x in (disagreeing, anchors))
-    return d * a / jnp.maximum(d + a, 1)
