@@ -3,9 +3,11 @@
 from unirep_jax.methods.cmcm import CMCM
 from unirep_jax.methods.cmcr import CMCR
 from unirep_jax.methods.codis import CODIS
+from unirep_jax.methods.cox import COX
 from unirep_jax.methods.dcid import DCID
 from unirep_jax.methods.micu import MICU
 from unirep_jax.methods.mover import MOVER
+from unirep_jax.methods.out_of_modal import BASELINES
 from unirep_jax.methods.recognition import RECOGNIZERS, OpenSetClassifier
 from unirep_jax.methods.turn import TURN
 
@@ -16,17 +18,21 @@ METHODS = {
     "cmcm": CMCM,
     "cmcr": CMCR,
     "codis": CODIS,
+    "cox": COX,
     "dcid": DCID,
     **dict.fromkeys(("micu", "mmjp"), MICU),
     "turn": TURN,
     **dict.fromkeys(("mover", "gram", "pairwise"), MOVER),
+    **BASELINES,  # of out-of-modal generalisation
     **dict.fromkeys(RECOGNIZERS, OpenSetClassifier),
 }
 
 __all__ = [
+    "BASELINES",
     "CMCM",
     "CMCR",
     "CODIS",
+    "COX",
     "DCID",
     "METHODS",
     "MICU",
