@@ -15,8 +15,8 @@ CLUB's variational network q(specific | code) has to be fitted to the features w
 flee from it. ≠ the authors alternate: five steps of an optimiser of its own on q, then one on the
 rest. Here one loss has both terms, the likelihood with constant features and the bound with a
 constant q: every parameter gets the gradient of its own objective alone, and one optimiser, one
-step and one checkpoint hold all there is. Both forms bound the information of features one step
-old; q takes one step for the five.
+step and one checkpoint hold all there is. In both forms q has been fitted to the features of the
+steps before; here it takes one step for their five.
 
 ≠ the authors' code, too: the bound compares with all other examples instead of one drawn for each,
 at every step of time instead of averaged over it, and where it is negative over the batch, which
