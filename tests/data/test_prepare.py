@@ -227,6 +227,25 @@ def test_a_damaged_feature_leaves_nothing_and_the_call_can_be_repeated(published
     assert len(load_features(out).label) == 4
 
 
+def test_all_wrong_features_are_named_at_once(published, tmp_path, monkeypatch):
+    folder, out = published("ave"), tmp_path / "new/set"
+    rows = np.stack([feature(f"{i:04d}", "audio") for i in range(trees.AVE_CLIPS)])
+    rows[3, 1, 2], rows[30, 0, 0] = np.nan, np.inf
+    trees.put_h5(folder / "audio_feature.h5", "avadataset", rows)
+    with pytest.raises(DataFolderError) as caught:
+        converted("ave", folder, out)
+    assert caught.value.problems == tuple(
+        f"{folder / 'audio_feature.h5'}: row {row}: expected finite float32 values, found {value}"
+        for row, value in ((3, "nan"), (30, "inf"))  # as the parts have them
+    )
+    assert list(out.parent.iterdir()) == []
+    trees.put_h5(folder / "audio_feature.h5", "avadataset", np.full_like(rows, np.nan))
+    monkeypatch.setattr(prepare, "_MOST_ERRORS", 2)
+    with pytest.raises(DataFolderError) as caught:
+        converted("ave", folder, out)
+    assert len(caught.value.problems) == 2
+
+
 def test_what_a_killed_call_has_left_is_neither_read_nor_kept(published, tmp_path, monkeypatch):
     folder, out = published("msvd"), tmp_path / "new/set"
     with monkeypatch.context() as patch:  # as if killed: nothing is tidied up

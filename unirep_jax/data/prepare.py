@@ -15,6 +15,7 @@ import shutil
 import sys
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ import numpy as np
 
 from unirep_jax.data import builders
 from unirep_jax.data.builders import DataFolderError, FeatureBuilder, OpenSetCounts
+from unirep_jax.data.builders._features import place_of
 from unirep_jax.data.features import FeatureFileError
 from unirep_jax.data.mapped import write_file
 from unirep_jax.data.prepared import EVENTS, EXAMPLES, RECIPE
@@ -32,6 +34,7 @@ BUILDERS: dict[str, type[FeatureBuilder]] = {
     if isinstance(cls, type) and issubclass(cls, FeatureBuilder) and cls is not FeatureBuilder
 }
 DTYPES = ("float32", "float16")
+_MOST_ERRORS = 100  # damaged features, after which a conversion stops
 
 
 def convert(
@@ -60,7 +63,8 @@ def convert(
       What recipe.json then holds: the settings, and the numbers of rows.
 
     Raises:
-      DataFolderError: files are missing, or the numbers are not the published ones.
+      DataFolderError: files are missing, the numbers are not the published ones, or several
+        features are wrong.
       FeatureFileError: a feature is damaged, of another shape, not finite, or beyond `dtype`.
       FileExistsError: `out` was made differently.
       ValueError: no such part or dtype.
@@ -93,7 +97,7 @@ def convert(
     beside = out.with_name(f".{out.name}.incomplete")
     shutil.rmtree(beside, ignore_errors=True)  # of a call that was ended
     try:
-        _write_features(builder, beside, examples, columns, dtype)
+        _write_features(builder, manual_dir, beside, examples, columns, dtype)
         _write_columns(builder, beside, columns)
         write_file(beside / EXAMPLES, lambda f: f.write("".join(f"{k}\n" for k in keys).encode()))
         write_file(beside / RECIPE, lambda f: f.write(json.dumps(recipe, indent=1).encode()))
@@ -192,34 +196,49 @@ class _RowFile:
 
 
 def _write_features(
-    builder: FeatureBuilder, folder: Path, examples: tuple, columns: dict, dtype: str
+    builder: FeatureBuilder,
+    manual_dir: Path,
+    folder: Path,
+    examples: tuple,
+    columns: dict,
+    dtype: str,
 ) -> None:
+    """A file for each modality; one error names all features that are wrong, up to a hundred."""
     from tqdm import tqdm
 
-    little = np.dtype(dtype).newbyteorder("<")
+    little, wrong = np.dtype(dtype).newbyteorder("<"), []
     files = {
         m: _RowFile(folder / f"modality/{m}.npy", (len(examples), *shape), dtype)
         for m, shape in builder.shapes().items()
     }
 
     def write(row: int) -> None:
-        for m, array in builder.features(examples[row]).items():
-            if columns["present"][m][row]:
-                files[m].write(row, np.ascontiguousarray(_cast(array, little, examples[row][m])))
+        try:
+            found = builder.features(examples[row])
+            for m in (m for m in found if columns["present"][m][row]):
+                files[m].write(row, _cast(found[m], little, place_of(examples[row][m], m)))
+        except FeatureFileError as error:
+            wrong.append((row, error))
 
     try:
-        with ThreadPoolExecutor() as pool:
-            done = pool.map(write, range(len(examples)))
+        with ThreadPoolExecutor() as pool, closing(pool.map(write, range(len(examples)))) as done:
             for _ in tqdm(done, builder.name, len(examples), unit=" examples", disable=None):
-                pass
+                if len(wrong) >= _MOST_ERRORS:
+                    break  # closing cancels what has not begun
     finally:
         for file in files.values():
             file.close()
+    # An example that is in both parts is read twice.
+    errors = {str(error): error for _, error in sorted(wrong, key=lambda pair: pair[0])}
+    if len(errors) == 1:
+        raise next(iter(errors.values()))
+    if errors:
+        raise DataFolderError(manual_dir, tuple(errors)[:_MOST_ERRORS])
 
 
-def _cast(array: np.ndarray, dtype: np.dtype, place: Any) -> np.ndarray:
+def _cast(array: np.ndarray, dtype: np.dtype, place: str) -> np.ndarray:
     with np.errstate(over="ignore"):
-        cast = array.astype(dtype, copy=False)
+        cast = np.ascontiguousarray(array, dtype)
     if not np.isfinite(cast).all():
         largest = np.abs(array).max()
         raise FeatureFileError(place, None, f"values within {dtype.name}", f"{largest:g}")

@@ -89,12 +89,11 @@ class FeatureBuilder(ManualBuilder, skip_registration=True):
     def _feature(self, modality: str, value: Any, shape: tuple[int, ...]) -> np.ndarray:
         if value is None:
             return np.zeros(shape, np.float32)
+        array, place = value, place_of(value, modality)
         if isinstance(value, Path):
-            array, place = read_zipped_array(value), value
+            array = read_zipped_array(value)
         elif isinstance(value, H5Row):
-            array, place = value.read(), f"{value.path}: row {value.row}"
-        else:
-            array, place = value, f"{self.name}: {modality}"
+            array = value.read()
         array = fit_steps(array, shape, self.FITTED.get(modality, "exact"), place)
         with np.errstate(over="ignore"):  # float64 beyond float32 is infinite to the reader
             array = np.asarray(array, np.float32)
@@ -157,6 +156,13 @@ def fit_steps(array: np.ndarray, shape: tuple[int, ...], how: str, place: Any) -
     if how == "spread":
         return array[np.linspace(0, len(array) - 1, shape[0]).round().astype(int)]
     return array[np.minimum(np.arange(shape[0]), len(array) - 1)]
+
+
+def place_of(value: Any, modality: str) -> str:
+    """What an error calls a value of `index`: its file, and the row where the file has several."""
+    if isinstance(value, H5Row):
+        return f"{value.path}: row {value.row}"
+    return str(value) if isinstance(value, Path) else modality
 
 
 def zipped(folder: Path, modality: str, name: str) -> Path:
