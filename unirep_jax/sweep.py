@@ -29,7 +29,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
 
     Args:
       config: settings common to all.
-      variants: per title, dotted settings and their values.
+      variants: per title, what `varied` takes.
       seeds: of each variant, 0 … seeds − 1.
       workdir: gets <title>/seed<n>/ per run, results.jsonl and results.md.
 
@@ -47,9 +47,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     measurements = []
     for place, (title, settings) in enumerate(variants.items()):
         for seed in range(seeds):
-            single = config.copy_and_resolve_references()
-            with single.unlocked():
-                single.update_from_flattened_dict(settings)
+            single = varied(config, settings)
             single.seed = seed
             if "perceptors" in single:  # variants share those of their seed
                 single.perceptors.path = str(workdir / "perceptors")
@@ -68,6 +66,18 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     return table
 
 
+def varied(config: ConfigDict, settings: dict) -> ConfigDict:
+    """A copy with these dotted settings; a section given as a dictionary replaces the whole one."""
+    single = config.copy_and_resolve_references()
+    with single.unlocked():
+        for name, section in settings.items():
+            if isinstance(section, dict):
+                single[name] = ConfigDict(section)
+        plain = {k: v for k, v in settings.items() if not isinstance(v, dict)}
+        single.update_from_flattened_dict(plain)
+    return single
+
+
 def main(_: list[str]) -> None:
     from unirep_jax.data import FeatureFileError
     from unirep_jax.train.logs import NonFiniteError
@@ -80,7 +90,7 @@ def main(_: list[str]) -> None:
         path, _, name = _VARIANTS.value.partition(":")
         variants = runpy.run_path(path)["get_variants"](name)
     for settings in variants.values():
-        unknown = settings.keys() - flat(config.to_dict()).keys()
+        unknown = settings.keys() - flat(config.to_dict()).keys() - {*config}
         if unknown:
             sys.exit(f"error: {_VARIANTS.value} sets {sorted(unknown)[0]!r}, which does not exist")
     try:

@@ -2,6 +2,7 @@
 
 from unirep_jax.protocols.connection import Connection
 from unirep_jax.protocols.cross_modal import ClosedSet, OpenSet
+from unirep_jax.protocols.out_of_modal import OutOfModal
 from unirep_jax.protocols.recognition import Recognition
 from unirep_jax.protocols.retrieval import Retrieval
 from unirep_jax.protocols.transfer import Transfer
@@ -12,5 +13,6 @@ PROTOCOLS = {
     "retrieval": Retrieval,
     "mmosr": Recognition,
     "connect": Connection,
+    "oom": OutOfModal,
     "transfer": Transfer,
 }

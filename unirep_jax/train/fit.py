@@ -1,11 +1,12 @@
 """A method made ready for a feature set, and fitted to it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 
 from unirep_jax import data
@@ -21,13 +22,15 @@ class Fitting(NamedTuple):
     """All that training needs.
 
     method: for the shapes of the data; engine: its step; initial: makes the state before step 0;
-    batches: (start, steps) -> what the engine's step takes, on the host, for these steps.
+    batches: (start, steps) -> what the engine's step takes, on the host, for these steps;
+    steps_per_call: how many steps one call of the engine's step makes.
     """
 
     method: Any
     engine: Engine
     initial: Callable[[], TrainState]
     batches: Callable[[int, int], Iterator[Any]]
+    steps_per_call: int
 
 
 def prepare(
@@ -83,7 +86,8 @@ def prepare(
         init_state, method, optimizer, seed=seed, shapes=shapes,
         statistics=data.standardization(training_set),
     )  # fmt: skip
-    return Fitting(method, engine, initial, batches)
+    fused = 1 if pools is None else settings.train.fused
+    return Fitting(method, engine, initial, batches, fused)
 
 
 def fit(fitting: Fitting, settings: ConfigDict, workdir: Path) -> TrainState:
@@ -98,6 +102,23 @@ def fit(fitting: Fitting, settings: ConfigDict, workdir: Path) -> TrainState:
         batch_size=settings.batch_size, log_every=settings.train.log_every,
         checkpoint_every=settings.train.checkpoint_every, fused=settings.train.get("fused", 1),
     )  # fmt: skip
+
+
+def retrace(fitting: Fitting, points: Sequence[int]) -> Iterator[tuple[int, TrainState]]:
+    """The states after these numbers of steps, or at the first end of a call beyond, ascending.
+
+    Training is repeated from its start with the same batches, so they are those it went through.
+    """
+    engine, points, step = fitting.engine, sorted(points), 0
+    placed = engine.place_state(fitting.initial())
+    for batch in fitting.batches(0, points[-1]):
+        placed, _ = engine.step(placed, engine.place_batch(batch))
+        if engine.must_block:
+            jax.block_until_ready(placed)
+        step += fitting.steps_per_call
+        if points and step >= points[0]:
+            points = [p for p in points if p > step]
+            yield step, jax.tree.map(np.asarray, engine.fetch_state(placed))
 
 
 def _streamed(training_set, batch_size, seed, labels, start: int, steps: int) -> Iterator[dict]:

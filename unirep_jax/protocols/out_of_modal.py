@@ -1,0 +1,216 @@
+"""Out-of-modal generalisation: a modality that was never aligned learns from those that were."""
+
+import dataclasses
+from collections.abc import Callable
+from typing import ClassVar
+
+import jax
+import numpy as np
+
+from unirep_jax import losses
+from unirep_jax.data import FeatureSet
+from unirep_jax.data.out_of_modal_split import OutOfModalSplit, out_of_modal_split, unpaired
+from unirep_jax.data.resident import Pool
+from unirep_jax.evaluation import out_of_modal as judging
+from unirep_jax.evaluation.embedding import map_examples
+from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.evaluation.out_of_modal import Readout
+from unirep_jax.protocols.trained import Trained
+from unirep_jax.report.embedding_figures import embedding_map
+from unirep_jax.report.out_of_modal_figures import agreement_bars, connection_curves
+from unirep_jax.report.out_of_modal_tables import SETTINGS, out_of_modal_tables
+from unirep_jax.train.fit import retrace
+from unirep_jax.train.step import TrainState
+
+CURVE_POINTS = 6  # of Figure 5
+DISCREPANCY_EXAMPLES = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class OutOfModal:
+    """COX's problem: embeddings of all modalities but one, which is raw and learned from scratch.
+
+    The in-modal modalities become embeddings of a perceptor trained on their pairs in the training
+    part; it never sees the out-of-modal one. One in-modal modality alone has nothing to be
+    contrasted with and keeps its own features, flattened; methods standardise them on the training
+    part, as they do embeddings.
+
+    "semi": `labelled` of the training examples are pairs with labels, as many of each class. All
+    others give their out-of-modal modality without label, and their embeddings with label, with no
+    trace of which belong together. "unsupervised": no pair at all.
+
+    modality: the out-of-modal one.
+    in_modal_fraction: share of the unpaired in-modal examples that there are (Figure 8), for the
+      perceptor and for training.
+    given: the in-modal features are embeddings of your own perceptors, and no perceptor is trained.
+      Where the data have a modality <modality>_aligned, embeddings of the out-of-modal one in the
+      same space, their zero-shot accuracy is the upper bound "aligned".
+    retrace: train once more with the same batches for Figures 5 and 6, if the method has in-modal
+      heads.
+    """
+
+    modality: str = ""
+    setting: str = "semi"
+    labelled: float = 0.1
+    in_modal_fraction: float = 1.0
+    given: bool = False
+    retrace: bool = True
+
+    supervised: ClassVar[bool] = False
+    resident: ClassVar[bool] = True
+    tables = staticmethod(out_of_modal_tables)
+
+    def __post_init__(self) -> None:
+        if self.setting not in SETTINGS:
+            raise ValueError(f"setting={self.setting!r} is none of {', '.join(SETTINGS)}")
+        if self.setting == "semi" and not 0 < self.labelled <= 1:
+            raise ValueError(f"labelled={self.labelled} is not above 0 and at most 1")
+
+    # -- data --------------------------------------------------------------------------------
+
+    def in_modal(self, data: FeatureSet) -> tuple[str, ...]:
+        """All modalities but the out-of-modal one and its aligned embeddings."""
+        outside = (self.modality, self._aligned)
+        return tuple(m for m in data.modalities if m not in outside)
+
+    def perceived(self, data: FeatureSet, perceive: Callable, seed: int) -> FeatureSet:
+        """The out-of-modal modality first and as it is, the others as embeddings."""
+        split, names = self._split(data, seed), self.in_modal(data)
+        if self.given or len(names) == 1:
+            features = {m: np.reshape(data.features[m], (len(data.label), -1)) for m in names}
+        else:
+            complete = np.all([data.present[m] for m in names], axis=0)
+            seen = np.isin(np.arange(len(complete)), [*split.labelled, *split.in_modal])
+            features = perceive(data, names, seen & complete, seed=seed)
+        features = {self.modality: data.features[self.modality], **features}
+        if self.given and self._aligned in data.modalities:
+            features[self._aligned] = data.features[self._aligned]
+        present = {m: data.present[m] for m in features}
+        return dataclasses.replace(data, features=features, present=present)
+
+    def training_set(self, data: FeatureSet, seed: int) -> FeatureSet:
+        names = (self.modality, *self.in_modal(data))
+        data = dataclasses.replace(
+            data,
+            features={m: data.features[m] for m in names},
+            present={m: data.present[m] for m in names},
+        )
+        return unpaired(data, self.modality, self._split(data, seed).unlabelled, seed)
+
+    def pools(self, training_set: FeatureSet, batch_size: int, seed: int) -> dict[str, Pool]:
+        """`batch_size` examples of each kind; a kind that is empty has no pool."""
+        split, names = self._split(training_set, seed), self.in_modal(training_set)
+        everything = (self.modality, *names)
+        pools = {
+            "labelled": Pool(split.labelled, batch_size, everything, labelled=True),
+            "unlabelled": Pool(split.unlabelled, batch_size, (self.modality,), numbered=True),
+            "in_modal": Pool(split.in_modal, batch_size, names, labelled=True),
+        }
+        return {name: pool for name, pool in pools.items() if len(pool.rows)}
+
+    @property
+    def _aligned(self) -> str:
+        return f"{self.modality}_aligned"
+
+    def _split(self, data: FeatureSet, seed: int) -> OutOfModalSplit:
+        return out_of_modal_split(
+            data, modality=self.modality, in_modal=self.in_modal_fraction, seed=seed,
+            labelled=self.labelled if self.setting == "semi" else 0,
+        )  # fmt: skip
+
+    # -- judgement ---------------------------------------------------------------------------
+
+    def judge(self, trained: Trained) -> list[Measurement]:
+        data = trained.data
+        test = ~data.train & data.present[self.modality] & (data.label >= 0)
+        read = self._reader(trained)
+        readout = read(trained.state, np.flatnonzero(test))
+        found = [*judging.classification(readout)]
+        if self.setting == "unsupervised":
+            train = np.flatnonzero(data.train & data.present[self.modality])
+            training = read(trained.state, train)
+            found += judging.label_free(training, readout, seed=trained.seed)
+        if readout.mapped:
+            found += self._connected(trained, read, readout, np.flatnonzero(test))
+        measurements = [*self._measurements(trained, trained.name, found)]
+        chance = [row | {"value": row["chance"]} for row in found if row["selection"] != "before"]
+        measurements += self._measurements(trained, "chance", chance)
+        if self._aligned in data.modalities:
+            measurements += self._measurements(trained, "aligned", self._zero_shot(data, test))
+        return measurements
+
+    def _reader(self, trained: Trained) -> Callable[[TrainState, np.ndarray], Readout]:
+        """What the network in a given state says of given examples: compiled once for all."""
+
+        def compute(variables, batch):
+            return trained.method.recognize(*variables, batch["features"], batch["present"])
+
+        def read(state, rows):
+            variables = (state.params, state.state)
+            says = map_examples(compute, variables, trained.data, rows=rows)[self.modality]
+            return Readout(
+                says["features"], says["logits"], trained.data.label[rows],
+                says.get("mapped", {}),
+                np.swapaxes(says["votes"], 0, 1) if "votes" in says else None,
+            )  # fmt: skip
+
+        return read
+
+    def _connected(self, trained: Trained, read, readout: Readout, rows) -> list[dict]:
+        """Search among the mapped in-modal examples; agreement, and how it came about."""
+        data, method = trained.data, trained.method
+        complete = np.all([data.present[m][rows] for m in readout.mapped], axis=0)
+        found = []
+        if complete.any():
+            pick = lambda x: x[complete]
+            both = readout._replace(
+                features=pick(readout.features), label=pick(readout.label),
+                mapped=jax.tree.map(pick, readout.mapped),
+            )  # fmt: skip
+            found += judging.search(both)
+        after = [*judging.agreement(readout, "after")]
+        everything = read(trained.state, np.arange(len(data.label)))
+        embeddings = {self.modality: everything.features, **everything.mapped}
+        embedding_map(trained.figures / "features.png", embeddings, data)
+        before = []
+        if self.retrace:
+            last = int(trained.state.step)
+            explored = min(method.explores_from(), last)
+            points = {explored, *np.linspace(last / CURVE_POINTS, last, CURVE_POINTS).astype(int)}
+            curves = {}
+            for step, state in retrace(trained.fitting, sorted(points)):
+                then = read(state, rows)
+                curves[step] = self._connection(then, data.present, rows)
+                if not before and step >= explored:
+                    before = [*judging.agreement(then, "before")]
+            connection_curves(trained.figures / "connection.png", curves, self.modality)
+            agreement_bars(trained.figures / "agreement.png", before, after)
+        return found + before + after
+
+    def _connection(self, readout: Readout, present, rows) -> dict[str, tuple[float, float]]:
+        """By in-modal modality: MMD² of its mapping and the features, accuracy of its head."""
+        curve = {}
+        for (m, mapped), votes in zip(readout.mapped.items(), readout.votes, strict=True):
+            there = present[m][rows].nonzero()[0][:DISCREPANCY_EXAMPLES]
+            discrepancy = losses.maximum_mean_discrepancy(
+                readout.features[:DISCREPANCY_EXAMPLES], mapped[there]
+            )
+            curve[m] = float(discrepancy), float(np.mean(votes.argmax(1) == readout.label))
+        return curve
+
+    def _zero_shot(self, data: FeatureSet, test) -> list[dict]:
+        names = self.in_modal(data)
+        known = data.train & (data.label >= 0) & np.all([data.present[m] for m in names], axis=0)
+        test = test & data.present[self._aligned]
+        return list(judging.zero_shot(
+            data.features[self._aligned][test], {m: data.features[m][known] for m in names},
+            data.label[known], data.label[test],
+        ))  # fmt: skip
+
+    def _measurements(self, trained: Trained, method: str, rows):
+        for row in rows:
+            fields = {k: v for k, v in row.items() if k != "chance"}
+            yield Measurement(
+                experiment="oom", split=self.setting, source=self.modality,
+                **trained.labels | {"method": method}, **fields,
+            )  # fmt: skip
