@@ -26,6 +26,7 @@ PACKAGES = {
     "safetensors": ("0.5", "", "connectors"),
     "scikit-learn": ("1.5", "", "digits_avt and pictures"),
     "matplotlib": ("3.9", "", "pictures"),
+    "h5py": ("3.11", "", "conversion of published features"),
     "tensorflow-datasets": ("4.9.9", "", "builders of data sets"),
 }
 SMALL_DISK = 2 * 2**30

@@ -12,6 +12,7 @@ from published_trees import TREES, feature
 from unirep_jax.data import FeatureFileError, builders
 from unirep_jax.data.builders import DataFolderError, VggsoundAvel40k, avvp
 from unirep_jax.data.builders._features import fit_steps
+from unirep_jax.data.builders._tables import check_ids
 from unirep_jax.data.raw import prepare
 
 
@@ -320,6 +321,7 @@ def test_a_partial_copy_is_read_as_far_as_it_goes(published):
         ("avvp", "AVVP_eval_audio_checked_combined.csv", "Event_0", "Event", "class 'Event'"),
         ("avvp", "AVVP_Categories.txt", "Event_7\n", "", "expected 25 classes, found 24"),
         ("clotho", "clotho_captions_evaluation.csv", "c d.wav", "a.b.wav", "a.b: listed 2 times"),
+        ("clotho", "clotho_captions_evaluation.csv", "c d.wav", '"c\nd.wav"', "not the name of a"),
         ("clotho", "clotho_captions_evaluation.csv", "a.b says", "a.b said", "no vectors of"),
         ("mscoco", "val_part_1.json", '"image_id": 42', '"image_id": "../42"', "expected a number"),
         ("mscoco", "val_part_1.json", '"caption": "a shoe"', '"text": ""', "expected image_id, c"),
@@ -569,3 +571,4 @@ def test_the_real_clotho_table_has_five_captions_of_every_clip(split_file, tmp_p
     clips = builder_of("clotho", tmp_path).clips(path)
     assert len(clips) == 1045 and {len(clip.captions) for clip in clips} == {5}
     assert clips[0].name == "Santa Motor"
+    check_ids(path, (clip.name for clip in clips))

@@ -81,11 +81,11 @@ def check_count(path: Path, found: int, expected: int, *, partial: bool) -> None
 
 
 def check_ids(path: Path, ids: Iterable[str]) -> None:
-    """No id would lead a file name out of its folder."""
+    """Every id is the name of a file: none leads out of its folder, none has a line break in it."""
     wrong = [
         f"id {name!r}: not the name of a file"
         for name in dict.fromkeys(ids)
-        if name in ("", ".", "..") or not {"/", "\\", "\0"}.isdisjoint(name)
+        if name in ("", ".", "..") or not {"/", "\\"}.isdisjoint(name) or not name.isprintable()
     ]
     if wrong:
         raise DataFolderError(path, wrong)
