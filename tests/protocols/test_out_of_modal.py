@@ -169,6 +169,10 @@ def test_accuracy_is_split_by_the_agreement_of_the_heads(rng):
     assert found["in_modal_accuracy", "m1"]["value"] == pytest.approx(
         (votes[1] == said.label).mean()
     )
+    later = said._replace(votes=said.votes[:, ::-1], logits=said.logits[::-1])
+    same = by_metric(judging.agreement_of(said, later))
+    right = later.logits.argmax(1) == said.label
+    assert same["disagreement_accuracy", ""]["value"] == pytest.approx(right[~agree].mean())
     alone = said._replace(votes=said.votes[:1], mapped={"m0": said.mapped["m0"]})
     assert ("disagreement_accuracy", "") not in by_metric(judging.agreement(alone, "after"))
 
@@ -221,6 +225,7 @@ def test_cox_is_trained_measured_and_drawn(paired_features, tmp_path, setting, s
             "in_modal_accuracy"} <= metrics  # fmt: skip
     assert ("cluster_accuracy" in metrics) == (setting == "unsupervised")
     assert {m.selection for m in rows if m.metric == "agreement_share"} == {"before", "after"}
+    assert any(m.selection == "after, same sets" for m in rows)
     figures = {path.name for path in (folder / "figures").iterdir()}
     assert figures == {"agreement.png", "connection.png", "features.png", "training_curves.png"}
     logged = json.loads((folder / "metrics.jsonl").read_text().splitlines()[-1])

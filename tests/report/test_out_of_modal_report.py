@@ -111,7 +111,8 @@ def test_agreement_bars_show_both_sets_before_and_after_and_no_empty_one(tmp_pat
     saved = drawn(monkeypatch)
     row = lambda name, v: {"metric": f"{name}_accuracy", "value": v, "num_examples": 7}
     before = [row("agreement", 0.8), row("disagreement", 0.4)]
-    agreement_bars(tmp_path / "a.png", before, [row("agreement", 0.9)])
+    agreement_bars(tmp_path / "a.png", {"before": before, "after": [row("agreement", 0.9)]})
     heights = [round(p.get_height(), 6) for p in saved[0][0].patches]
     assert heights == [80, 90, 40]
+    assert [t.get_text() for t in saved[0][0].get_xticklabels()] == ["before", "after"]
     assert [t.get_text() for t in saved[0][0].texts] == ["80\nn = 7", "90\nn = 7", "40\nn = 7"]

@@ -79,16 +79,25 @@ def agreement(readout: Readout, selection: str) -> Iterator[dict[str, object]]:
       selection: when in training this is, "before" or "after" exploration.
     """
     agree, label = agreeing(readout.votes), readout.label
-    right = readout.logits.argmax(1) == label
-    guess = 1 / readout.logits.shape[1]
+    right, guess = readout.logits.argmax(1) == label, 1 / readout.logits.shape[1]
     yield _row("agreement_share", agree.mean(), guess ** (len(readout.votes) - 1), len(label),
                selection=selection)  # fmt: skip
-    for name, where in (("agreement_accuracy", agree), ("disagreement_accuracy", ~agree)):
-        if where.any():
-            yield _row(name, right[where].mean(), guess, where.sum(), selection=selection)
+    yield from _split(right, agree, guess, selection)
     for modality, vote in zip(readout.mapped, readout.votes, strict=True):
         value = metrics.accuracy(label, vote.argmax(1))
         yield _row("in_modal_accuracy", value, guess, len(label), modality, selection)
+
+
+def agreement_of(before: Readout, after: Readout) -> Iterator[dict[str, object]]:
+    """Accuracy after exploration on the sets that there were before it, of the same examples."""
+    right, guess = after.logits.argmax(1) == after.label, 1 / after.logits.shape[1]
+    yield from _split(right, agreeing(before.votes), guess, "after, same sets")
+
+
+def _split(right, agree, guess: float, selection: str) -> Iterator[dict[str, object]]:
+    for name, where in (("agreement_accuracy", agree), ("disagreement_accuracy", ~agree)):
+        if where.any():
+            yield _row(name, right[where].mean(), guess, where.sum(), selection=selection)
 
 
 def agreeing(votes: Float[np.ndarray, "head example class"]) -> Bool[np.ndarray, "example"]:

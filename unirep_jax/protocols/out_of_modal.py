@@ -133,7 +133,8 @@ class OutOfModal:
         if readout.mapped:
             found += self._connected(trained, read, readout, np.flatnonzero(test))
         measurements = [*self._measurements(trained, trained.name, found)]
-        chance = [row | {"value": row["chance"]} for row in found if row["selection"] != "before"]
+        known = ("before", "after, same sets")  # chance is the same at any time
+        chance = [row | {"value": row["chance"]} for row in found if row["selection"] not in known]
         measurements += self._measurements(trained, "chance", chance)
         if self._aligned in data.modalities:
             measurements += self._measurements(trained, "aligned", self._zero_shot(data, test))
@@ -172,7 +173,7 @@ class OutOfModal:
         everything = read(trained.state, np.arange(len(data.label)))
         embeddings = {self.modality: everything.features, **everything.mapped}
         embedding_map(trained.figures / "features.png", embeddings, data)
-        before = []
+        before, same = [], []
         if self.retrace:
             last = int(trained.state.step)
             explored = min(method.explores_from(), last)
@@ -183,9 +184,11 @@ class OutOfModal:
                 curves[step] = self._connection(then, data.present, rows)
                 if not before and step >= explored:
                     before = [*judging.agreement(then, "before")]
+                    same = [*judging.agreement_of(then, readout)]
             connection_curves(trained.figures / "connection.png", curves, self.modality)
-            agreement_bars(trained.figures / "agreement.png", before, after)
-        return found + before + after
+            bars = {"before exploration": before, "after": after, "after, sets of before": same}
+            agreement_bars(trained.figures / "agreement.png", bars)
+        return found + before + same + after
 
     def _connection(self, readout: Readout, present, rows) -> dict[str, tuple[float, float]]:
         """By in-modal modality: MMD² of its mapping and the features, accuracy of its head."""

@@ -32,29 +32,27 @@ def connection_curves(
     figure.savefig(path, dpi=120)
 
 
-def agreement_bars(
-    path: Path, before: Sequence[dict[str, object]], after: Sequence[dict[str, object]]
-) -> None:
+def agreement_bars(path: Path, groups: Mapping[str, Sequence[dict[str, object]]]) -> None:
     """Accuracy of the learner where the in-modal heads agree, and where they do not (Figure 6).
 
-    Both as rows of `evaluation.out_of_modal.agreement`; a set that is empty has no bar.
+    `groups`: by title rows as of `evaluation.out_of_modal.agreement`; a set that is empty has no
+    bar.
     """
-    figure = Figure(figsize=(5.4, 3.8), layout="constrained")
+    figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axis = figure.subplots()
     for place, (name, title) in enumerate((("agreement", "heads agree"),
                                            ("disagreement", "heads disagree"))):  # fmt: skip
-        labelled = False
-        for x, rows in enumerate((before, after)):
-            found = [r for r in rows if r["metric"] == f"{name}_accuracy"]
-            if found:
-                value = 100 * found[0]["value"]
-                label = None if labelled else title
-                at = x + 0.4 * (place - 0.5)
-                axis.bar(at, value, 0.38, color=PALETTE[place], label=label)
-                text = f"{value:.0f}\nn = {found[0]['num_examples']}"
-                axis.annotate(text, (at, value), ha="center", va="bottom")
-                labelled = True
-    axis.set(xticks=(0, 1), xticklabels=("before exploration", "after"), ylim=(0, 118),
+        found = [
+            (x + 0.4 * (place - 0.5), row)
+            for x, rows in enumerate(groups.values())
+            for row in rows if row["metric"] == f"{name}_accuracy"
+        ]  # fmt: skip
+        heights = [100 * row["value"] for _, row in found]
+        axis.bar([at for at, _ in found], heights, 0.38, color=PALETTE[place], label=title)
+        for (at, row), height in zip(found, heights, strict=True):
+            text = f"{height:.0f}\nn = {row['num_examples']}"
+            axis.annotate(text, (at, height), ha="center", va="bottom")
+    axis.set(xticks=range(len(groups)), xticklabels=list(groups), ylim=(0, 128),
              ylabel="accuracy (%)")  # fmt: skip
     axis.legend(loc="upper left", ncols=2)
     figure.savefig(path, dpi=120)

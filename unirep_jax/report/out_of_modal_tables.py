@@ -27,6 +27,11 @@ LABEL_FREE = (
     " Clusters are matched to classes with the test labels, and the linear probe has all training "
     "labels: neither is a result without labels."
 )
+MOMENTS = {
+    "before": "before exploration",
+    "after, same sets": "after exploration on the sets of before",
+    "after": "after exploration",
+}
 CHANCE = "chance"
 
 
@@ -57,12 +62,12 @@ def _section(rows: Sequence[Measurement]) -> str:
             "#### Out-of-modal features among mapped in-modal ones\n\nThe same example by mean "
             "distance to the mappings of its other modalities. Percent.\n\n" + _table(rows, SEARCH)
         )
-    for selection in ("before", "after"):
+    for selection, title in MOMENTS.items():
         chosen = [m for m in rows if m.selection == selection]
         if chosen:
             heads = unique(m.target for m in chosen if m.metric == "in_modal_accuracy")
             parts.append(
-                f"#### Agreement of the in-modal heads, {selection} exploration\n\nAccuracy of the "
+                f"#### Agreement of the in-modal heads, {title}\n\nAccuracy of the "
                 "learner, and of each in-modal head on its features. Percent.\n\n"
                 + _table(chosen, AGREEMENT, heads)
             )
