@@ -20,8 +20,8 @@ moco has entmin's term, too, as in the paper, where there are labels. In the uns
 the first term falls away; random, ssl and moco remain, and their features are judged by clusters
 and a linear probe. None of these but COX uses the in-modal pool.
 
-≠ FreeMatch, MixText: their augmentations are of images and of texts; weak is none here, strong is
-`strong` times that of training. MixText mixes at the one layer that `Learner` offers.
+≠ FreeMatch, MixText: their augmentations are of images and of texts; weak is that of training here,
+strong is `strong` times as much. MixText mixes at the one layer that `Learner` offers.
 """
 
 import dataclasses
@@ -105,10 +105,14 @@ class SSL(ERM):
         there = self.unlabelled(state, batch, key, axis_name, ("perturbation",))
         if there:
             x, keys, mean = there
+            # Of the augmented example, as labelled ones are: else a network may predict one class
+            # for all that is not augmented, which is consistent.
+            clean = self.augmented(x, keys["augment"])
             draw = lambda x, key: x + self.perturbation * jax.random.normal(key, x.shape)
-            noisy = jax.vmap(draw)(x, keys["perturbation"])
-            clean, noisy = (linear(params["head"], self.apply(params, v)) for v in (x, noisy))
-            divergence = losses.target_divergence(jax.nn.softmax(clean), noisy)
+            noisy = jax.vmap(draw)(clean, keys["perturbation"])
+            logits = [linear(params["head"], self.apply(params, v, keys["dropout"]))
+                      for v in (clean, noisy)]  # fmt: skip
+            divergence = losses.target_divergence(jax.nn.softmax(logits[0]), logits[1])
             terms["consistency"] = (self.weight_consistency, mean(divergence))
         return terms, state, shown
 
@@ -153,7 +157,7 @@ class MoCo(EntMin):
 
 @dataclasses.dataclass(frozen=True)
 class FreeMatch(ERM):
-    """A sure prediction for the plain example labels the strongly augmented one."""
+    """A sure prediction for the weakly augmented example labels the strongly augmented one."""
 
     weight_pseudo: float = 1.0
     weight_fairness: float = 0.01
@@ -167,11 +171,12 @@ class FreeMatch(ERM):
 
     def terms(self, params, state, batch, key, axis_name):
         terms, state, shown = super().terms(params, state, batch, key, axis_name)
-        there = self.unlabelled(state, batch, key, axis_name)
+        there = self.unlabelled(state, batch, key, axis_name, ("weak",))
         if there:
             x, keys, mean = there
             where = batch["unlabelled"]["present"][self.modality]
-            weak = jax.lax.stop_gradient(linear(params["head"], self.apply(params, x)))
+            weakly = {"augment": keys["weak"], "dropout": keys["dropout"]}
+            weak = jax.lax.stop_gradient(linear(params["head"], self.encode(params, x, weakly)))
             thresholds = losses.update_thresholds(
                 state["thresholds"], weak, momentum=self.momentum, where=where, axis_name=axis_name
             )
@@ -181,7 +186,7 @@ class FreeMatch(ERM):
             fairness = losses.fairness(
                 thresholds, logits, where=labels.where & where, axis_name=axis_name
             )
-            terms["fairness"] = (self.weight_fairness, -fairness)
+            terms["fairness"] = (self.weight_fairness, fairness)
             shown = {"sure": mean(labels.where.astype(jnp.float32))}
             state = state | {"thresholds": thresholds}
         return terms, state, shown
