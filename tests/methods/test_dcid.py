@@ -82,19 +82,23 @@ def heads(method, modalities=3):
     return dataclasses.replace(method, time=4).init_heads(jax.random.key(0), modalities)
 
 
-def test_prediction_sums_the_pairs_and_a_tenth_of_a_modalitys_own_future(rng):
+@pytest.mark.parametrize("cosine", [False, True])
+def test_prediction_sums_the_pairs_and_a_tenth_of_a_modalitys_own_future(rng, cosine):
     batch, params = encoded(rng), heads(METHOD)
+    method = dataclasses.replace(METHOD, cosine=cosine, temperature=0.5 if cosine else 1.0)
     predictor = {m: jax.tree.map(lambda p, m=m: p[m], params["predictor"]) for m in range(3)}
     predicted = np.array([
         [METHOD.predictor.apply({"params": predictor[m]}, x) for x in batch.z[m]] for m in range(3)
     ])[:, :, :, 0]  # fmt: skip
-    expected = 0.0
+    z, expected = np.float64(batch.z), 0.0
+    if cosine:
+        z, predicted = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (z, predicted))
     for m, n in np.ndindex(3, 3):
         for t in range(3):
-            logits = np.float64(predicted[m, :, t] @ batch.z[n, :, t + 1].T)
+            logits = predicted[m, :, t] @ z[n, :, t + 1].T / method.temperature
             value = np.mean(np.log(np.exp(logits).sum(1)) - np.diag(logits))
             expected += (0.1 if m == n else 1.0) * value / 3
-    np.testing.assert_allclose(METHOD._prediction(params, batch, None), expected, rtol=1e-4)
+    np.testing.assert_allclose(method._prediction(params, batch, None), expected, rtol=1e-4)
 
 
 def test_information_is_the_bound_of_every_modality_where_it_is_positive(rng):

@@ -45,6 +45,8 @@ class DCID(CodebookMethod):
 
     predicted_steps: int = 1  # K, how far ahead
     predict_own: float = 0.1  # weight of a modality's own future beside that of the others
+    temperature: float = 1.0
+    cosine: bool = False  # compare predictions and sequences by direction
 
     weight_reconstruction: float = 1.0
     weight_commitment: float = 1.0
@@ -154,9 +156,11 @@ class DCID(CodebookMethod):
         """Σ over pairs of modalities of the loss of predicting one from the other."""
         apply = lambda params, z: self.predictor.apply({"params": params}, z)
         predictions = jax.vmap(jax.vmap(apply, in_axes=(None, 0)))(params["predictor"], encoded.z)
+        direction = losses.unit if self.cosine else (lambda vectors: vectors)
         value = losses.cross_predictive_coding(
-            predictions, encoded.z, where=encoded.present, axis_name=axis_name
-        )
+            direction(predictions), direction(encoded.z), temperature=self.temperature,
+            where=encoded.present, axis_name=axis_name,
+        )  # fmt: skip
         average = lambda pair: encoded.mean(value[pair], encoded.both[pair])
         modalities = len(encoded.z)
         total = sum(map(average, ordered_pairs(modalities)), jnp.zeros(()))
