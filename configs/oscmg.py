@@ -40,9 +40,12 @@ def _mmjp(method: MICU) -> MICU:
     return dataclasses.replace(method, **jigsaw)
 
 
+# CLUB's bound is a sum over dimensions. Whole, it is a hundred times the other terms on these data,
+# and nothing else is learned; here it counts per dimension, as reconstruction does.
+DCID_SMALL = DCID(**SMALL, temperature=0.1, cosine=True, weight_information=1 / 128)
 METHODS = {
     "micu": {"default": SMALL_DATA, "paper": MICU.paper(), "official": MICU.official()},
-    "dcid": {"default": DCID(**SMALL, temperature=0.1, cosine=True), "paper": DCID()},
+    "dcid": {"default": DCID_SMALL, "paper": DCID()},
     "cmcm": {"default": CMCM(**SMALL, warm_start=200), "paper": CMCM(warm_start=1000)},
     "codis": {"default": CODIS(**SMALL), "paper": CODIS()},
     "turn": {"default": TURN(**SMALL), "paper": TURN()},
