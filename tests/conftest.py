@@ -22,6 +22,13 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 SHARED = Path(os.environ.get("UNIREP_JAX_SHARED", Path(__file__).parents[2] / "shared"))
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _forget_programs():
+    """Thousands of compiled programs use up the memory maps that a process may have."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
