@@ -1,6 +1,7 @@
 """The open-set recognition protocol: what training sees, what is judged, and by which threshold."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -52,9 +53,9 @@ def judged(protocol, data, tmp_path, seed=0, **settings):
     split = protocol._split(data, seed) if not protocol.foreign else None
     known = split.known if split else range(data.num_classes)
     state = TrainState(np.int32(0), np.int32(seed), {}, (), {})
-    trained = Trained(
-        data, Oracle(tuple(known), **settings), "oracle", seed, state, None, None, None, tmp_path
-    )
+    fitting = SimpleNamespace(method=Oracle(tuple(known), **settings))
+    trained = Trained(data, "oracle", seed, state, fitting, tmp_path)
+    trained.figures.mkdir(exist_ok=True)
     return protocol.judge(trained)
 
 
@@ -129,7 +130,7 @@ def test_the_judge_tests_all_classes_and_counts_them(tmp_path):
     assert by["4 known of 6", "openness"] == pytest.approx(1 - np.sqrt(8 / 10))
     assert by["4 known of 5", "openness"] == pytest.approx(1 - np.sqrt(8 / 9))
     names = ("curves", "scores", "confusion", "features")
-    assert {p.name for p in tmp_path.iterdir()} == {f"{name}.png" for name in names}
+    assert {p.name for p in (tmp_path / "figures").iterdir()} == {f"{name}.png" for name in names}
 
 
 def test_a_classifier_that_is_always_wrong_has_no_oscr(tmp_path):

@@ -413,9 +413,9 @@ def test_judging_measures_every_direction_beside_chance(paired_features, tmp_pat
     import sklearn.manifold  # noqa: F401  # only libraries that are loaded can be limited
 
     state = SimpleNamespace(params=linear_maps(paired_features), state=jnp.float32(1))
-    trained = Trained(
-        paired_features, Linear(), "linear", 3, state, None, None, None, tmp_path
-    )  # fmt: skip
+    fitting = SimpleNamespace(method=Linear())
+    trained = Trained(paired_features, "linear", 3, state, fitting, tmp_path)
+    trained.figures.mkdir()
     protocol = Retrieval(withheld=("camera", "sensor"))
     with threadpool_limits(1):  # threads of t-SNE wait for each other where cores are busy
         found = protocol.judge(trained)
@@ -431,4 +431,4 @@ def test_judging_measures_every_direction_beside_chance(paired_features, tmp_pat
         assert own.split == ("unseen" if {"camera", "sensor"} <= sides else "seen")
     assert "pairs that training never had" in protocol.tables(found)
     for name in ("embedding_map.png", "transport_plans.png"):
-        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG")
