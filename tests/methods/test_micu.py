@@ -65,10 +65,12 @@ def test_it_learns_shared_codes_and_compiles_once(paired_features, standard_prom
 def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(
     paired_features, standard_promotion
 ):
+    method, optimizer, _ = start(PRESETS["paper"], paired_features)
+    step = jax.jit(partial(train_step, method=method, optimizer=optimizer, axis_name=None))
+
     def first_loss(seed):
-        method, optimizer, state = start(PRESETS["paper"], paired_features, seed)
-        step = partial(train_step, method=method, optimizer=optimizer, axis_name=None)
-        return float(jax.jit(step)(state, batch_of(paired_features))[1]["loss"])
+        _, _, state = start(PRESETS["paper"], paired_features, seed)
+        return float(step(state, batch_of(paired_features))[1]["loss"])
 
     assert first_loss(0) == first_loss(0)
     assert first_loss(0) != first_loss(1)
