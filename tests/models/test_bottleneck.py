@@ -1,6 +1,5 @@
 """The bottleneck against NumPy, its size, and that a draw can be decoded."""
 
-
 import jax
 import jax.numpy as jnp
 import numpy as np
