@@ -60,7 +60,7 @@ def _parameters(fitting: Fitting) -> str:
 
 
 def _step(fitting: Fitting, config: ConfigDict) -> str:
-    engine, fused = fitting.engine, config.train.get("fused", 1)
+    engine, fused = fitting.engine, fitting.steps_per_call
     state = engine.place_state(fitting.initial())
     calls = TIMED_CALLS + 1
     host = list(fitting.batches(0, min(calls * fused, config.steps)))

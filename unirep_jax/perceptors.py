@@ -10,12 +10,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-import jax
 import numpy as np
 from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
 from unirep_jax.data import FeatureSet
+from unirep_jax.data.mapped import replace_file
 from unirep_jax.data.resident import Pool
 from unirep_jax.evaluation.embedding import embed_examples
 from unirep_jax.methods import MOVER
@@ -63,7 +63,8 @@ def perceive(
         fitting = prepare(method, part, settings, seed=seed, pools=pool)
         print(f"perceptor of {', '.join(modalities)}: {rows.sum()} examples", flush=True)
         state = fit(fitting, settings, folder)
-        _write(found, embed_examples(fitting.method, state.params, state.state, part))
+        embeddings = embed_examples(fitting.method, state.params, state.state, part)
+        replace_file(found, lambda stream: np.savez(stream, **embeddings))
     with np.load(found, allow_pickle=False) as archive:
         return {m: archive[m] for m in modalities}
 
@@ -74,10 +75,3 @@ def _name(data, modalities, rows, settings, seed) -> str:
     text = json.dumps([data.name, shapes, known, seed], sort_keys=True, default=list)
     digest = hashlib.sha256(text.encode() + np.packbits(rows).tobytes() + data.label.tobytes())
     return f"{'-'.join(modalities)}-seed{seed}-{digest.hexdigest()[:8]}"
-
-
-def _write(path: Path, embeddings: dict[str, np.ndarray]) -> None:
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as stream:
-        np.savez(stream, **jax.tree.map(np.asarray, embeddings))
-    temporary.replace(path)

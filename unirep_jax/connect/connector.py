@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from unirep_jax.data.mapped import replace_file
 from unirep_jax.losses import unit
 
 FORMAT = "unirep_jax connector 1"
@@ -101,9 +102,8 @@ class Connector:
             for place, maps in enumerate(zip(space.weights, space.biases, strict=True)):
                 for kind, array in zip(("weight", "bias"), maps, strict=True):
                     tensors[f"{name}/{place}/{kind}"] = np.ascontiguousarray(array, np.float32)
-        temporary = path.with_suffix(".tmp")
-        temporary.write_bytes(save(tensors, {"format": FORMAT, "spaces": json.dumps(about)}))
-        temporary.replace(path)
+        content = save(tensors, {"format": FORMAT, "spaces": json.dumps(about)})
+        replace_file(path, lambda stream: stream.write(content))
 
 
 def load(path: str | Path) -> Connector:

@@ -100,7 +100,7 @@ def fit(fitting: Fitting, settings: ConfigDict, workdir: Path) -> TrainState:
     return train(
         fitting.engine, fitting.initial, placed, workdir=workdir, steps=settings.steps,
         batch_size=settings.batch_size, log_every=settings.train.log_every,
-        checkpoint_every=settings.train.checkpoint_every, fused=settings.train.get("fused", 1),
+        checkpoint_every=settings.train.checkpoint_every, fused=fitting.steps_per_call,
     )  # fmt: skip
 
 
