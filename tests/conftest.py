@@ -1,6 +1,7 @@
 """Eight CPU devices, strict promotion, and where the optional reference files are."""
 
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
@@ -8,13 +9,19 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "")
     + " --xla_force_host_platform_device_count=8"
-    + " --xla_cpu_collective_call_terminate_timeout_seconds=60"  # a hang fails instead of hanging
     + " --xla_backend_optimization_level=0"  # most of a test's time is compilation: a third of it
 )
+if tuple(map(int, version("jaxlib").split(".")[:2])) >= (0, 10):  # others refuse an unknown flag
+    # A hang fails instead of hanging.
+    os.environ["XLA_FLAGS"] += " --xla_cpu_collective_call_terminate_timeout_seconds=60"
 
 import jax
+import jax.experimental
 import numpy as np
 import pytest
+
+if not hasattr(jax, "enable_x64"):  # its name until JAX 0.8
+    jax.enable_x64 = jax.experimental.enable_x64
 
 jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")

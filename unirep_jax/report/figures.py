@@ -4,13 +4,11 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
 from unirep_jax.evaluation.probe import Representation
 
-matplotlib.use("Agg")
 # Okabe and Ito's palette: told apart with any colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 SHARED_AT = 0.1  # a modality shares a code when at least this part of the code's use is its own
