@@ -40,6 +40,13 @@ def soft_aggregate(
       [query, dim] in float32 or wider. Without any item that counts it is 0, with no gradient; one
       item alone is the result; a zero query gives the plain mean.
 
+    Example:
+      >>> memory = jnp.eye(3)
+      >>> print(soft_aggregate(memory[:1], memory, temperature=0.01))
+      [[1. 0. 0.]]
+      >>> print(soft_aggregate(memory[:1], memory, temperature=1.0))
+      [[0.576 0.212 0.212]]
+
     Reference: C-MCR (Wang et al., NeurIPS 2023), eq. 2.
     """
     dtype = accumulation_dtype(queries, memory)

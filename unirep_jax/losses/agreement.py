@@ -31,6 +31,12 @@ def agreement(logits: Float[Array, "head batch class"]) -> Agreement:
       logits: [head, batch, class], of one head or more. Equal logits name the lowest class. One
         head agrees with itself everywhere.
 
+    Example:
+      >>> logits = jnp.array([[[2.0, 0.0], [2.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])  # two heads
+      >>> found = agreement(logits)
+      >>> print(found.agree, found.confidence)
+      [ True False] [0.806 0.806]
+
     Reference: COX ("Towards Out-of-Modal Generalization without Instance-level Modal
     Correspondence", ICLR 2025), eq. 10 and 14.
     """

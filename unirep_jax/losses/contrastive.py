@@ -45,6 +45,14 @@ def info_nce(
     Returns:
       [batch] in float32 or wider, 0 for rows removed by `where`. One row alone gives 0.
 
+    Example:
+      >>> audio, video = jnp.eye(3), jnp.eye(3)
+      >>> print(info_nce(audio, video, temperature=1.0))
+      [0.551 0.551 0.551]
+      >>> present = jnp.array([True, True, False])
+      >>> print(info_nce(audio, video, temperature=1.0, where=present))
+      [0.313 0.313 0.   ]
+
     Reference: van den Oord et al., "Representation Learning with Contrastive Predictive Coding",
     2018, eq. 4.
     """
@@ -128,6 +136,12 @@ def fine_coarse_info_nce(
     Returns:
       `FineCoarse`, each field [modality, modality, batch] in float32 or wider, 0 where either
       modality is absent. A query masked to zero gives log(time) or log(batch) and no gradient.
+
+    Example:
+      >>> features = jnp.ones((3, 2, 4, 8))  # modality, batch, time, dim
+      >>> loss = fine_coarse_info_nce(features, temperature=0.1, cosine=True)
+      >>> print(loss.fine.shape, loss.fine[0, 1], loss.coarse[0, 1])  # log 4, log 2
+      (3, 3, 2) [1.386 1.386] [0.693 0.693]
 
     Reference: MICU (Huang et al., ICCV 2025), eq. 4 and 5. The authors' code sums over pairs and
     compares cosines at τ = 0.1; the caller chooses.

@@ -37,6 +37,11 @@ def maximum_mean_discrepancy(
     Raises:
       ValueError: blocks without a bandwidth.
 
+    Example:
+      >>> x, y = jnp.array([[0.0], [1.0]]), jnp.array([[2.0], [3.0]])
+      >>> print(f"{maximum_mean_discrepancy(x, y, bandwidth=1.0):.3f}")
+      1.162
+
     Reference: Gretton et al., "A Kernel Two-Sample Test", JMLR 2012, eq. 3 and 5. COX (ICLR 2025)
     reports it in its figure 5, with a kernel that it does not name.
     """

@@ -60,6 +60,12 @@ def combine_opinions(
       [..., class] in float32 or wider; zero evidence where no modality is present. Float32
       overflows only where the product of the eᵐ/C reaches 10³⁸.
 
+    Example:
+      >>> audio, video = jnp.array([4.0, 0.0]), jnp.array([2.0, 2.0])
+      >>> both = combine_opinions(jnp.stack([audio, video]))
+      >>> print(both, f"{opinion(audio).uncertainty:.3f} {opinion(both).uncertainty:.3f}")
+      [10.  2.] 0.333 0.143
+
     Reference: Han et al., ICLR 2021, sec. 3, where two opinions are combined at a time.
     """
     evidence = evidence.astype(accumulation_dtype(evidence))

@@ -55,6 +55,16 @@ def noisy_top_k_gates(
     Raises:
       ValueError: count is not in [1, number of experts].
 
+    Example:
+      >>> logits = jnp.array([[1.0, 0.0, -1.0], [0.0, 2.0, 1.0]])
+      >>> print(noisy_top_k_gates(logits, jnp.zeros((2, 3)), key=None, count=2).gates)
+      [[0.731 0.269 0.   ]
+       [0.    0.731 0.269]]
+      >>> keys = jax.random.split(jax.random.key(0), 2)  # one an example
+      >>> print(noisy_top_k_gates(logits, jnp.zeros((2, 3)), key=keys, count=3).load)
+      [[1. 1. 1.]
+       [1. 1. 1.]]
+
     Reference: Shazeer et al., "Outrageously Large Neural Networks", ICLR 2017, eq. 3-5 and 8-9,
     there without ε; MRN ("Towards Multimodal Open Set Recognition", 2024), eq. 2.
     ≠ a widespread port, which compares the logits with thresholds that went through a softmax.

@@ -30,6 +30,11 @@ def permutations_from_ranks(
 
     Raises:
       ValueError: a concrete rank lies outside [0, length!), or a JAX array cannot hold such ranks.
+
+    Example:
+      >>> print(permutations_from_ranks([0, 5], 3))
+      [[0 1 2]
+       [2 1 0]]
     """
     if isinstance(ranks, jax.Array):
         if math.factorial(length) - 1 > jnp.iinfo(ranks.dtype).max:
@@ -78,6 +83,10 @@ def sample_ranks(seed: int, count: int, length: int) -> list[int]:
 
     Raises:
       ValueError: there are fewer than `count` permutations.
+
+    Example:
+      >>> sorted(sample_ranks(0, 6, 3))
+      [0, 1, 2, 3, 4, 5]
     """
     total = math.factorial(length)
     if count > total:
@@ -121,6 +130,19 @@ def jigsaw_loss(
 
     Returns:
       [batch], in float32 or wider. One permutation alone gives 0.
+
+    Example:
+      >>> pieces = jax.random.normal(jax.random.key(0), (4, 3, 2))  # four rows of three pieces
+      >>> loss = jigsaw_loss(
+      ...     pieces,
+      ...     permutations_from_ranks([0, 5], 3),
+      ...     hidden_kernel=jnp.zeros((6, 8)),
+      ...     hidden_bias=jnp.zeros(8),
+      ...     output_kernel=jnp.zeros((8, 2)),
+      ...     output_bias=jnp.zeros(2),
+      ... )
+      >>> print(loss)  # log 2: a classifier of zeros guesses
+      [0.693 0.693 0.693 0.693]
 
     Reference: MICU (Huang et al., ICCV 2025), sec. 3.3; with the pieces of all modalities in one
     list it is the loss of MMJP (Dong et al., 2024).

@@ -145,6 +145,13 @@ def arpl_loss(
       [batch] in float32 or wider, 0 for removed examples. One class: the margin alone, without
       gradient from d²_y = R − 1 inwards.
 
+    Example:
+      >>> features, points = jnp.array([[1.0, 2.0]]), jnp.array([[0.0, 0.0], [1.0, 1.0]])
+      >>> print(arpl_logits(features, points))
+      [[ 2.5 -2.5]]
+      >>> print(arpl_loss(features, points, 0.0, jnp.array([0])))
+      [0.357]
+
     Reference: Chen et al., TPAMI 2022, with the margin of 1 of the authors' code.
     """
     rows, features, labels = _kept(features, labels, where)

@@ -35,6 +35,11 @@ def nearest_code(
     would lose in ‖e‖² the digits that tell the codes apart. Codes are equal when their computed
     distances are; two copies of a code may differ by that rounding. Not differentiable.
 
+    Example:
+      >>> codebook = jnp.array([[0.0, 0.0], [1.0, 0.0]])
+      >>> print(nearest_code(jnp.array([[0.9, 0.2], [0.1, -0.3]]), codebook))
+      [1 0]
+
     Reference: MICU (Huang et al., ICCV 2025), eq. 6.
     """
     dtype = accumulation_dtype(z, codebook)
@@ -55,6 +60,12 @@ def straight_through(
     """The code in the forward pass, the identity of z in the backward pass: z + sg(e − z).
 
     The result has z's dtype.
+
+    Example:
+      >>> loss = lambda z: straight_through(z, jnp.array([1.0, 0.0])) @ jnp.array([2.0, 3.0])
+      >>> value, gradient = jax.value_and_grad(loss)(jnp.array([0.9, 0.2]))
+      >>> print(value, gradient)
+      2.0 [2. 3.]
     """
     # Written so that the value is exactly the code, with no rounding of z − z.
     return jax.lax.stop_gradient(code).astype(z.dtype) + (z - jax.lax.stop_gradient(z))
@@ -111,6 +122,15 @@ def ema_codebook_update(
 
     Returns:
       The new state; `age` is 0 for codes chosen by any modality and one more for the others.
+
+    Example:
+      >>> codebook = jnp.array([[0.0], [4.0]])
+      >>> age = jnp.zeros(2, jnp.int32)
+      >>> state = CodebookState(codebook, count=jnp.ones(2), weight=codebook, age=age)
+      >>> z = jnp.array([[[1.0]], [[3.0]]])  # two modalities say 1 and 3 of the same token
+      >>> state = ema_codebook_update(state, z, jnp.array([[0], [0]]), decay=0.5)
+      >>> print(state.codebook.ravel(), state.age)
+      [1.5 4. ] [0 1]
 
     Reference: DCID (Xia et al., NeurIPS 2023), eq. 9-10, as MICU uses it: share ½.
     """
@@ -204,6 +224,10 @@ def perplexity(counts: Float[Array, "*lead code"]) -> Float[Array, "*lead"]:
     """exp of the entropy of code usage: between 1 (one code) and the codebook size (all alike).
 
     No usage at all gives 1.
+
+    Example:
+      >>> print(perplexity(jnp.array([[5.0, 5.0, 0.0], [9.0, 0.0, 0.0]])))
+      [2. 1.]
     """
     counts = counts.astype(accumulation_dtype(counts))
     total = jnp.sum(counts, axis=-1, keepdims=True)

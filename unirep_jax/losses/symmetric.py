@@ -45,6 +45,10 @@ def symmetric_info_nce(
     Returns:
       [batch] in float32 or wider, 0 for pairs removed by `where`. One pair alone gives 0.
 
+    Example:
+      >>> print(symmetric_info_nce(jnp.eye(3), jnp.eye(3), temperature=0.5))
+      [0.24 0.24 0.24]
+
     Reference: Radford et al., "Learning Transferable Visual Models From Natural Language
     Supervision", 2021, figure 3; C-MCR (Wang et al., NeurIPS 2023), its two contrastive terms.
     """

@@ -77,6 +77,13 @@ def sinkhorn_plan(
     Returns:
       `SinkhornPlan` in float32 or wider. Weights that are all zero give a zero plan.
 
+    Example:
+      >>> x, y = jnp.eye(2), jnp.eye(2)[::-1]
+      >>> result = sinkhorn_plan(x, y, epsilon=0.1)
+      >>> print(result.plan, result.converged)
+      [[0.  0.5]
+       [0.5 0. ]] True
+
     Reference: Cuturi, "Sinkhorn Distances", 2013; MOVER (You & Liu, CIKM 2025), eq. 4-5. The dense
     form is solved by OTT (Cuturi et al., 2022).
     """

@@ -115,6 +115,12 @@ def transport_volume_loss(
     Raises:
       ValueError: the number of plans does not fit the number of modalities.
 
+    Example:
+      >>> vectors = jnp.stack([jnp.eye(2), jnp.eye(2)])
+      >>> plans = jnp.full((1, 2, 2), 0.25)  # all pairs alike: half of the mass on right angles
+      >>> print(transport_volume_loss(vectors, plans))
+      [0.5 0.5]
+
     Reference: MOVER (You & Liu, CIKM 2025), eq. 8. The paper leaves the plan over tuples open.
     """
     vectors = unit(vectors)

@@ -29,6 +29,12 @@ def gram_volume(vectors: Float[Array, "*lead modality dim"]) -> Float[Array, "*l
       otherwise dependent ones, a zero vector, and more vectors than dimensions give 0 with a finite
       gradient, which is zero where vectors coincide.
 
+    Example:
+      >>> right_angles = jnp.eye(3)
+      >>> in_one_plane = jnp.array([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0], [0.6, 0.8, 0.0]])
+      >>> print(gram_volume(jnp.stack([right_angles, in_one_plane])))
+      [1. 0.]
+
     Reference: MOVER (You & Liu, CIKM 2025), eq. 6-7; Cicchetti et al., "Gramian Multimodal
     Representation Learning and Alignment", 2024. ≠ both: no determinant is formed.
     """
@@ -110,6 +116,12 @@ def volume_matrix(
     Raises:
       ValueError: there are no others.
 
+    Example:
+      >>> text, video = jnp.eye(2), jnp.array([[1.0, 0.0], [0.6, 0.8]])
+      >>> print(volume_matrix(text, video))  # of two vectors: the sine between them
+      [[0.  0.8]
+       [1.  0.6]]
+
     Reference: MOVER (You & Liu, CIKM 2025), eq. 7, between anchors and groups as in eq. 9.
     """
     base, basis = _bases(others)
@@ -185,6 +197,11 @@ def volume_info_nce(
 
     Raises:
       ValueError: there are no others.
+
+    Example:
+      >>> loss = volume_info_nce(jnp.eye(3), jnp.eye(3), temperature=0.5)
+      >>> print(loss.anchor_to_group, loss.group_to_anchor)
+      [0.24 0.24 0.24] [0.24 0.24 0.24]
 
     Reference: MOVER (You & Liu, CIKM 2025), eq. 9-10, with the positive in the denominator;
     Cicchetti et al., "Gramian Multimodal Representation Learning and Alignment", 2024, both

@@ -88,6 +88,10 @@ def top_k_accuracy(
 
     Raises:
       ValueError: as `retrieval_ranks` and `recall_at`.
+
+    Example:
+      >>> top_k_accuracy([0, 1], [[0.9, 0.1, 0.0], [0.5, 0.3, 0.2]], k=2)
+      1.0
     """
     return recall_at(retrieval_ranks(scores, class_ids("labels", labels, lowest=0)), k)
 

@@ -24,6 +24,10 @@ def max_softmax(logits: Float[ArrayLike, "example class"]) -> Float[np.ndarray, 
     Raises:
       ValueError: empty or non-finite logits.
 
+    Example:
+      >>> max_softmax([[0.0, 0.0], [3.0, 0.0]])
+      array([0.5  , 0.953])
+
     Reference: Hendrycks & Gimpel, "A Baseline for Detecting Misclassified and Out-of-Distribution
     Examples in Neural Networks", ICLR 2017; MRN ("Towards Multimodal Open Set Recognition", 2024),
     eq. 4.
@@ -49,6 +53,10 @@ def energy(
     """Negative free energy, s = τ·log Σₖ exp(lₖ/τ).
 
     Args, Returns and Raises: as `max_softmax`, in any range; a temperature that is not positive.
+
+    Example:
+      >>> energy([[0.0, 0.0], [3.0, 0.0]])
+      array([0.693, 3.049])
 
     Reference: Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020, eq. 4.
     """

@@ -49,6 +49,12 @@ def open_set_accuracy(
       ValueError: no known or no unknown example, lengths that differ, entries that are not
         integers from −1.
 
+    Example:
+      >>> labels, predictions = [0, 1, 1, -1, -1], [0, 1, -1, -1, 0]
+      >>> result = open_set_accuracy(labels, predictions)
+      >>> print(f"{result.os_star:.3f} {result.unk:.3f} {result.hos:.3f}")
+      0.667 0.500 0.571
+
     Reference: Bucci et al., "On the Effectiveness of Image Rotation for Open Set Domain
     Adaptation", ECCV 2020 (HOS).
     """
@@ -115,6 +121,12 @@ def threshold_sweep(
     Raises:
       ValueError: as `open_set_accuracy`; a confidence that is not finite; a prediction below 0.
 
+    Example:
+      >>> sweep = threshold_sweep([0.9, 0.8, 0.3, 0.2], [0, 1, 0, 1], [0, 1, -1, -1])
+      >>> threshold, best = sweep.best()  # by the labels: an upper bound
+      >>> print(f"{threshold:.3f} {best.hos:.3f}")
+      0.356 1.000
+
     Reference: MOOSA (Dong et al., ECCV 2024), and MICU (Huang et al., ICCV 2025), by the authors'
     code, whose ten thresholds and strict inequality these are.
     """
@@ -154,6 +166,10 @@ def openness(
       num_known: K ≥ 1 classes trained on, all of them tested.
       num_unknown: U ≥ 0 classes only tested.
       convention: which of the two formulas in use.
+
+    Example:
+      >>> print(f"{openness(14, 13):.3f}")
+      0.174
 
     Reference: Scheirer et al., "Toward Open Set Recognition", TPAMI 2013, with K training classes,
     K target classes and K + U test classes.

@@ -27,6 +27,10 @@ def fit_threshold(known_scores: Float[ArrayLike, "known"], *, tpr: float = 0.95)
     Raises:
       ValueError: no score, one that is not finite, or `tpr` outside (0, 1].
 
+    Example:
+      >>> fit_threshold(np.arange(20), tpr=0.95)
+      1.0
+
     Reference: MRN ("Towards Multimodal Open Set Recognition", 2024), eq. 4.
     """
     known = finite_scores("known_scores", known_scores)
@@ -54,6 +58,10 @@ def tnr_at_known_tpr(
 
     Raises:
       ValueError: no score, one that is not finite, or `tpr` outside (0, 1].
+
+    Example:
+      >>> tnr_at_known_tpr([0.9, 0.8, 0.7, 0.1], [0.6, 0.2], tpr=0.75)
+      1.0
     """
     unknown = finite_scores("unknown_scores", unknown_scores)
     return float(np.mean(unknown < fit_threshold(known_scores, tpr=tpr)))

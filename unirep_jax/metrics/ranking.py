@@ -33,6 +33,10 @@ def auroc(
     Raises:
       ValueError: no known or no unknown score, or one that is not finite.
 
+    Example:
+      >>> auroc([3, 2, 2], [2, 1])
+      0.8333333333333334
+
     Reference: Hanley and McNeil, "The Meaning and Use of the Area under a ROC Curve", 1982.
     """
     known, unknown = _score_pair(known_scores, unknown_scores)
@@ -64,6 +68,10 @@ def oscr(
 
     Raises:
       ValueError: as `auroc`; `correct` is not boolean or not as long as `known_scores`.
+
+    Example:
+      >>> oscr([3, 2, 2], [2, 1], [True, False, True])
+      0.5833333333333334
 
     Reference: Dhamija et al., "Reducing Network Agnostophobia", NeurIPS 2018 (the curve); Wang
     et al., "OpenAUC: Towards AUC-Oriented Open-Set Recognition", NeurIPS 2022 (this form).

@@ -49,6 +49,11 @@ def retrieval_ranks(
 
     Raises:
       ValueError: empty or non-finite scores, a target outside the items, a query without one.
+
+    Example:
+      >>> ranks = retrieval_ranks([[0.9, 0.1, 0.5], [0.2, 0.2, 0.2]], [0, 1])
+      >>> print(ranks.expected, recall_at(ranks, 1))  # a collapsed query counts as chance
+      [1. 2.] 0.6666666666666667
     """
     scores, relevant = _checked(scores, targets)
     top = np.max(scores, axis=1, where=relevant, initial=-np.inf)[:, None]
@@ -93,7 +98,12 @@ def mean_average_precision(
     scores: Float[ArrayLike, "query item"],
     targets: Int[ArrayLike, "query"] | Bool[ArrayLike, "query item"],
 ) -> float:
-    """Mean of `average_precision` over the queries, with its arguments and errors."""
+    """Mean of `average_precision` over the queries, with its arguments and errors.
+
+    Example:
+      >>> mean_average_precision([[0.9, 0.5, 0.1]], [[False, True, True]])
+      0.5833333333333333
+    """
     return float(np.mean(average_precision(scores, targets)))
 
 

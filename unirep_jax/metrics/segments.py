@@ -146,6 +146,12 @@ def event_f1(
     Raises:
       ValueError: as `segment_f1`, or `iou` outside [½, 1].
 
+    Example:
+      >>> labels = np.array([0, 1, 1, 1, 0], bool)[None, :, None]  # five seconds
+      >>> predictions = np.array([0, 0, 1, 1, 1], bool)[None, :, None]
+      >>> print(event_f1(labels, predictions).f1, segment_f1(labels, predictions).f1)
+      1.0 0.6666666666666666
+
     Reference: Tian et al., ECCV 2020, section 5.1. ≠ there, averaged over videos; here pooled.
     """
     if not 0.5 <= iou <= 1:
