@@ -63,16 +63,21 @@ def _direction_table(rows: Sequence[Measurement], metrics: Sequence[tuple[str, s
 
 def cell(rows: Iterable[Measurement], *, scale: float = 100, **wanted: str) -> str:
     """The mean over directions and then over seeds, ± the deviation over seeds; percent."""
-    by_seed: dict[int, list[float]] = {}
-    for m in rows:
-        if all(getattr(m, field) == value for field, value in wanted.items()):
-            by_seed.setdefault(m.seed, []).append(scale * m.value)
-    values = [statistics.fmean(v) for v in by_seed.values()]
+    values = [scale * value for value in seed_means(rows, **wanted).values()]
     if not values:
         return "-"
     if len(values) == 1:
         return f"{values[0]:.2f}"
     return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
+
+
+def seed_means(rows: Iterable[Measurement], **wanted: str) -> dict[int, float]:
+    """By seed, the mean of all values whose fields are as wanted."""
+    by_seed: dict[int, list[float]] = {}
+    for m in rows:
+        if all(getattr(m, field) == value for field, value in wanted.items()):
+            by_seed.setdefault(m.seed, []).append(m.value)
+    return {seed: statistics.fmean(values) for seed, values in by_seed.items()}
 
 
 def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,0 +1,48 @@
+"""Command line: python -m unirep_jax.report FOLDER ... [--out=report.html].
+
+Writes one page about a run, a sweep, or several of them next to each other, which needs no network,
+and its tables beside it as CSV, Markdown and LaTeX.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from unirep_jax.report.page import page
+from unirep_jax.report.runs import ReportError, read_groups
+from unirep_jax.report.table_files import write_tables
+from unirep_jax.report.tabulate import tabulate
+
+
+def write_report(folders: list[Path], out: Path) -> list[Path]:
+    """Writes the page and its tables, and returns their paths.
+
+    Raises:
+      ReportError: as `read_groups`.
+    """
+    groups = read_groups(folders)
+    tables = tabulate(groups)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(page(groups, tables), encoding="utf-8")
+    return [out, *write_tables(out.with_suffix(""), tables)]
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(
+        prog="python -m unirep_jax.report", description="Write one page about runs and sweeps."
+    )
+    parser.add_argument("folders", nargs="+", type=Path, metavar="FOLDER", help="of a run or sweep")
+    parser.add_argument(
+        "--out", type=Path, help="the page; by default report.html, in the folder if it is one"
+    )
+    options = parser.parse_args(arguments)
+    inside = options.folders[0] if len(options.folders) == 1 else Path()
+    try:
+        for path in write_report(options.folders, options.out or inside / "report.html"):
+            print(path)
+    except (ReportError, OSError) as error:
+        sys.exit(f"error: {error}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""Line charts as SVG: a colour and a dash for every line, whose name stands at its end.
+
+Colours are classes c0 … c7 of the page's style sheet, so that they follow its light or dark theme.
+No script: where the pointer is, the browser shows the values of that step.
+"""
+
+import itertools
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from typing import NamedTuple
+
+COLOURS = 8
+DASHES = ("none", "7 3", "2 2.5", "9 3 2 3", "4 2", "1 3", "12 4")
+POINTS = 160  # of a line, at most
+WIDTH, HEIGHT = 400, 220
+LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 34
+LETTER, LABEL_HEIGHT, LONGEST = 6.4, 14, 18  # of the labels beside the lines
+
+
+class Curve(NamedTuple):
+    """A mean over seeds with the least and the greatest of them, step by step."""
+
+    name: str
+    steps: Sequence[float]
+    mean: Sequence[float]
+    low: Sequence[float]
+    high: Sequence[float]
+
+
+def curve(name: str, logs: Iterable[Sequence[dict[str, float]]], key: str) -> Curve | None:
+    """The logged quantity over all logs; None where none has it.
+
+    Long ones are thinned to means of consecutive lines, under the last of their steps.
+    """
+    by_step: dict[int, list[float]] = {}
+    for log in logs:
+        for row in log:
+            if key in row:
+                by_step.setdefault(row["step"], []).append(row[key])
+    if not by_step:
+        return None
+    steps = sorted(by_step)
+    size = -(-len(steps) // POINTS)
+    pieces = [steps[i : i + size] for i in range(0, len(steps), size)]
+    values = [[value for step in piece for value in by_step[step]] for piece in pieces]
+    mean = [math.fsum(v) / len(v) for v in values]
+    return Curve(name, [p[-1] for p in pieces], mean, [min(v) for v in values],
+                 [max(v) for v in values])  # fmt: skip
+
+
+def line_chart(title: str, curves: Sequence[Curve]) -> str:
+    """One panel; names beside the lines if there are several, bands from least to greatest."""
+    several = len(curves) > 1
+    longest = min(LONGEST, max(len(c.name) for c in curves))
+    right = WIDTH - RIGHT - (several * (longest * LETTER + 18))
+    bottom = max(HEIGHT - BOTTOM, TOP + LABEL_HEIGHT * len(curves) * several)
+    x = _Scale(_range(s for c in curves for s in c.steps), LEFT, right)
+    y = _Scale(_padded(_range(v for c in curves for v in (*c.low, *c.high))), bottom, TOP)
+    parts = [*_axes(x, y)]
+    for place, c in enumerate(curves):
+        parts += _line(c, place, x, y)
+    parts += _labels(curves, y, right) if several else []
+    parts += _readings(curves, x, y)
+    names = ", ".join(c.name for c in curves) if several else "one line"
+    about = escape(f"{title} over training steps: {names}", quote=True)
+    return (
+        f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
+        f'<svg viewBox="0 0 {WIDTH} {bottom + BOTTOM:.0f}" role="img" aria-label="{about}">'
+        f"{''.join(parts)}</svg></figure>"
+    )
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """About `count` round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten."""
+    if not high > low:
+        return [low]
+    raw = (high - low) / count
+    power = 10.0 ** math.floor(math.log10(raw))
+    step = next(m * power for m in (1, 2, 5, 10) if m * power >= raw * (1 - 1e-9))
+    first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)
+    return [number * step for number in range(first, last + 1)]
+
+
+class _Scale(NamedTuple):
+    """Numbers `span` to places start … end on the page."""
+
+    span: tuple[float, float]
+    start: float
+    end: float
+
+    def __call__(self, value: float) -> float:
+        low, high = self.span
+        share = (value - low) / (high - low) if high > low else 0.5
+        return self.start + share * (self.end - self.start)
+
+
+def _range(values: Iterable[float]) -> tuple[float, float]:
+    finite = [value for value in values if math.isfinite(value)]
+    return (min(finite), max(finite)) if finite else (0.0, 1.0)
+
+
+def _padded(span: tuple[float, float]) -> tuple[float, float]:
+    low, high = span
+    room = 0.06 * (high - low) or 0.1 * abs(high) or 1.0
+    return (0.0 if 0 <= low < room else low - room), high + room
+
+
+def _axes(x: _Scale, y: _Scale) -> Iterable[str]:
+    for value in ticks(*y.span):
+        at = y(value)
+        yield f'<path class="grid" d="M{x.start:.1f} {at:.1f}H{x.end:.1f}"/>'
+        yield f'<text x="{x.start - 6:.1f}" y="{at + 4:.1f}" class="end">{value:.4g}</text>'
+    for value in ticks(*x.span, 4):
+        place = f'x="{x(value):.1f}" y="{y.start + 15:.1f}" class="middle"'
+        yield f"<text {place}>{value:.10g}</text>"
+    yield (
+        f'<text x="{(x.start + x.end) / 2:.1f}" y="{y.start + 30:.1f}" class="middle">step</text>'
+    )
+
+
+def _line(c: Curve, place: int, x: _Scale, y: _Scale) -> Iterable[str]:
+    points = [(x(s), y(m)) for s, m in zip(c.steps, c.mean, strict=True)]
+    if c.low != c.high:
+        upper = [f"{x(s):.1f} {y(v):.1f}" for s, v in zip(c.steps, c.high, strict=True)]
+        lower = [f"{x(s):.1f} {y(v):.1f}" for s, v in zip(c.steps, c.low, strict=True)]
+        outline = "L".join(upper + lower[::-1])
+        yield f'<path class="band c{place % COLOURS}" d="M{outline}Z"/>'
+    path = "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
+    yield f'<path class="line c{place % COLOURS}" {_dash(place)} d="M{path}"/>'
+    if len(points) == 1:
+        a, b = points[0]
+        yield f'<circle class="dot c{place % COLOURS}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>'
+
+
+def _dash(place: int) -> str:
+    """Lines of one colour never have one dash, nor neighbours."""
+    return f'stroke-dasharray="{DASHES[place % len(DASHES)]}"'
+
+
+def _labels(curves: Sequence[Curve], y: _Scale, right: float) -> Iterable[str]:
+    """Names at the ends of the lines, moved apart where they would overlap."""
+    order = sorted(range(len(curves)), key=lambda i: y(curves[i].mean[-1]))
+    heights = spread_apart([y(curves[i].mean[-1]) for i in order], LABEL_HEIGHT, y.end, y.start)
+    for i, height in zip(order, heights, strict=True):
+        name = curves[i].name
+        shown = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
+        yield (
+            f'<path class="line c{i % COLOURS}" {_dash(i)} '
+            f'd="M{right + 1:.1f} {y(curves[i].mean[-1]):.1f}L{right + 14:.1f} {height:.1f}"/>'
+            f'<text x="{right + 17:.1f}" y="{height + 4:.1f}">{escape(shown)}</text>'
+        )
+
+
+def spread_apart(places: Sequence[float], gap: float, low: float, high: float) -> list[float]:
+    """Sorted places, moved as little as a sweep down and one up need, at least `gap` apart."""
+    moved: list[float] = []
+    for place in places:
+        moved.append(max(place, moved[-1] + gap if moved else low))
+    limit = high
+    for i in reversed(range(len(moved))):
+        moved[i] = min(moved[i], limit)
+        limit = moved[i] - gap
+    return moved
+
+
+def _readings(curves: Sequence[Curve], x: _Scale, y: _Scale) -> Iterable[str]:
+    """An invisible column per step, which shows a rule and all values under the pointer."""
+    values: dict[float, list[str]] = {}
+    for c in curves:
+        for step, mean in zip(c.steps, c.mean, strict=True):
+            values.setdefault(step, []).append(f"{c.name}: {mean:.4g}")
+    steps = sorted(values)
+    places = [x(step) for step in steps]
+    borders = [places[0], *((a + b) / 2 for a, b in itertools.pairwise(places))]
+    for step, at, left, end in zip(steps, places, borders, [*borders[1:], x.end], strict=True):
+        text = escape("\n".join([f"step {step}", *values[step]]))
+        yield (
+            f'<g class="reading"><path class="rule" d="M{at:.1f} {y.end:.1f}V{y.start:.1f}"/>'
+            f'<rect x="{left:.1f}" y="{y.end:.1f}" width="{max(end - left, 2):.1f}" '
+            f'height="{y.start - y.end:.1f}"/><title>{text}</title></g>'
+        )

@@ -1,0 +1,219 @@
+"""One HTML page about one or several groups of runs, with everything in it: no network, no script.
+
+Whatever comes from a file is escaped.
+"""
+
+import base64
+import json
+from collections.abc import Iterable, Sequence
+from html import escape
+from importlib.resources import files
+
+from unirep_jax import __version__
+from unirep_jax.report.charts import curve, line_chart
+from unirep_jax.report.runs import Group, Run
+from unirep_jax.report.table_files import INTERVAL
+from unirep_jax.report.tables import unique
+from unirep_jax.report.tabulate import Table
+from unirep_jax.report.topics import TOPICS, caption, figures_by_topic, logged_by_topic
+
+EXPERIMENTS = {
+    "oscmg": "open-set cross-modal generalisation",
+    "cmg": "cross-modal generalisation",
+    "retrieval": "cross-modal retrieval",
+    "mmosr": "multimodal open-set recognition",
+    "connect": "connection of contrastive spaces",
+    "oom": "out-of-modal generalisation",
+    "transfer": "transfer to other data sets",
+}
+LONG_TABLE = 24  # lines; a longer one is folded
+
+
+def page(groups: Sequence[Group], tables: Sequence[Table]) -> str:
+    """The whole page.
+
+    Args:
+      groups: at least one; curves and pictures are theirs.
+      tables: of the same groups.
+    """
+    sections = {
+        "Runs": _runs(groups),
+        "Results": _results(tables),
+        "Configuration": _configuration(groups),
+        **_topics(groups),
+    }
+    sections = {title: body for title, body in sections.items() if body}
+    links = "".join(f'<a href="#{_anchor(title)}">{title}</a>' for title in sections)
+    body = "".join(
+        f'<section id="{_anchor(title)}"><h2>{title}</h2>{content}</section>'
+        for title, content in sections.items()
+    )
+    title = escape(_title(groups))
+    style = files("unirep_jax.report").joinpath("page.css").read_text(encoding="utf-8")
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        '<meta name="color-scheme" content="light dark">'
+        f"<title>{title}</title>\n<style>\n{style}</style></head>\n<body>"
+        f"<header><h1>{title}</h1>{_facts(groups)}<nav>{links}</nav></header>\n<main>{body}</main>\n"
+        f"<footer>unirep_jax {__version__}. Pictures and numbers are of the folders named above."
+        "</footer></body></html>\n"
+    )
+
+
+def _title(groups: Sequence[Group]) -> str:
+    methods, data = (_settings(groups, key) for key in ("method.name", "data.name"))
+    what = f"{len(groups)} configurations" if len(groups) > 1 else methods[0]
+    return f"{what} on {' and '.join(data)}"
+
+
+def _settings(groups: Iterable[Group], key: str) -> list[str]:
+    return unique(str(group.settings[key]) for group in groups)
+
+
+def _facts(groups: Sequence[Group]) -> str:
+    runs = [run for group in groups for run in group.runs]
+    experiments = [EXPERIMENTS.get(name, name) for name in _settings(groups, "experiment")]
+    finished = sum(run.finished for run in runs)
+    facts = {
+        "experiment": ", ".join(experiments),
+        "methods": ", ".join(_settings(groups, "method.name")),
+        "runs": f"{len(runs)}, {finished} of them finished",
+    }
+    for name in unique(name for run in runs for name in run.environment):
+        found = unique(run.environment[name] for run in runs if name in run.environment)
+        facts[name] = ", ".join(found)
+    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>"
+                    for k, v in facts.items())  # fmt: skip
+    return f"<dl>{items}</dl>"
+
+
+def _runs(groups: Sequence[Group]) -> str:
+    rows = [
+        [group.title, str(run.config["method.name"]), str(run.seed), _state(run), str(run.folder)]
+        for group in groups
+        for run in group.runs
+    ]
+    return _folded(_html_table(["run", "method", "seed", "state", "folder"], rows), len(rows))
+
+
+def _state(run: Run) -> str:
+    steps = run.config["steps"]
+    if run.finished:
+        return f"finished, {steps} steps"
+    return f"unfinished, step {run.last_step} of {steps}"
+
+
+def _results(tables: Sequence[Table]) -> str:
+    if not tables:
+        return "<p>No run is finished yet: there is nothing to tabulate.</p>"
+    parts = [f'<p class="note">{escape(INTERVAL)} Percent but for ranks.</p>']
+    for table in tables:
+        header = ["place", "run", *(column.title for column in table.columns)]
+        rows = [
+            [line.place, line.run, *("–" if cell is None else str(cell) for cell in line.cells)]
+            for line in table.lines
+        ]
+        note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+        shown = _folded(_html_table(header, rows, numbers_from=2), len(rows))
+        parts.append(f"<h3>{escape(table.title)}</h3>{note}{shown}")
+    return "".join(parts)
+
+
+def _configuration(groups: Sequence[Group]) -> str:
+    keys = unique(key for group in groups for key in group.settings)
+    text = lambda group, key: (
+        json.dumps(group.settings[key], ensure_ascii=False) if key in group.settings else "–"
+    )
+    values = {key: [text(group, key) for group in groups] for key in keys}
+    different = [[key, *v] for key, v in values.items() if len(set(v)) > 1]
+    alike = [[key, v[0]] for key, v in values.items() if len(set(v)) == 1]
+    parts = []
+    if len(groups) > 1:
+        parts.append("<h3>What differs</h3>")
+        parts.append(_html_table(["setting", *(group.title for group in groups)], different))
+    summary = "all settings" if len(groups) == 1 else "settings that all have in common"
+    parts.append(_details(summary, _html_table(["setting", "value"], alike)))
+    return "".join(parts)
+
+
+def _topics(groups: Sequence[Group]) -> dict[str, str]:
+    """Sections of curves and pictures, by title."""
+    names = unique(name for g in groups for run in g.runs for row in run.log for name in row)
+    logged = logged_by_topic(name for name in names if name != "step")
+    drawn = {group.title: figures_by_topic(_pictured(group).figures) for group in groups}
+    about = {topic.title: topic.about for topic in TOPICS}
+    about["Training"] = (
+        "Means between two lines of the log. "
+        + ("Lines are means over seeds, bands reach from the least to the greatest of them. "
+           if any(len(group.runs) > 1 for group in groups) else "")
+        + "Point at a step to read its values."
+    )  # fmt: skip
+    sections = {}
+    for title in ("Training", *(topic.title for topic in TOPICS), "Other pictures"):
+        charts = _charts(groups, logged.get(title, []))
+        pictures = [_picture(g, name) for g in groups for name in drawn[g.title].get(title, [])]
+        if charts or pictures:
+            note = f'<p class="note">{escape(about[title])}</p>' if title in about else ""
+            grids = f'<div class="charts">{charts}</div>' if charts else ""
+            grids += f'<div class="pictures">{"".join(pictures)}</div>' if pictures else ""
+            sections[title] = note + grids
+    return sections
+
+
+def _charts(groups: Sequence[Group], names: Sequence[str]) -> str:
+    """Of one group a panel per quantity, with its parts as lines; of several a line per group."""
+    panels: dict[str, list] = {}
+    for name in names:
+        base, _, part = name.partition("/")
+        for group in groups:
+            title, line = (name, group.title) if len(groups) > 1 else (base, part or base)
+            found = curve(line, [run.log for run in group.runs], name)
+            if found:
+                panels.setdefault(title, []).append(found)
+    return "".join(line_chart(title, curves) for title, curves in panels.items())
+
+
+def _pictured(group: Group) -> Run:
+    """The run whose pictures stand for the group: the first that has any."""
+    return next((run for run in group.runs if run.figures), group.runs[0])
+
+
+def _picture(group: Group, name: str) -> str:
+    run = _pictured(group)
+    data = base64.b64encode(run.figures[name].read_bytes()).decode()
+    text = escape(f"{group.title}, seed {run.seed}: {caption(name)}", quote=True)
+    return (
+        f'<figure class="picture"><img src="data:image/png;base64,{data}" alt="{text}">'
+        f"<figcaption>{text}.</figcaption></figure>"
+    )
+
+
+def _html_table(
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 99
+) -> str:
+    """A table that scrolls inside its own box where it is wider than the page."""
+    kind = lambda column: ' class="number"' if column >= numbers_from else ""
+    head = "".join(f'<th scope="col"{kind(i)}>{escape(c)}</th>' for i, c in enumerate(header))
+    body = "".join(
+        "<tr>"
+        + "".join(f"<td{kind(i)}>{escape(cell)}</td>" for i, cell in enumerate(row))
+        + "</tr>"
+        for row in rows
+    )
+    return (
+        f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div>"
+    )
+
+
+def _folded(table: str, count: int) -> str:
+    return table if count <= LONG_TABLE else _details(f"{count} lines", table)
+
+
+def _details(summary: str, content: str) -> str:
+    return f"<details><summary>{escape(summary)}</summary>{content}</details>"
+
+
+def _anchor(title: str) -> str:
+    return title.lower().replace(" ", "-")

@@ -1,0 +1,86 @@
+"""Tables as CSV, Markdown and LaTeX."""
+
+import csv
+import io
+from collections.abc import Iterable
+from pathlib import Path
+
+from unirep_jax.report.tables import markdown_table
+from unirep_jax.report.tabulate import CONFIDENCE, Table
+
+CSV_HEADER = ("table", "place", "run", "metric", "unit", "mean", "half_width", "seeds")
+INTERVAL = (
+    f"Mean ± half the width of the {CONFIDENCE:.0%} confidence interval of Student's t over seeds; "
+    "a single seed has none."
+)
+LATEX = {
+    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "→": r"$\rightarrow$", "±": r"$\pm$", "Δ": r"$\Delta$", "–": "--", "—": "---", "−": "$-$",
+}  # fmt: skip
+
+
+def write_tables(stem: Path, tables: Iterable[Table]) -> list[Path]:
+    """Writes <stem>.csv, <stem>.md and <stem>.tex, and returns their paths."""
+    tables = list(tables)
+    texts = {".csv": as_csv(tables), ".md": as_markdown(tables), ".tex": as_latex(tables)}
+    paths = [stem.with_name(stem.name + suffix) for suffix in texts]
+    for path, text in zip(paths, texts.values(), strict=True):
+        path.write_text(text, encoding="utf-8")
+    return paths
+
+
+def as_csv(tables: Iterable[Table]) -> str:
+    """A line per number, in the unit of its column and at full precision."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(CSV_HEADER)
+    for table in tables:
+        for line in table.lines:
+            for column, cell in zip(table.columns, line.cells, strict=True):
+                if cell is not None:
+                    writer.writerow([table.title, line.place, line.run, *column, *cell])
+    return text.getvalue()
+
+
+def as_markdown(tables: Iterable[Table]) -> str:
+    parts = [f"{INTERVAL} Percent but for ranks.\n"]
+    for table in tables:
+        safe = lambda text: text.replace("|", r"\|").replace("\n", " ")
+        rows = [[safe(cell) for cell in row] for row in _rows(table)]
+        note = f"{table.note}\n\n" if table.note else ""
+        header, *lines = rows
+        parts.append(f"### {table.title}\n\n{note}{markdown_table(header, lines)}")
+    return "\n".join(parts)
+
+
+def as_latex(tables: Iterable[Table]) -> str:
+    """Floats for the booktabs package."""
+    parts = [f"% {INTERVAL} Percent but for ranks. Needs \\usepackage{{booktabs}}.\n"]
+    for table in tables:
+        header, *lines = [
+            " & ".join(latex_escaped(cell) for cell in row) + r" \\" for row in _rows(table)
+        ]
+        parts.append("\n".join([
+            r"\begin{table}", r"\centering",
+            rf"\caption{{{latex_escaped(f'{table.title}. {table.note}'.strip())}}}",
+            rf"\begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
+            r"\toprule", header, r"\midrule", *lines, r"\bottomrule",
+            r"\end{tabular}", r"\end{table}", "",
+        ]))  # fmt: skip
+    return "\n".join(parts)
+
+
+def latex_escaped(text: str) -> str:
+    """The text as LaTeX prints it: no character of it is a command."""
+    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
+
+
+def _rows(table: Table) -> list[list[str]]:
+    """Header and lines as text."""
+    header = ["place", "run", *(column.title for column in table.columns)]
+    return [header] + [
+        [line.place, line.run, *("–" if cell is None else str(cell) for cell in line.cells)]
+        for line in table.lines
+    ]

@@ -1,0 +1,162 @@
+"""Tables of numbers with their uncertainty, from the measurements of one or several groups."""
+
+import dataclasses
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from scipy.special import stdtrit
+
+from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.report import out_of_modal_tables, recognition_tables, retrieval_tables
+from unirep_jax.report.runs import Group
+from unirep_jax.report.tables import OPEN_SET_METRICS, SELECTION_RULES, seed_means, unique
+from unirep_jax.report.transfer_tables import EVENT_COLUMNS
+
+CONFIDENCE = 0.95
+PERCENT = (
+    *recognition_tables.COLUMNS,
+    *OPEN_SET_METRICS,
+    *out_of_modal_tables.CLASSIFICATION,
+    *out_of_modal_tables.SEARCH,
+    *out_of_modal_tables.AGREEMENT,
+    *EVENT_COLUMNS.items(),
+)
+# Title and scale of a metric; what is not listed goes by its own name, in percent.
+METRICS = {name: (title, 100) for name, title in PERCENT} | retrieval_tables.COLUMNS
+UNITS = {100: "%", 1: "rank"}  # by scale
+SPLITS = out_of_modal_tables.SETTINGS | {"all": ""}
+SELECTIONS = (
+    SELECTION_RULES
+    | {"held_out": "Rejection threshold fixed on held-out known examples."}
+    | {name: f"Search {text}." for name, text in retrieval_tables.SCORES.items()}
+    | {name: f"{text.capitalize()}." for name, text in out_of_modal_tables.MOMENTS.items()}
+)
+
+
+class Estimate(NamedTuple):
+    """A mean over seeds and half the width of its confidence interval, None of a single seed."""
+
+    mean: float
+    half_width: float | None
+    seeds: int
+
+    def __str__(self) -> str:
+        if self.half_width is None:
+            return f"{self.mean:.2f}"
+        return f"{self.mean:.1f} ± {self.half_width:.1f}"
+
+
+class Column(NamedTuple):
+    """A metric, and its unit: "%" or "rank"."""
+
+    title: str
+    unit: str
+
+
+class Line(NamedTuple):
+    """Numbers of one run, or of its rival by that name, where it was judged."""
+
+    place: str
+    run: str
+    cells: tuple[Estimate | None, ...]
+
+
+class Table(NamedTuple):
+    title: str
+    note: str
+    columns: tuple[Column, ...]
+    lines: tuple[Line, ...]
+
+
+def estimate(values: Sequence[float]) -> Estimate | None:
+    """Mean and 95 % confidence interval of Student's t: x̄ ± t₀.₉₇₅(n − 1) · s / √n.
+
+    Args:
+      values: one per seed.
+
+    Returns:
+      None of no values; without interval of one.
+    """
+    if not values:
+        return None
+    half_width, count = None, len(values)
+    if count > 1:
+        quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
+        half_width = quantile * statistics.stdev(values) / math.sqrt(count)
+    return Estimate(statistics.fmean(values), half_width, count)
+
+
+def tabulate(groups: Sequence[Group]) -> list[Table]:
+    """A table per data set, split, selection and kind of place; a line per place and run."""
+    sections: dict[tuple, list[Measurement]] = {}
+    for m in _titled(groups):
+        section = m.dataset, m.split, m.selection, bool(m.target), _of_groups(m)
+        sections.setdefault(section, []).append(m)
+    return [_table(rows) for rows in sections.values()]
+
+
+def _titled(groups: Sequence[Group]) -> Iterable[Measurement]:
+    """Measurements under the titles of their groups; rivals by name, of the first that has them."""
+    owner: dict[tuple, str] = {}
+    for group in groups:
+        for run in group.runs:
+            for m in run.measurements:
+                if m.method == run.config["method.name"]:
+                    yield dataclasses.replace(m, method=group.title)
+                    continue
+                where = m.method, m.dataset, m.split, m.selection, m.source, m.target
+                if owner.setdefault(where, group.title) == group.title:
+                    yield m
+
+
+def _table(rows: Sequence[Measurement]) -> Table:
+    first = rows[0]
+    metrics = unique(m.metric for m in rows)
+    places = unique((m.source, m.target) for m in rows)
+    lines = []
+    for source, target in places:
+        here = [m for m in rows if (m.source, m.target) == (source, target)]
+        place = f"{source} → {target}" if target else source
+        lines += [_line(place, run, metrics, here) for run in unique(m.method for m in here)]
+    if first.target and len(places) > 1:
+        lines += [
+            _line("mean of all", run, metrics, rows) for run in unique(m.method for m in rows)
+        ]
+    units = {name: _scale(name) for name in metrics}
+    columns = tuple(
+        Column(METRICS[name][0] if name in METRICS else name.replace("_", " "), UNITS[scale])
+        for name, scale in units.items()
+    )
+    return Table(
+        _title(first, metrics), SELECTIONS.get(first.selection, ""), columns, tuple(lines)
+    )  # fmt: skip
+
+
+def _title(one: Measurement, metrics: Sequence[str]) -> str:
+    """What the measurements of a table have in common, in words."""
+    parts = [
+        SPLITS.get(one.split, one.split),
+        one.selection.replace("_", " ") if one.selection in SELECTIONS else "",
+        "class by class" if metrics == ["class_accuracy"] else "",
+        "one modality against the others" if _of_groups(one) else "",
+    ]
+    return f"{one.dataset}: {', '.join(filter(None, parts))}".removesuffix(": ")
+
+
+def _of_groups(one: Measurement) -> bool:
+    """Whether a modality is searched for among several together, or several for one."""
+    return bool(one.target) and "+" in one.source + one.target and one.metric != "class_accuracy"
+
+
+def _line(place: str, run: str, metrics: Sequence[str], rows: Sequence[Measurement]) -> Line:
+    cells = []
+    for name in metrics:
+        means = seed_means(rows, method=run, metric=name)
+        cells.append(estimate([_scale(name) * value for value in means.values()]))
+    return Line(place, run, tuple(cells))
+
+
+def _scale(metric: str) -> int:
+    return METRICS.get(metric, ("", 100))[1]
