@@ -9,7 +9,7 @@ import jax
 from ml_collections import ConfigDict
 
 from unirep_jax.data import FeatureFileError, FeatureSet
-from unirep_jax.data.catalog import DATA_SETS
+from unirep_jax.data.catalog import DATA_SETS, load_data
 from unirep_jax.evaluation.measurements import write_measurements
 from unirep_jax.methods import METHODS
 from unirep_jax.perceptors import perceive
@@ -17,11 +17,14 @@ from unirep_jax.protocols import PROTOCOLS
 from unirep_jax.protocols.trained import JudgingProtocol, Trained
 from unirep_jax.report.figures import training_curves
 from unirep_jax.train.fit import Fitting, fit, prepare
+from unirep_jax.train.processes import is_first, own_folder, wait_for_all
 from unirep_jax.workdir import ConfigError, check_claim, claim, default_workdir
 
 
 def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = False) -> Path:
     """Trains (or continues) and judges one method; everything it makes is in the returned folder.
+
+    Several processes call it together, with a workdir that all of them see.
 
     Args:
       config: as the files in configs/ make it.
@@ -45,19 +48,23 @@ def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = F
 
     check_claim(workdir, config)
     protocol, whole, training_set, fitting = set_up(config, workdir)
-    claim(workdir, config)
+    wait_for_all("set up")  # before the folder becomes that of a run in progress
+    if is_first():
+        claim(workdir, config)
     _announce(training_set, fitting)
 
     state = fit(fitting, config, workdir)
     print(f"trained after {time.monotonic() - started:.0f} s; evaluating", flush=True)
-    figures = workdir / "figures"
-    figures.mkdir(exist_ok=True)
-    training_curves(figures / "training_curves.png", workdir / "metrics.jsonl")
-    trained = Trained(whole, config.method.name, config.seed, state, fitting, workdir)
+    folder = own_folder(workdir)
+    trained = Trained(whole, config.method.name, config.seed, state, fitting, folder)
+    trained.figures.mkdir(exist_ok=True)
+    training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
     measurements = protocol.judge(trained)
     table = protocol.tables(measurements)
-    (workdir / "results.md").write_text(table)
-    write_measurements(results, measurements)  # last: its presence says that the run is finished
+    (folder / "results.md").write_text(table)
+    # Last: its presence says that the run is finished.
+    write_measurements(folder / results.name, measurements)
+    wait_for_all("judged")
     print(f"\n{table}\nwrote {workdir}/ in {time.monotonic() - started:.0f} s")
     return workdir
 
@@ -93,7 +100,7 @@ def _set_up(config: ConfigDict, workdir: Path, perceive: Callable) -> tuple:
     protocol = PROTOCOLS[config.experiment](**config.protocol.to_dict())
     settings = config.method.to_dict()
     method = METHODS[settings.pop("name")](**settings)
-    whole = DATA_SETS[config.data.name](config.data.path)
+    whole = load_data(**config.data)
     if "perceptors" in config:
         folder = Path(config.perceptors.path or workdir / "perceptors")
         perceive = partial(perceive, settings=config.perceptors, folder=folder)
@@ -114,7 +121,8 @@ def _announce(feature_set, fitting: Fitting) -> None:
     features = ", ".join(f"{m} {list(x.shape[1:])}" for m, x in feature_set.features.items())
     train_count = int(feature_set.train.sum())
     print(
-        f"{fitting.engine.devices} {jax.devices()[0].platform.upper()} device(s) | "
+        f"{fitting.engine.devices} {jax.devices()[0].platform.upper()} device(s) "
+        f"{f'of {processes} processes ' if (processes := jax.process_count()) > 1 else ''}| "
         f"{feature_set.name}: "
         f"{train_count} train, {len(feature_set.label) - train_count} test, "
         f"{feature_set.num_classes} classes, {features} | "

@@ -6,7 +6,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import config_flags
 
-from unirep_jax import command_line
+from unirep_jax import command_line, process_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: a file of configs/, with its argument after a colon."
@@ -25,6 +25,7 @@ def main(_: list[str]) -> None:
     from unirep_jax.data import FeatureFileError
     from unirep_jax.dry_run import dry_run
     from unirep_jax.experiment import run
+    from unirep_jax.train.checkpoints import CheckpointError
     from unirep_jax.train.logs import NonFiniteError
     from unirep_jax.train.loop import Interrupted
     from unirep_jax.workdir import ConfigError
@@ -39,10 +40,10 @@ def main(_: list[str]) -> None:
         print(f"{stop}; run the same command to continue")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command to continue")
-    except (FeatureFileError, NonFiniteError, ConfigError) as error:
+    except (FeatureFileError, NonFiniteError, ConfigError, CheckpointError, OSError) as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
     flags.mark_flag_as_required("config")
-    command_line.start(main)
+    command_line.start(process_flags.together(main))

@@ -20,6 +20,7 @@ from unirep_jax.data.resident import Pool
 from unirep_jax.evaluation.embedding import embed_examples
 from unirep_jax.methods import MOVER
 from unirep_jax.train.fit import fit, prepare
+from unirep_jax.train.processes import is_first, wait_for_all
 from unirep_jax.workdir import resolved
 
 
@@ -64,7 +65,9 @@ def perceive(
         print(f"perceptor of {', '.join(modalities)}: {rows.sum()} examples", flush=True)
         state = fit(fitting, settings, folder)
         embeddings = embed_examples(fitting.method, state.params, state.state, part)
-        replace_file(found, lambda stream: np.savez(stream, **embeddings))
+        if is_first():
+            replace_file(found, lambda stream: np.savez(stream, **embeddings))
+        wait_for_all(str(found))
     with np.load(found, allow_pickle=False) as archive:
         return {m: archive[m] for m in modalities}
 

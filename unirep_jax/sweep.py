@@ -12,7 +12,7 @@ from pathlib import Path
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from unirep_jax import command_line
+from unirep_jax import command_line, process_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration that is varied.")
 _VARIANTS = flags.DEFINE_string(
@@ -41,6 +41,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     from unirep_jax.evaluation.measurements import read_measurements, write_measurements
     from unirep_jax.experiment import run
     from unirep_jax.protocols import PROTOCOLS
+    from unirep_jax.train.processes import own_folder
 
     # Seeds share one compiled program.
     jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
@@ -61,8 +62,8 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
                 elif place == 0:
                     measurements.append(m)
     table = PROTOCOLS[config.experiment].tables(measurements)
-    (workdir / "results.md").write_text(table)
-    write_measurements(workdir / "results.jsonl", measurements)
+    (own_folder(workdir) / "results.md").write_text(table)
+    write_measurements(own_folder(workdir) / "results.jsonl", measurements)
     return table
 
 
@@ -80,6 +81,7 @@ def varied(config: ConfigDict, settings: dict) -> ConfigDict:
 
 def main(_: list[str]) -> None:
     from unirep_jax.data import FeatureFileError
+    from unirep_jax.train.checkpoints import CheckpointError
     from unirep_jax.train.logs import NonFiniteError
     from unirep_jax.train.loop import Interrupted
     from unirep_jax.workdir import ConfigError, flat
@@ -97,10 +99,10 @@ def main(_: list[str]) -> None:
         print(sweep(config, variants, seeds=_SEEDS.value, workdir=Path(_WORKDIR.value)))
     except Interrupted as stop:
         print(f"{stop}; run the same command to continue")
-    except (FeatureFileError, NonFiniteError, ConfigError) as error:
+    except (FeatureFileError, NonFiniteError, ConfigError, CheckpointError, OSError) as error:
         sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":
     flags.mark_flags_as_required(["config", "workdir"])
-    command_line.start(main)
+    command_line.start(process_flags.together(main))

@@ -80,7 +80,14 @@ def wholes(resident: dict[str, Any], pools: Any) -> Any:
 
 
 def index_batches(
-    pools: Any, *, seed: int, start_step: int, num_steps: int, fused: int
+    pools: Any,
+    *,
+    seed: int,
+    start_step: int,
+    num_steps: int,
+    fused: int,
+    process_index: int = 0,
+    process_count: int = 1,
 ) -> Iterator[Any]:
     """Example numbers of the next `fused` steps at a time, int32 [batch, fused] for each pool.
 
@@ -91,12 +98,20 @@ def index_batches(
     Args:
       pools: a `Pool` or a tree of them.
       start_step, num_steps: multiples of `fused`.
+      process_index: of `process_count` processes; each gets its contiguous part of every batch.
+      process_count: a divisor of every count.
     """
     leaves, tree = jax.tree.flatten(pools, is_leaf=is_pool)
+
+    def rows(pool: Pool, place: int, step: int) -> np.ndarray:
+        share = pool.count // process_count
+        whole = _rows(pool, place, seed, step)
+        return whole[process_index * share :][:share]
+
     for first in range(start_step, start_step + num_steps, fused):
         steps = range(first, first + fused)
         indices = [
-            np.stack([_rows(pool, place, seed, step) for step in steps], axis=1)
+            np.stack([rows(pool, place, step) for step in steps], axis=1)
             for place, pool in enumerate(leaves)
         ]
         yield jax.tree.unflatten(tree, indices)

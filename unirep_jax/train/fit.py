@@ -22,7 +22,8 @@ class Fitting(NamedTuple):
     """All that training needs.
 
     method: for the shapes of the data; engine: its step; initial: makes the state before step 0;
-    batches: (start, steps) -> what the engine's step takes, on the host, for these steps;
+    batches: (start, steps) -> what the engine's step takes, on the host, for these steps: this
+    process's share of it;
     steps_per_call: how many steps one call of the engine's step makes.
     """
 
@@ -118,18 +119,21 @@ def retrace(fitting: Fitting, points: Sequence[int]) -> Iterator[tuple[int, Trai
         step += fitting.steps_per_call
         if points and step >= points[0]:
             points = [p for p in points if p > step]
-            yield step, jax.tree.map(np.asarray, engine.fetch_state(placed))
+            yield step, engine.fetch_state(placed)
 
 
 def _streamed(training_set, batch_size, seed, labels, start: int, steps: int) -> Iterator[dict]:
     return data.batches(
         training_set, batch_size=batch_size, seed=seed, start_step=start, num_steps=steps,
-        labels=labels,
+        labels=labels, process_index=jax.process_index(), process_count=jax.process_count(),
     )  # fmt: skip
 
 
 def _drawn(pools, seed, fused, start: int, steps: int) -> Iterator[Any]:
-    return index_batches(pools, seed=seed, start_step=start, num_steps=steps, fused=fused)
+    return index_batches(
+        pools, seed=seed, start_step=start, num_steps=steps, fused=fused,
+        process_index=jax.process_index(), process_count=jax.process_count(),
+    )  # fmt: skip
 
 
 def _check_fused(settings: ConfigDict, refreshing: Any) -> None:

@@ -7,6 +7,9 @@ from pathlib import Path
 import tqdm
 from tensorboardX import SummaryWriter
 
+from unirep_jax.data.mapped import replace_file
+from unirep_jax.train.processes import is_first
+
 
 class NonFiniteError(RuntimeError):
     """A loss, a term of it or the gradient stopped being a finite number."""
@@ -22,7 +25,7 @@ class RunLog:
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step)
         self._bar = tqdm.tqdm(
             total=steps, initial=start_step, unit="step", desc="train", mininterval=0.5,
-            smoothing=0.1,
+            smoothing=0.1, disable=not is_first(),
         )  # fmt: skip
         self._batch_size = batch_size
         self._pending: list[tuple[int, dict]] = []
@@ -71,17 +74,22 @@ class RunLog:
         self._bar.close()
 
 
+def read_log(path: Path) -> list[dict[str, float]]:
+    """The lines of metrics.jsonl; those that a process that was killed has cut short are not."""
+    rows = []
+    for line in path.read_text(errors="replace").splitlines():
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            continue
+        if isinstance(row, dict) and type(row.get("step")) is int:
+            rows.append({k: v for k, v in row.items() if type(v) in (int, float)})
+    return rows
+
+
 def _drop_lines_after(path: Path, step: int) -> None:
     """Forgets what was logged after the checkpoint that a run resumes from."""
     if not path.exists():
         return
-    kept = []
-    for line in path.read_text().splitlines():
-        try:
-            if json.loads(line)["step"] <= step:
-                kept.append(line + "\n")
-        except (ValueError, KeyError):  # a line cut short when the process was killed
-            continue
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(kept))
-    temporary.replace(path)
+    kept = "".join(json.dumps(row) + "\n" for row in read_log(path) if row["step"] <= step)
+    replace_file(path, lambda stream: stream.write(kept.encode()))

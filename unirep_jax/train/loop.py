@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from unirep_jax.train.checkpoints import Checkpoints
 from unirep_jax.train.logs import NonFiniteError, RunLog
 from unirep_jax.train.parallel import Engine
+from unirep_jax.train.processes import any_of, own_folder
 from unirep_jax.train.step import TrainState
 
 
@@ -32,6 +32,8 @@ def train(
 ) -> TrainState:
     """Trains to `steps`, from the last checkpoint in `workdir` where there is one.
 
+    All processes call it together; the first one logs.
+
     Args:
       engine: the step and its devices.
       initial: makes the state before step 0.
@@ -40,7 +42,7 @@ def train(
       fused: steps that one call of the engine makes, a divisor of the other numbers of steps.
 
     Returns:
-      The state after `steps` steps, as an ordinary (not replicated) tree.
+      The state after `steps` steps, on the host.
 
     Raises:
       NonFiniteError: naming step, term and the last good checkpoint.
@@ -54,7 +56,7 @@ def train(
             print(f"continuing from step {start} of {steps}", flush=True)
         if start >= steps:
             return state
-        log = RunLog(workdir, start_step=start, steps=steps, batch_size=batch_size)
+        log = RunLog(own_folder(workdir), start_step=start, steps=steps, batch_size=batch_size)
         placed = engine.place_state(state)
         del state  # the step donates its buffers
         try:
@@ -64,9 +66,11 @@ def train(
                 if engine.must_block:
                     jax.block_until_ready(placed)
                 log.add(step, metrics, fused)
-                stop = sigterm.raised
+                logs = step % log_every == 0
+                # Processes agree now and then: asking at every step would cost as much as one.
+                stop = any_of(sigterm.raised) if logs or jax.process_count() == 1 else False
                 save = stop or step == steps or step % checkpoint_every == 0
-                if save or step % log_every == 0:
+                if save or logs:
                     log.flush()  # raises before anything that is not finite is saved
                 if save:
                     checkpoints.save(step, engine.fetch_state(placed))
@@ -78,7 +82,7 @@ def train(
             raise NonFiniteError(f"{error}; last good state: {where}") from None
         finally:
             log.close()
-        return jax.tree.map(np.asarray, engine.fetch_state(placed))
+        return engine.fetch_state(placed)
 
 
 class _SigtermFlag:

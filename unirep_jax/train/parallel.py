@@ -1,4 +1,7 @@
-"""Maps the per-device step over the accelerators: the only file that knows how many there are."""
+"""Maps the per-device step over the accelerators: the only file that knows how many there are.
+
+Of one process or of several: then every process places its own share of a batch.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
@@ -16,10 +19,11 @@ class Engine(NamedTuple):
     """A step over all devices, and how what it takes gets there and back.
 
     step: (placed state, placed batch) -> (placed state, metrics); the state it is given is donated.
-    place_state, place_batch: host arrays to the devices (replicated; split along the first axis).
-    fetch_state: the placed state as one ordinary copy.
+    place_state, place_batch: host arrays to the devices (replicated; this process's share of a
+      batch, split along the first axis).
+    fetch_state: the placed state as one copy on the host.
     compiled: (placed state, placed batch) -> the compiled step, to ask what it costs.
-    devices: how many.
+    devices: how many, over all processes.
     must_block: wait for every step before the next. Asynchronous collectives over several CPU
       devices deadlock on JAX 0.10.
     """
@@ -45,11 +49,14 @@ def make_engine(
     Args:
       step: returns the same state and metrics on every device (it averages over `AXIS` itself).
       parallel: "shard_map" over a mesh, or "pmap".
-      devices: all by default.
+      devices: by default all, of every process.
       resident: arrays that every device holds whole from now on; the step then is
         `step(state, batch, resident)`.
     """
-    devices = list(jax.devices() if devices is None else devices)
+    # In the order of the processes, so that their shares in this order are the whole batch.
+    devices = sorted(
+        jax.devices() if devices is None else devices, key=lambda d: (d.process_index, d.id)
+    )
     must_block = len(devices) > 1 and devices[0].platform == "cpu"
     if parallel == "shard_map":
         return _shard_map_engine(step, devices, must_block, resident)
@@ -79,8 +86,10 @@ def _shard_map_engine(step: Step, devices, must_block: bool, resident: Any) -> E
     return Engine(
         step=lambda state, batch: run(state, batch, *kept),
         place_state=place_state,
-        place_batch=lambda batch: jax.device_put(_checked(batch, len(devices)), split),
-        fetch_state=lambda state: state,
+        place_batch=lambda batch: jax.make_array_from_process_local_data(
+            split, _checked(batch, _local(devices))
+        ),
+        fetch_state=lambda state: jax.tree.map(np.array, state),  # no view: the step donates it
         compiled=lambda state, batch: run.lower(state, batch, *kept).compile(),
         devices=len(devices),
         must_block=must_block,
@@ -88,11 +97,15 @@ def _shard_map_engine(step: Step, devices, must_block: bool, resident: Any) -> E
 
 
 def _pmap_engine(step: Step, devices, must_block: bool, resident: Any) -> Engine:
-    count = len(devices)
+    count = _local(devices)
     replicate = lambda tree: jax.tree.map(lambda x: np.stack([x] * count), tree)
 
     def split(x):
         return np.reshape(x, (count, x.shape[0] // count, *x.shape[1:]))
+
+    def first(x):
+        # The copy on one device of this process; its leading axis is 1 or none, by version.
+        return np.array(x.addressable_data(0)).reshape(x.shape[1:])
 
     run = jax.pmap(step, axis_name=AXIS, devices=devices, out_axes=(0, None), donate_argnums=0)
     # Identity under pmap leaves one copy on every device, where it stays.
@@ -102,11 +115,16 @@ def _pmap_engine(step: Step, devices, must_block: bool, resident: Any) -> Engine
         step=lambda state, batch: run(state, batch, *kept),
         place_state=replicate,
         place_batch=lambda batch: jax.tree.map(split, _checked(batch, count)),
-        fetch_state=lambda state: jax.tree.map(lambda x: x[0], state),
+        fetch_state=lambda state: jax.tree.map(first, state),
         compiled=lambda state, batch: run.lower(state, batch, *kept).compile(),
-        devices=count,
+        devices=len(devices),
         must_block=must_block,
     )
+
+
+def _local(devices: Sequence[jax.Device]) -> int:
+    """How many of them belong to this process."""
+    return sum(device.process_index == jax.process_index() for device in devices)
 
 
 def _checked(batch: Any, devices: int) -> Any:

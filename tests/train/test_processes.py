@@ -1,0 +1,170 @@
+"""Several processes on loopback train what one does, and none of them waits for a dead one."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+import pytest
+
+from unirep_jax.data import save_features
+
+ROOT = Path(__file__).parents[2]
+DEVICES = 4  # over all processes
+SETTINGS = {
+    "steps": 120, "batch_size": 16, "train.log_every": 20, "train.checkpoint_every": 20,
+    "method.width": 8, "method.hidden": 8, "protocol.known": 3,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def start(tmp_path_factory, paired_features):
+    """Starts the command line in so many processes; programs are compiled once for all."""
+    folder = tmp_path_factory.mktemp("features")
+    save_features(folder / "toy.npz", paired_features)
+
+    def start(workdir: Path, count: int, **settings) -> list[subprocess.Popen]:
+        environment = {
+            **os.environ,
+            "XLA_FLAGS": "--xla_backend_optimization_level=0 "
+            f"--xla_force_host_platform_device_count={DEVICES // count}",
+            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+        }
+        flags = [f"--config.{key}={value}" for key, value in (SETTINGS | settings).items()]
+        command = [
+            sys.executable, "-m", "unirep_jax.main", "--config=configs/mmosr.py:features,concat",
+            f"--config.data.path={folder / 'toy.npz'}", f"--workdir={workdir}", *flags,
+        ]  # fmt: skip
+        address = f"--coordinator=127.0.0.1:{free_port()}"
+        meeting = [[address, f"--processes={count}", f"--process={i}"] for i in range(count)]
+        return [
+            subprocess.Popen(
+                command + (flags if count > 1 else []), cwd=ROOT, env=environment, text=True,
+                stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            )
+            for flags in meeting
+        ]  # fmt: skip
+
+    return start
+
+
+@pytest.fixture(scope="module")
+def alone(start, tmp_path_factory) -> Path:
+    workdir = tmp_path_factory.mktemp("alone") / "run"
+    finish(start(workdir, 1))
+    return workdir
+
+
+def free_port() -> int:
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def finish(processes: list[subprocess.Popen]) -> list[str]:
+    outputs = [process.communicate(timeout=300)[0] for process in processes]
+    for process, output in zip(processes, outputs, strict=True):
+        assert process.returncode == 0, output
+    return outputs
+
+
+def final_state(workdir: Path) -> dict[str, np.ndarray]:
+    with ocp.CheckpointManager(workdir.absolute() / "checkpoints") as manager:
+        state = manager.restore(manager.latest_step(), args=ocp.args.StandardRestore())
+    leaves = jax.tree_util.tree_leaves_with_path(state)
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def lines(path: Path) -> list[dict]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+def assert_same_run(workdir: Path, alone: Path) -> None:
+    ours, theirs = lines(workdir / "metrics.jsonl"), lines(alone / "metrics.jsonl")
+    assert len(theirs) == SETTINGS["steps"] // SETTINGS["train.log_every"]
+    for here, there in zip(ours, theirs, strict=True):
+        assert here == pytest.approx(there, rel=1e-5, abs=1e-5)
+    ours, theirs = final_state(workdir), final_state(alone)
+    assert ours.keys() == theirs.keys() and len(theirs) > 10
+    for name, leaf in theirs.items():
+        np.testing.assert_allclose(ours[name], leaf, rtol=1e-5, atol=1e-5, err_msg=name)
+    results = [
+        {(row["metric"], row["method"], row["split"]): row["value"] for row in lines(run)}
+        for run in (workdir / "results.jsonl", alone / "results.jsonl")
+    ]
+    assert results[0].keys() == results[1].keys()
+
+
+def wait_for_checkpoint(processes: list[subprocess.Popen], workdir: Path) -> None:
+    end = time.monotonic() + 300
+    while not (workdir / "checkpoints" / "20").exists():
+        assert time.monotonic() < end
+        assert all(process.poll() is None for process in processes), "it ended too early"
+        time.sleep(0.01)
+
+
+def kill_one_after_a_checkpoint(processes: list[subprocess.Popen], which: int, workdir: Path):
+    """Returns what the others say, and how long they went on, in seconds."""
+    wait_for_checkpoint(processes, workdir)
+    processes[which].send_signal(signal.SIGKILL)
+    killed = time.monotonic()
+    others = [process for i, process in enumerate(processes) if i != which]
+    outputs = [process.communicate(timeout=120)[0] for process in others]
+    assert all(process.returncode != 0 for process in others), outputs
+    processes[which].communicate()
+    return outputs, time.monotonic() - killed
+
+
+def test_two_processes_end_as_one_does(start, alone, tmp_path):
+    outputs = finish(start(tmp_path / "run", 2))
+    assert "4 CPU device(s) of 2 processes" in outputs[0] and "AUROC" in outputs[0]
+    assert "AUROC" not in outputs[1] and "train:" not in outputs[1]  # only the first one prints
+    assert_same_run(tmp_path / "run", alone)
+
+
+def test_after_a_kill_the_other_stops_and_one_process_continues(start, alone, tmp_path):
+    workdir = tmp_path / "run"
+    (output,), seconds = kill_one_after_a_checkpoint(start(workdir, 2), 1, workdir)
+    assert seconds < 60
+    assert "lost contact" in output and "run the same command again" in output
+    assert not (workdir / "results.jsonl").exists()
+    (output,) = finish(start(workdir, 1))
+    assert "continuing from step" in output
+    assert_same_run(workdir, alone)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parallel", ["shard_map", "pmap"])
+def test_four_processes_end_as_one_does(start, alone, tmp_path, parallel):
+    finish(start(tmp_path / "run", 4, parallel=parallel))
+    assert_same_run(tmp_path / "run", alone)
+
+
+@pytest.mark.slow
+def test_after_a_kill_of_the_first_the_others_stop_and_as_many_continue(start, alone, tmp_path):
+    workdir = tmp_path / "run"
+    _, seconds = kill_one_after_a_checkpoint(start(workdir, 4), 0, workdir)
+    assert seconds < 60
+    outputs = finish(start(workdir, 4))
+    assert "continuing from step" in outputs[0]
+    assert_same_run(workdir, alone)
+
+
+@pytest.mark.slow
+def test_after_sigterm_to_one_both_save_and_end_in_order(start, alone, tmp_path):
+    workdir = tmp_path / "run"
+    processes = start(workdir, 2)
+    wait_for_checkpoint(processes, workdir)
+    processes[1].send_signal(signal.SIGTERM)
+    outputs = finish(processes)
+    assert "saved after step" in outputs[0]
+    finish(start(workdir, 2))
+    assert_same_run(workdir, alone)

@@ -1,0 +1,43 @@
+"""Flags of the command lines that several processes run together, and how these meet."""
+
+import contextlib
+import os
+from collections.abc import Callable
+
+from absl import flags
+
+_DISTRIBUTED = flags.DEFINE_bool(
+    "distributed",
+    False,
+    "Train together with the other processes that the cluster's launcher has started. By itself "
+    "where SLURM, Open MPI or Cloud TPU say that there are others.",
+)
+_COORDINATOR = flags.DEFINE_string(
+    "coordinator", None, "HOST:PORT of process 0, where no launcher tells."
+)
+_PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there are.")
+_PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
+
+
+def together(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
+    """`main`, run by all processes, where there are several: they meet, and the first one prints.
+
+    An error in one ends it at once; the others notice and end too.
+    """
+
+    def run(arguments: list[str]) -> None:
+        # After the flags are read, so that --help and a mistyped flag answer at once.
+        from unirep_jax.train import processes
+
+        explicit = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
+        asked = _DISTRIBUTED.value or any(value is not None for value in explicit)
+        if not (asked or processes.detected()):
+            return main(arguments)
+        processes.join(*explicit)
+        with processes.failing_together(), contextlib.ExitStack() as stack:
+            if not processes.is_first():
+                nowhere = stack.enter_context(open(os.devnull, "w"))
+                stack.enter_context(contextlib.redirect_stdout(nowhere))
+            return main(arguments)
+
+    return run
