@@ -3,6 +3,7 @@
 import contextlib
 import os
 from collections.abc import Callable
+from pathlib import Path
 
 from absl import flags
 
@@ -36,7 +37,7 @@ def together(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
         processes.join(*explicit)
         with processes.failing_together(), contextlib.ExitStack() as stack:
             if not processes.is_first():
-                nowhere = stack.enter_context(open(os.devnull, "w"))
+                nowhere = stack.enter_context(Path(os.devnull).open("w"))
                 stack.enter_context(contextlib.redirect_stdout(nowhere))
             return main(arguments)
 
