@@ -5,6 +5,7 @@
     python -m unirep_jax.main --config=configs/oscmg.py:features --config.data.path=my_features/
     python -m unirep_jax.main --config=configs/oscmg.py:digits_avt,dcid
     python -m unirep_jax.main --config=configs/oscmg.py:digits_avt,micu,paper
+    python -m unirep_jax.main --config=configs/oscmg.py --config.data.modalities="('video','audio')"
 
 The argument names a data set, a method (micu, dcid, cmcm, codis, turn, mmjp), a preset, or several
 of them. Presets: `paper` (MICU's equations as printed; of the rivals, the sizes that they have in
@@ -66,7 +67,8 @@ def get_config(argument: str = "digits_avt") -> ConfigDict:
         "steps": STEPS[dataset],
         "batch_size": 80,
         "parallel": "shard_map",  # or "pmap"
-        "data": {"name": dataset, "path": ""},
+        # A folder of flow gives one more modality; () takes all modalities that there are.
+        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
         "method": {"name": method, **dataclasses.asdict(METHODS[method][preset])},
         "train": {
             **(SMALL_DATA_TRAINING if preset == "default" else AUTHORS_TRAINING),

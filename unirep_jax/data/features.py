@@ -13,7 +13,7 @@ import numpy as np
 from unirep_jax.data.mapped import chunks, write_file
 
 _MODALITY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # also what keeps a name from leaving its folder
-_KINDS = {"boolean": "b", "integer": "iu", "float": "f", "string": "U"}
+_KINDS = {"boolean": "b", "integer": "iu", "float": "f", "number": "iuf", "string": "U"}
 _KEYS = "modality/NAME, present/NAME of such a modality, label, split, train, group, class_name"
 _Shape = tuple[int | None, ...] | None  # None for an axis of any length
 _STATISTICS_EXAMPLES = 4096
@@ -254,7 +254,7 @@ class Archive:
     def read(
         self, key: str, kind: str, shape: _Shape = None, *, memory_map: bool = False
     ) -> np.ndarray:
-        """The array of `key`, which must be of `kind` (boolean, integer, float or string).
+        """The array of `key`, which must be of `kind` (boolean, integer, float, number or string).
 
         Args:
           key: its name; in a folder without the suffix.

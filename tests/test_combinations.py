@@ -1,0 +1,78 @@
+"""Combinations of modalities, flow among them, are trained and judged like any data set."""
+
+import runpy
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from unirep_jax.data import save_features
+from unirep_jax.evaluation.measurements import read_measurements
+from unirep_jax.experiment import run, set_up
+from unirep_jax.sweep import varied
+from unirep_jax.workdir import ConfigError
+
+CONFIGS = Path(__file__).parents[1] / "configs"
+get_variants = runpy.run_path(str(CONFIGS / "tables/oscmg.py"))["get_variants"]
+
+
+@pytest.fixture
+def config(tmp_path, paired_features, rng):
+    """Open-set generalisation of the toy set, whose flow is noise."""
+    save_features(tmp_path / "toy.npz", paired_features)
+    (tmp_path / "flow" / "modality").mkdir(parents=True)
+    flow = rng.random((len(paired_features.label), 4, 8), np.float32)
+    np.save(tmp_path / "flow" / "modality" / "flow.npy", flow)
+    made = runpy.run_path(str(CONFIGS / "oscmg.py"))["get_config"]("features")
+    made.update_from_flattened_dict({
+        "data.path": str(tmp_path / "toy.npz"), "data.flow": str(tmp_path / "flow"),
+        "steps": 2, "batch_size": 16, "method.dim": 8, "method.layers": 1, "method.codes": 16,
+        "protocol.control": False, "protocol.selections": ("paper",), "protocol.known": (2,),
+        "protocol.probe.steps": 2, "train.checkpoint_every": 2,
+    })  # fmt: skip
+    return made
+
+
+def test_combinations_are_all_subsets_of_two_or_more_the_whole_set_first():
+    rows = get_variants("combinations:depth,inertial,flow")
+    assert [*rows] == ["depth+inertial+flow", "depth+inertial", "depth+flow", "inertial+flow"]
+    assert rows["depth+flow"] == {"data.modalities": ("depth", "flow")}
+    assert len(get_variants("combinations:a,b,c,d")) == 11
+    for wrong in ("combinations", "combinations:", "combinations:depth"):
+        with pytest.raises(ValueError, match="is none of table2, table3, combinations:MODALITY"):
+            get_variants(wrong)
+
+
+@pytest.mark.parametrize("combination", ["camera+caption+flow", "camera+flow", "caption+flow"])
+def test_the_network_of_a_combination_knows_its_modalities_alone(config, tmp_path, combination):
+    rows = get_variants("combinations:camera,caption,flow")
+    _, whole, training_set, fitting = set_up(varied(config, rows[combination]), tmp_path)
+    assert whole.modalities == training_set.modalities == (*combination.split("+"),)
+    places = jax.tree_util.tree_leaves_with_path(jax.eval_shape(fitting.initial).params)
+    names = {jax.tree_util.keystr(place) for place, _ in places}
+    for m in ("camera", "sensor", "caption", "flow"):
+        assert any(f"encoders_{m}" in name for name in names) == (m in combination.split("+"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("combination", ["camera+caption+flow", "camera+flow"])
+def test_a_combination_takes_two_steps_and_is_judged_in_its_own_directions(
+    config, tmp_path, standard_promotion, combination
+):
+    rows = get_variants("combinations:camera,caption,flow")
+    single = varied(config, rows[combination])
+    run(single, tmp_path / "run")
+    names = combination.split("+")
+    measured = [
+        m for m in read_measurements(tmp_path / "run" / "results.jsonl") if m.method == "micu"
+    ]
+    across = {(m.source, m.target) for m in measured if m.metric == "hos"}
+    assert across == {(a, b) for a in names for b in names if a != b}
+
+
+def test_a_combination_that_the_data_do_not_have_is_refused_before_training(config, tmp_path):
+    single = varied(config, {"data.modalities": ("camera", "smell")})
+    with pytest.raises(ConfigError, match="two or more of camera, sensor, caption, flow"):
+        run(single, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
