@@ -25,6 +25,7 @@ PACKAGES = {
     "ml-collections": ("1.1.0", "", "configurations"),
     "safetensors": ("0.5", "", "connectors"),
     "scikit-learn": ("1.5", "", "digits_avt and pictures"),
+    "scikit-image": ("0.24", "", "optical flow"),
     "matplotlib": ("3.9", "", "pictures"),
     "h5py": ("3.11", "", "conversion of published features"),
     "tensorflow-datasets": ("4.9.9", "", "builders of data sets"),
