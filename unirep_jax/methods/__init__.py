@@ -9,6 +9,7 @@ from unirep_jax.methods.micu import MICU
 from unirep_jax.methods.mover import MOVER
 from unirep_jax.methods.out_of_modal import BASELINES
 from unirep_jax.methods.recognition import RECOGNIZERS, OpenSetClassifier
+from unirep_jax.methods.released import Released
 from unirep_jax.methods.turn import TURN
 
 # Several names, one class: GRAM and pairwise InfoNCE are MOVER's terms in part, and MRN and its
@@ -21,6 +22,7 @@ METHODS = {
     "cox": COX,
     "dcid": DCID,
     **dict.fromkeys(("micu", "mmjp"), MICU),
+    **dict.fromkeys(("micu_released", "dcid_released"), Released),
     "turn": TURN,
     **dict.fromkeys(("mover", "gram", "pairwise"), MOVER),
     **BASELINES,  # of out-of-modal generalisation
@@ -40,4 +42,5 @@ __all__ = [
     "RECOGNIZERS",
     "TURN",
     "OpenSetClassifier",
+    "Released",
 ]

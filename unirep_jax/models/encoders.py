@@ -5,6 +5,7 @@ dropout key, and a batch gives the same numbers however it is spread over device
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import flax.linen as nn
 import jax
@@ -64,7 +65,7 @@ class AttentionPool(nn.Module):
 
 
 class TransformerBlock(nn.Module):
-    """Post-norm self-attention and feed-forward over time."""
+    """Post-norm self-attention and feed-forward over time, as in the authors' DCID and MICU."""
 
     heads: int
     dropout: float
@@ -72,12 +73,13 @@ class TransformerBlock(nn.Module):
     @nn.compact
     def __call__(self, x: Float[Array, "time dim"], *, train: bool) -> Float[Array, "time dim"]:
         drop = nn.Dropout(self.dropout, deterministic=not train)
+        norm = partial(nn.LayerNorm, epsilon=1e-5)
         attention = nn.MultiHeadDotProductAttention(
             self.heads, dropout_rate=self.dropout, deterministic=not train
         )
-        x = nn.LayerNorm()(x + drop(attention(x)))
+        x = norm()(x + drop(attention(x)))
         hidden = drop(nn.relu(nn.Dense(4 * x.shape[-1])(x)))
-        return nn.LayerNorm()(x + drop(nn.Dense(x.shape[-1])(hidden)))
+        return norm()(x + drop(nn.Dense(x.shape[-1])(hidden)))
 
 
 class ConvolutionBlock(nn.Module):

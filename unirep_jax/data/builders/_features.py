@@ -11,11 +11,8 @@ from unirep_jax.data.builders._h5 import H5Row
 from unirep_jax.data.builders._manual import ManualBuilder
 from unirep_jax.data.features import FeatureFileError
 from unirep_jax.data.pickled_array import read_zipped_array
+from unirep_jax.data.published_shapes import AUDIO, SECONDS, VIDEO
 
-SECONDS = 10
-AUDIO = (SECONDS, 128)  # VGGish
-VIDEO = (SECONDS, 7, 7, 512)  # VGG19, pool5, the mean over the frames of a second
-TEXT = (SECONDS, 768)  # BERT, a vector for each of the first ten tokens
 ANNOTATED = {"audio": AUDIO, "video": VIDEO}
 
 

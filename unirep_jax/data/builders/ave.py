@@ -5,15 +5,11 @@ from typing import ClassVar
 
 import numpy as np
 
-from unirep_jax.data.builders._features import (
-    ANNOTATED,
-    SECONDS,
-    FeatureBuilder,
-    OpenSetCounts,
-)
+from unirep_jax.data.builders._features import ANNOTATED, FeatureBuilder, OpenSetCounts
 from unirep_jax.data.builders._h5 import H5Row, check_h5, h5_array
 from unirep_jax.data.builders._manual import DataFolderError, require
 from unirep_jax.data.builders._tables import lines
+from unirep_jax.data.published_shapes import SECONDS
 
 CITATION = """@inproceedings{tian2018audio,
   title={Audio-Visual Event Localization in Unconstrained Videos},

@@ -5,9 +5,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from unirep_jax.data.builders._features import ANNOTATED, SECONDS, FeatureBuilder, zipped
+from unirep_jax.data.builders._features import ANNOTATED, FeatureBuilder, zipped
 from unirep_jax.data.builders._manual import DataFolderError, refuse_repeats, require
 from unirep_jax.data.builders._tables import check_classes, check_count, check_ids, lines, table
+from unirep_jax.data.published_shapes import SECONDS
 
 CITATION = """@inproceedings{tian2020unified,
   title={Unified Multisensory Perception: Weakly-Supervised Audio-Visual Video Parsing},

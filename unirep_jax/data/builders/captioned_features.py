@@ -8,11 +8,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
-from unirep_jax.data.builders._features import ANNOTATED, AUDIO, TEXT, VIDEO, FeatureBuilder, zipped
+from unirep_jax.data.builders._features import ANNOTATED, FeatureBuilder, zipped
 from unirep_jax.data.builders._manual import DataFolderError, refuse_repeats, require
 from unirep_jax.data.builders._tables import check_count, check_ids, records, table
 from unirep_jax.data.builders._text_vectors import TextVectors
 from unirep_jax.data.builders.vggsound_avel40k import HOMEPAGE
+from unirep_jax.data.published_shapes import AUDIO, TEXT, VIDEO
 
 CITATION = """@article{huang2024enhancing,
   title={Enhancing Multimodal Unified Representations for Cross Modal Generalization},

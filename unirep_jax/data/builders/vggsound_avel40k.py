@@ -5,15 +5,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
 
-from unirep_jax.data.builders._features import (
-    ANNOTATED,
-    TEXT,
-    FeatureBuilder,
-    zipped,
-)
+from unirep_jax.data.builders._features import ANNOTATED, FeatureBuilder, zipped
 from unirep_jax.data.builders._manual import CopyConfig, DataFolderError, refuse_repeats, require
 from unirep_jax.data.builders._tables import check_classes, check_ids, lines, table
 from unirep_jax.data.builders._text_vectors import TextVectors
+from unirep_jax.data.published_shapes import TEXT
 
 CITATION = """@inproceedings{xia2023achieving,
   title={Achieving Cross Modal Generalization with Multimodal Unified Representation},

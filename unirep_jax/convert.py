@@ -1,0 +1,64 @@
+"""Command line: python -m unirep_jax.convert CHECKPOINT.pt OUT.safetensors: released weights.
+
+The authors' checkpoints of MICU and DCID are pickles, which this library never reads. This step,
+once and apart, needs PyTorch (`pip install torch`), lets it load tensors and plain containers
+alone, and writes those that inference needs under the authors' names and in their precision.
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def convert(checkpoint: str | Path, out: str | Path) -> list[str]:
+    """Writes the file that `models.released_weights` reads, or nothing; the names in it.
+
+    Args:
+      checkpoint: of the authors, with `Encoder_parameters` and `Text_ar_lstm_parameters`.
+      out: replaced if it exists.
+
+    Raises:
+      ValueError: the checkpoint cannot be loaded safely, or is not one of MICU or DCID.
+    """
+    import torch  # before JAX: some versions crash the other way round
+    from safetensors.numpy import save
+
+    from unirep_jax.data.mapped import replace_file
+    from unirep_jax.models.released_weights import (
+        ENCODER,
+        TEXT_LSTM,
+        check_shapes,
+        expected_shapes,
+    )
+
+    try:
+        parts = torch.load(checkpoint, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds, by what is wrong with the file
+        raise ValueError(f"{checkpoint}: {type(error).__name__}: {error}") from error
+    if not isinstance(parts, dict) or not {ENCODER, TEXT_LSTM} <= parts.keys():
+        found = ", ".join(map(str, parts)) if isinstance(parts, dict) else type(parts).__name__
+        raise ValueError(f"{checkpoint}: expected {ENCODER} and {TEXT_LSTM}, found {found}")
+    tensors = {f"{p}.{name}": x for p in (ENCODER, TEXT_LSTM) for name, x in parts[p].items()}
+    check_shapes(checkpoint, {name: tuple(x.shape) for name, x in tensors.items()})
+    arrays = {name: tensors[name].contiguous().numpy() for name in expected_shapes()}
+    replace_file(Path(out), lambda stream: stream.write(save(arrays)))
+    return list(arrays)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(prog="python -m unirep_jax.convert",
+                                     description=__doc__.partition("\n\n")[2])  # fmt: skip
+    parser.add_argument("checkpoint", help="MICU.pt, AVT_vgg40k_size400.pt ...")
+    parser.add_argument("out", help="a safetensors file")
+    options = parser.parse_args(arguments)
+    try:
+        names = convert(options.checkpoint, options.out)
+    except (ValueError, OSError) as error:
+        sys.exit(f"error: {error}")
+    except ModuleNotFoundError as error:
+        sys.exit(f"error: {error}; the conversion needs PyTorch: pip install torch")
+    print(f"{options.out}: {len(names)} tensors")
+
+
+if __name__ == "__main__":
+    main()
