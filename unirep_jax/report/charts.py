@@ -19,16 +19,22 @@ LETTER, LABEL_HEIGHT, LONGEST = 6.4, 14, 18  # of the labels beside the lines
 
 
 class Curve(NamedTuple):
-    """A mean over seeds with the least and the greatest of them, step by step."""
+    """A mean over seeds with the least and the greatest of them, step by step.
+
+    style: number of its colour and dash, so that what has one name looks alike in all charts.
+    """
 
     name: str
+    style: int
     steps: Sequence[float]
     mean: Sequence[float]
     low: Sequence[float]
     high: Sequence[float]
 
 
-def curve(name: str, logs: Iterable[Sequence[dict[str, float]]], key: str) -> Curve | None:
+def curve(
+    name: str, style: int, logs: Iterable[Sequence[dict[str, float]]], key: str
+) -> Curve | None:
     """The logged quantity over all logs; None where none has it.
 
     Long ones are thinned to means of consecutive lines, under the last of their steps.
@@ -45,25 +51,24 @@ def curve(name: str, logs: Iterable[Sequence[dict[str, float]]], key: str) -> Cu
     pieces = [steps[i : i + size] for i in range(0, len(steps), size)]
     values = [[value for step in piece for value in by_step[step]] for piece in pieces]
     mean = [math.fsum(v) / len(v) for v in values]
-    return Curve(name, [p[-1] for p in pieces], mean, [min(v) for v in values],
+    return Curve(name, style, [p[-1] for p in pieces], mean, [min(v) for v in values],
                  [max(v) for v in values])  # fmt: skip
 
 
 def line_chart(title: str, curves: Sequence[Curve]) -> str:
-    """One panel; names beside the lines if there are several, bands from least to greatest."""
-    several = len(curves) > 1
+    """One panel; names beside the lines unless one says what the title does."""
+    named = [c.name for c in curves] != [title]
     longest = min(LONGEST, max(len(c.name) for c in curves))
-    right = WIDTH - RIGHT - (several * (longest * LETTER + 18))
-    bottom = max(HEIGHT - BOTTOM, TOP + LABEL_HEIGHT * len(curves) * several)
+    right = WIDTH - RIGHT - (named * (longest * LETTER + 18))
+    bottom = max(HEIGHT - BOTTOM, TOP + LABEL_HEIGHT * len(curves) * named)
     x = _Scale(_range(s for c in curves for s in c.steps), LEFT, right)
     y = _Scale(_padded(_range(v for c in curves for v in (*c.low, *c.high))), bottom, TOP)
     parts = [*_axes(x, y)]
-    for place, c in enumerate(curves):
-        parts += _line(c, place, x, y)
-    parts += _labels(curves, y, right) if several else []
+    for c in curves:
+        parts += _line(c, x, y)
+    parts += _labels(curves, y, right) if named else []
     parts += _readings(curves, x, y)
-    names = ", ".join(c.name for c in curves) if several else "one line"
-    about = escape(f"{title} over training steps: {names}", quote=True)
+    about = escape(f"{title} over training steps: {', '.join(c.name for c in curves)}", quote=True)
     return (
         f'<figure class="chart"><figcaption>{escape(title)}</figcaption>'
         f'<svg viewBox="0 0 {WIDTH} {bottom + BOTTOM:.0f}" role="img" aria-label="{about}">'
@@ -71,7 +76,7 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
     )
 
 
-def ticks(low: float, high: float, count: int = 5) -> list[float]:
+def ticks(low: float, high: float, count: int = 6) -> list[float]:
     """About `count` round numbers in [low, high]: multiples of 1, 2 or 5 times a power of ten."""
     if not high > low:
         return [low]
@@ -119,23 +124,23 @@ def _axes(x: _Scale, y: _Scale) -> Iterable[str]:
     )
 
 
-def _line(c: Curve, place: int, x: _Scale, y: _Scale) -> Iterable[str]:
+def _line(c: Curve, x: _Scale, y: _Scale) -> Iterable[str]:
     points = [(x(s), y(m)) for s, m in zip(c.steps, c.mean, strict=True)]
     if c.low != c.high:
         upper = [f"{x(s):.1f} {y(v):.1f}" for s, v in zip(c.steps, c.high, strict=True)]
         lower = [f"{x(s):.1f} {y(v):.1f}" for s, v in zip(c.steps, c.low, strict=True)]
         outline = "L".join(upper + lower[::-1])
-        yield f'<path class="band c{place % COLOURS}" d="M{outline}Z"/>'
+        yield f'<path class="band c{c.style % COLOURS}" d="M{outline}Z"/>'
     path = "L".join(f"{a:.1f} {b:.1f}" for a, b in points)
-    yield f'<path class="line c{place % COLOURS}" {_dash(place)} d="M{path}"/>'
+    yield f'<path class="line c{c.style % COLOURS}" {_dash(c.style)} d="M{path}"/>'
     if len(points) == 1:
         a, b = points[0]
-        yield f'<circle class="dot c{place % COLOURS}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>'
+        yield f'<circle class="dot c{c.style % COLOURS}" cx="{a:.1f}" cy="{b:.1f}" r="3"/>'
 
 
-def _dash(place: int) -> str:
-    """Lines of one colour never have one dash, nor neighbours."""
-    return f'stroke-dasharray="{DASHES[place % len(DASHES)]}"'
+def _dash(style: int) -> str:
+    """Lines of one colour have different dashes, since there are no 8 of these."""
+    return f'stroke-dasharray="{DASHES[style % len(DASHES)]}"'
 
 
 def _labels(curves: Sequence[Curve], y: _Scale, right: float) -> Iterable[str]:
@@ -143,11 +148,11 @@ def _labels(curves: Sequence[Curve], y: _Scale, right: float) -> Iterable[str]:
     order = sorted(range(len(curves)), key=lambda i: y(curves[i].mean[-1]))
     heights = spread_apart([y(curves[i].mean[-1]) for i in order], LABEL_HEIGHT, y.end, y.start)
     for i, height in zip(order, heights, strict=True):
-        name = curves[i].name
+        name, style, end = curves[i].name, curves[i].style, y(curves[i].mean[-1])
         shown = name if len(name) <= LONGEST else name[: LONGEST - 1] + "…"
         yield (
-            f'<path class="line c{i % COLOURS}" {_dash(i)} '
-            f'd="M{right + 1:.1f} {y(curves[i].mean[-1]):.1f}L{right + 14:.1f} {height:.1f}"/>'
+            f'<path class="line c{style % COLOURS}" {_dash(style)} '
+            f'd="M{right + 1:.1f} {end:.1f}L{right + 14:.1f} {height:.1f}"/>'
             f'<text x="{right + 17:.1f}" y="{height + 4:.1f}">{escape(shown)}</text>'
         )
 

@@ -1,6 +1,5 @@
 """Pictures of a run, as PNG files."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -8,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from unirep_jax.evaluation.probe import Representation
+from unirep_jax.train.logs import read_log
 
 # Okabe and Ito's palette: told apart with any colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
@@ -86,7 +86,7 @@ def codebook_usage(path: Path, representation: Representation, feature_set) -> N
 
 def training_curves(path: Path, metrics: Path) -> None:
     """Every logged quantity over the steps, the loss first, a panel each."""
-    rows = [json.loads(line) for line in metrics.read_text().splitlines()]
+    rows = read_log(metrics)
     if not rows:
         return
     steps = [row["step"] for row in rows]
@@ -98,7 +98,7 @@ def training_curves(path: Path, metrics: Path) -> None:
     for axis, (title, names) in zip(axes, groups.items(), strict=False):
         for place, name in enumerate(names):
             label = name.partition("/")[2] or None
-            values = [row[name] for row in rows]
+            values = [row.get(name, np.nan) for row in rows]
             axis.plot(steps, values, marker, color=PALETTE[place % 8], label=label)
         axis.set(title=title, xlabel="step")
         if len(names) > 1:

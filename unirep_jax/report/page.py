@@ -4,6 +4,7 @@ Whatever comes from a file is escaped.
 """
 
 import base64
+import itertools
 import json
 from collections.abc import Iterable, Sequence
 from html import escape
@@ -78,7 +79,7 @@ def _facts(groups: Sequence[Group]) -> str:
     facts = {
         "experiment": ", ".join(experiments),
         "methods": ", ".join(_settings(groups, "method.name")),
-        "runs": f"{len(runs)}, {finished} of them finished",
+        "runs": f"{len(runs)}, {'all' if finished == len(runs) else finished} finished",
     }
     for name in unique(name for run in runs for name in run.environment):
         found = unique(run.environment[name] for run in runs if name in run.environment)
@@ -94,7 +95,8 @@ def _runs(groups: Sequence[Group]) -> str:
         for group in groups
         for run in group.runs
     ]
-    return _folded(_html_table(["run", "method", "seed", "state", "folder"], rows), len(rows))
+    table = _html_table(["run", "method", "seed", "state", "folder"], rows)
+    return _folded(table, f"{len(rows)} runs", len(rows))
 
 
 def _state(run: Run) -> str:
@@ -109,13 +111,10 @@ def _results(tables: Sequence[Table]) -> str:
         return "<p>No run is finished yet: there is nothing to tabulate.</p>"
     parts = [f'<p class="note">{escape(INTERVAL)} Percent but for ranks.</p>']
     for table in tables:
-        header = ["place", "run", *(column.title for column in table.columns)]
-        rows = [
-            [line.place, line.run, *("–" if cell is None else str(cell) for cell in line.cells)]
-            for line in table.lines
-        ]
+        header, *rows = table.texts()
         note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-        shown = _folded(_html_table(header, rows, numbers_from=2), len(rows))
+        shown = _html_table(header, rows, numbers_from=table.names)
+        shown = _folded(shown, f"{len(rows)} lines", len(rows))
         parts.append(f"<h3>{escape(table.title)}</h3>{note}{shown}")
     return "".join(parts)
 
@@ -131,7 +130,8 @@ def _configuration(groups: Sequence[Group]) -> str:
     parts = []
     if len(groups) > 1:
         parts.append("<h3>What differs</h3>")
-        parts.append(_html_table(["setting", *(group.title for group in groups)], different))
+        table = _html_table(["setting", *(group.title for group in groups)], different)
+        parts.append(_folded(table, f"{len(different)} settings", len(different)))
     summary = "all settings" if len(groups) == 1 else "settings that all have in common"
     parts.append(_details(summary, _html_table(["setting", "value"], alike)))
     return "".join(parts)
@@ -166,9 +166,10 @@ def _charts(groups: Sequence[Group], names: Sequence[str]) -> str:
     panels: dict[str, list] = {}
     for name in names:
         base, _, part = name.partition("/")
-        for group in groups:
+        for place, group in enumerate(groups):
             title, line = (name, group.title) if len(groups) > 1 else (base, part or base)
-            found = curve(line, [run.log for run in group.runs], name)
+            style = place if len(groups) > 1 else len(panels.get(title, []))
+            found = curve(line, style, [run.log for run in group.runs], name)
             if found:
                 panels.setdefault(title, []).append(found)
     return "".join(line_chart(title, curves) for title, curves in panels.items())
@@ -192,23 +193,30 @@ def _picture(group: Group, name: str) -> str:
 def _html_table(
     header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 99
 ) -> str:
-    """A table that scrolls inside its own box where it is wider than the page."""
+    """A table that scrolls inside its own box where it is wider than the page.
+
+    Equal first cells of lines that follow each other are one cell.
+    """
     kind = lambda column: ' class="number"' if column >= numbers_from else ""
     head = "".join(f'<th scope="col"{kind(i)}>{escape(c)}</th>' for i, c in enumerate(header))
-    body = "".join(
-        "<tr>"
-        + "".join(f"<td{kind(i)}>{escape(cell)}</td>" for i, cell in enumerate(row))
-        + "</tr>"
-        for row in rows
-    )
+    body = ""
+    for first, lines in itertools.groupby(rows, key=lambda row: row[0]):
+        lines = list(lines)
+        span = f' rowspan="{len(lines)}"' if len(lines) > 1 else ""
+        cells = [
+            "".join(f"<td{kind(i)}>{escape(c)}</td>" for i, c in enumerate(row[1:], 1))
+            for row in lines
+        ]
+        body += f'<tr class="first"><th scope="row"{span}>{escape(first)}</th>'
+        body += "</tr><tr>".join(cells) + "</tr>"
     return (
         f'<div class="scroll" tabindex="0"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div>"
     )
 
 
-def _folded(table: str, count: int) -> str:
-    return table if count <= LONG_TABLE else _details(f"{count} lines", table)
+def _folded(table: str, summary: str, count: int) -> str:
+    return table if count <= LONG_TABLE else _details(summary, table)
 
 
 def _details(summary: str, content: str) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from unirep_jax.evaluation.measurements import Measurement, read_measurements
 from unirep_jax.report.tables import unique
+from unirep_jax.train.logs import read_log
 from unirep_jax.workdir import flat
 
 
@@ -106,7 +107,7 @@ def read_run(folder: Path) -> Run:
     return Run(
         folder=folder,
         config=_read(folder / "config.json", _config),
-        log=_read(folder / "metrics.jsonl", _lines, absent=[]),
+        log=_read(folder / "metrics.jsonl", read_log, absent=[]),
         measurements=_read(folder / "results.jsonl", read_measurements, absent=[]),
         figures={path.stem: path for path in sorted((folder / "figures").glob("*.png"))},
         environment=_read(folder / "environment.json", _environment, absent={}),
@@ -132,19 +133,6 @@ def _config(path: Path) -> dict[str, object]:
 
 def _environment(path: Path) -> dict[str, str]:
     return {str(name): str(found) for name, found in json.loads(path.read_text()).items()}
-
-
-def _lines(path: Path) -> list[dict]:
-    """Objects, one a line; the last may be cut short where a process was killed."""
-    lines = path.read_text().splitlines()
-    objects = []
-    for number, line in enumerate(lines, 1):
-        try:
-            objects.append(json.loads(line))
-        except ValueError as error:
-            if number < len(lines):
-                raise ValueError(f"line {number}: {error}") from error
-    return objects
 
 
 def _titles(folders: Sequence[Path]) -> list[str]:

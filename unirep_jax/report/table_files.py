@@ -10,12 +10,13 @@ from unirep_jax.report.tabulate import CONFIDENCE, Table
 
 CSV_HEADER = ("table", "place", "run", "metric", "unit", "mean", "half_width", "seeds")
 INTERVAL = (
-    f"Mean ± half the width of the {CONFIDENCE:.0%} confidence interval of Student's t over seeds; "
-    "a single seed has none."
+    f"Mean ± half the width of the {100 * CONFIDENCE:.0f} % confidence interval of Student's t "
+    "over seeds; a single seed has none."
 )
 LATEX = {
     "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "[": "{[}", "*": "{*}",  # either belongs to the end of the line before it
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
     "→": r"$\rightarrow$", "±": r"$\pm$", "Δ": r"$\Delta$", "–": "--", "—": "---", "−": "$-$",
 }  # fmt: skip
@@ -48,10 +49,12 @@ def as_markdown(tables: Iterable[Table]) -> str:
     parts = [f"{INTERVAL} Percent but for ranks.\n"]
     for table in tables:
         safe = lambda text: text.replace("|", r"\|").replace("\n", " ")
-        rows = [[safe(cell) for cell in row] for row in _rows(table)]
+        rows = [[safe(cell) for cell in row] for row in table.texts()]
         note = f"{table.note}\n\n" if table.note else ""
         header, *lines = rows
-        parts.append(f"### {table.title}\n\n{note}{markdown_table(header, lines)}")
+        parts.append(
+            f"### {table.title}\n\n{note}{markdown_table(header, lines, names=table.names)}"
+        )
     return "\n".join(parts)
 
 
@@ -60,12 +63,12 @@ def as_latex(tables: Iterable[Table]) -> str:
     parts = [f"% {INTERVAL} Percent but for ranks. Needs \\usepackage{{booktabs}}.\n"]
     for table in tables:
         header, *lines = [
-            " & ".join(latex_escaped(cell) for cell in row) + r" \\" for row in _rows(table)
+            " & ".join(latex_escaped(cell) for cell in row) + r" \\" for row in table.texts()
         ]
         parts.append("\n".join([
             r"\begin{table}", r"\centering",
             rf"\caption{{{latex_escaped(f'{table.title}. {table.note}'.strip())}}}",
-            rf"\begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
+            rf"\begin{{tabular}}{{{'l' * table.names}{'r' * len(table.columns)}}}",
             r"\toprule", header, r"\midrule", *lines, r"\bottomrule",
             r"\end{tabular}", r"\end{table}", "",
         ]))  # fmt: skip
@@ -75,12 +78,3 @@ def as_latex(tables: Iterable[Table]) -> str:
 def latex_escaped(text: str) -> str:
     """The text as LaTeX prints it: no character of it is a command."""
     return "".join(LATEX.get(character, character) for character in " ".join(text.split()))
-
-
-def _rows(table: Table) -> list[list[str]]:
-    """Header and lines as text."""
-    header = ["place", "run", *(column.title for column in table.columns)]
-    return [header] + [
-        [line.place, line.run, *("–" if cell is None else str(cell) for cell in line.cells)]
-        for line in table.lines
-    ]

@@ -80,15 +80,15 @@ def seed_means(rows: Iterable[Measurement], **wanted: str) -> dict[int, float]:
     return {seed: statistics.fmean(values) for seed, values in by_seed.items()}
 
 
-def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table whose columns also line up as plain text; numbers to the right."""
+def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, names: int = 2) -> str:
+    """A Markdown table whose columns also line up as plain text; numbers, after names, right."""
     table = [list(header), *map(list, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]
     text = ["| " + " | ".join(c.ljust(w) for c, w in zip(header, widths, strict=True)) + " |"]
-    text.append("|" + "|".join("-" * (w + 1) + (":" if i > 1 else "-")
+    text.append("|" + "|".join("-" * (w + 1) + (":" if i >= names else "-")
                                for i, w in enumerate(widths)) + "|")  # fmt: skip
     for row in rows:
-        cells = [c.ljust(w) if i < 2 else c.rjust(w)
+        cells = [c.ljust(w) if i < names else c.rjust(w)
                  for i, (c, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
         text.append("| " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"

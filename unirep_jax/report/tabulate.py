@@ -22,16 +22,20 @@ PERCENT = (
     *out_of_modal_tables.SEARCH,
     *out_of_modal_tables.AGREEMENT,
     *EVENT_COLUMNS.items(),
+    ("os", "OS"),
+    *((f"{name}_class", f"{title} by class") for name, title in (("os", "OS"), *OPEN_SET_METRICS)),
+    ("class_recall_at_1", "class R@1"),
+    ("in_modal_accuracy", "accuracy of the head"),
 )
 # Title and scale of a metric; what is not listed goes by its own name, in percent.
 METRICS = {name: (title, 100) for name, title in PERCENT} | retrieval_tables.COLUMNS
 UNITS = {100: "%", 1: "rank"}  # by scale
 SPLITS = out_of_modal_tables.SETTINGS | {"all": ""}
+TASKS = {"cmg": "closed set", "events": "events in time"}  # of several in one run
 SELECTIONS = (
     SELECTION_RULES
     | {"held_out": "Rejection threshold fixed on held-out known examples."}
     | {name: f"Search {text}." for name, text in retrieval_tables.SCORES.items()}
-    | {name: f"{text.capitalize()}." for name, text in out_of_modal_tables.MOMENTS.items()}
 )
 
 
@@ -69,6 +73,21 @@ class Table(NamedTuple):
     columns: tuple[Column, ...]
     lines: tuple[Line, ...]
 
+    @property
+    def names(self) -> int:
+        """How many columns stand before those of numbers."""
+        return len(self.texts()[0]) - len(self.columns)
+
+    def texts(self) -> list[list[str]]:
+        """Header and lines as text; "place" is left out where it is one and the same."""
+        header = ["place", "run", *(column.title for column in self.columns)]
+        rows = [
+            [line.place, line.run, *("–" if cell is None else str(cell) for cell in line.cells)]
+            for line in self.lines
+        ]
+        skipped = int(len({line.place for line in self.lines}) == 1)
+        return [row[skipped:] for row in (header, *rows)]
+
 
 def estimate(values: Sequence[float]) -> Estimate | None:
     """Mean and 95 % confidence interval of Student's t: x̄ ± t₀.₉₇₅(n − 1) · s / √n.
@@ -89,58 +108,64 @@ def estimate(values: Sequence[float]) -> Estimate | None:
 
 
 def tabulate(groups: Sequence[Group]) -> list[Table]:
-    """A table per data set, split, selection and kind of place; a line per place and run."""
+    """A table per task, data set, split, selection and kind of place; a line per place and run."""
     sections: dict[tuple, list[Measurement]] = {}
     for m in _titled(groups):
-        section = m.dataset, m.split, m.selection, bool(m.target), _of_groups(m)
+        section = m.experiment, m.dataset, m.split, m.selection, bool(m.target), _of_groups(m)
         sections.setdefault(section, []).append(m)
     return [_table(rows) for rows in sections.values()]
 
 
 def _titled(groups: Sequence[Group]) -> Iterable[Measurement]:
-    """Measurements under the titles of their groups; rivals by name, of the first that has them."""
+    """Measurements under the titles of their groups; then rivals, of the first that has them."""
+    rows = [(group.title, run, m) for group in groups for run in group.runs
+            for m in run.measurements]  # fmt: skip
+    owns = lambda run, m: m.method == run.config["method.name"]
+    yield from (dataclasses.replace(m, method=title) for title, run, m in rows if owns(run, m))
     owner: dict[tuple, str] = {}
-    for group in groups:
-        for run in group.runs:
-            for m in run.measurements:
-                if m.method == run.config["method.name"]:
-                    yield dataclasses.replace(m, method=group.title)
-                    continue
-                where = m.method, m.dataset, m.split, m.selection, m.source, m.target
-                if owner.setdefault(where, group.title) == group.title:
-                    yield m
+    for title, run, m in rows:
+        what = m.experiment, m.method, m.dataset, m.split, m.selection, m.source, m.target
+        if not owns(run, m) and owner.setdefault(what, title) == title:
+            yield m
 
 
 def _table(rows: Sequence[Measurement]) -> Table:
     first = rows[0]
     metrics = unique(m.metric for m in rows)
     places = unique((m.source, m.target) for m in rows)
+    # What is done class by class with one kind of input needs only the class.
+    classes = metrics == ["class_accuracy"] and len({source for source, _ in places}) == 1
     lines = []
     for source, target in places:
         here = [m for m in rows if (m.source, m.target) == (source, target)]
-        place = f"{source} → {target}" if target else source
+        place = target if classes else f"{source} → {target}" if target else source
         lines += [_line(place, run, metrics, here) for run in unique(m.method for m in here)]
     if first.target and len(places) > 1:
-        lines += [
-            _line("mean of all", run, metrics, rows) for run in unique(m.method for m in rows)
-        ]
+        across = [m for m in rows if m.source != m.target]
+        runs = unique(m.method for m in across)
+        lines += [_line("mean of all", run, metrics, across) for run in runs]
     units = {name: _scale(name) for name in metrics}
     columns = tuple(
         Column(METRICS[name][0] if name in METRICS else name.replace("_", " "), UNITS[scale])
         for name, scale in units.items()
     )
     return Table(
-        _title(first, metrics), SELECTIONS.get(first.selection, ""), columns, tuple(lines)
+        _title(rows, metrics), SELECTIONS.get(first.selection, ""), columns, tuple(lines)
     )  # fmt: skip
 
 
-def _title(one: Measurement, metrics: Sequence[str]) -> str:
+def _title(rows: Sequence[Measurement], metrics: Sequence[str]) -> str:
     """What the measurements of a table have in common, in words."""
+    one, places = rows[0], {(m.source, m.target) for m in rows}
     parts = [
         SPLITS.get(one.split, one.split),
+        TASKS.get(one.experiment, ""),
         one.selection.replace("_", " ") if one.selection in SELECTIONS else "",
+        out_of_modal_tables.MOMENTS.get(one.selection, ""),
+        "in-modal heads on features" if metrics == ["in_modal_accuracy"] else "",
         "class by class" if metrics == ["class_accuracy"] else "",
         "one modality against the others" if _of_groups(one) else "",
+        one.source if len(places) == 1 or metrics == ["class_accuracy"] else "",
     ]
     return f"{one.dataset}: {', '.join(filter(None, parts))}".removesuffix(": ")
 

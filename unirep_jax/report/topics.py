@@ -82,7 +82,7 @@ CAPTIONS = {
 
 
 def logged_by_topic(names: Iterable[str]) -> dict[str, list[str]]:
-    """The logged names under the titles of their topics; "Training" has the rest, the loss first."""
+    """Logged names under the titles of their topics; "Training" has the rest, the loss first."""
     rest = sorted(unique(names), key=lambda name: (name != "loss", name))
     found = {}
     for topic in TOPICS:
