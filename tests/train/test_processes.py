@@ -107,7 +107,8 @@ def wait_for_checkpoint(processes: list[subprocess.Popen], workdir: Path) -> Non
     end = time.monotonic() + 300
     while not (workdir / "checkpoints" / "20").exists():
         assert time.monotonic() < end
-        assert all(process.poll() is None for process in processes), "it ended too early"
+        for process in processes:
+            assert process.poll() is None, process.communicate()[0]
         time.sleep(0.01)
 
 
