@@ -6,6 +6,8 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from unirep_jax.data.mapped import replace_file
+
 
 class ConfigError(ValueError):
     """A setting, or a combination of settings, that cannot be run."""
@@ -26,12 +28,17 @@ def check_claim(workdir: Path, config: ConfigDict) -> bool:
     """Whether the folder is already this run's.
 
     Raises:
-      ConfigError: it is of another, naming the first setting that differs.
+      ConfigError: it is of another, naming the first setting that differs, or config.json is
+        damaged.
     """
     path = workdir / "config.json"
     if not path.exists():
         return False
-    found, here = flat(json.loads(path.read_text())), flat(resolved(config))
+    try:
+        found = flat(dict(json.loads(path.read_text())))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not the configuration of a run: {error}") from error
+    here = flat(resolved(config))
     different = sorted(k for k in found.keys() | here.keys() if found.get(k) != here.get(k))
     if different:
         key = different[0]
@@ -52,10 +59,8 @@ def claim(workdir: Path, config: ConfigDict) -> None:
     if check_claim(workdir, config):
         return
     workdir.mkdir(parents=True, exist_ok=True)
-    path = workdir / "config.json"
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(resolved(config), indent=2) + "\n")
-    temporary.replace(path)
+    content = json.dumps(resolved(config), indent=2) + "\n"
+    replace_file(workdir / "config.json", lambda stream: stream.write(content.encode()))
 
 
 def flat(tree: dict, prefix: str = "") -> dict:

@@ -527,7 +527,9 @@ def test_flash_videos_are_decoded_at_one_frame_a_second(tree, monkeypatch):
         def decode(self, video):
             return (frame(i) for i in range(25))
 
-    monkeypatch.setitem(sys.modules, "av", types.SimpleNamespace(open=lambda path: Container()))
+    monkeypatch.setitem(
+        sys.modules, "av", types.SimpleNamespace(open=lambda path, format: Container())
+    )
     _, splits = read("emotions", folder)
     frames = splits["train"]["1001_DFA_ANG_XX"]["frames"]
     assert [round(f.mean() / 9) for f in frames] == [0, 10, 20]

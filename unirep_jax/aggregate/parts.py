@@ -82,7 +82,7 @@ class Parts:
         path = self.folder / "settings.json"
         try:
             return dict(json.loads(path.read_text()))
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             found = f"{type(error).__name__}: {error}"
             raise FeatureFileError(path, None, "the settings of a job", found) from error
 

@@ -13,6 +13,8 @@ from unirep_jax.connect import load, search
 from unirep_jax.connect.judge import classification, localization, retrieval
 from unirep_jax.data import FeatureFileError
 from unirep_jax.data.banks import open_bank, write_bank
+from unirep_jax.data.features import Archive
+from unirep_jax.data.mapped import replace_file
 from unirep_jax.report.tables import markdown_table
 
 
@@ -29,8 +31,8 @@ def _project(options: argparse.Namespace) -> None:
 def _search(options: argparse.Namespace) -> None:
     queries, items = (open_bank(path).embeddings for path in (options.queries, options.items))
     found = search(queries, items, k=options.k)
-    with Path(options.out).open("wb") as stream:
-        np.savez(stream, index=found.index, score=found.score)
+    content = {"index": found.index, "score": found.score}
+    replace_file(Path(options.out), lambda stream: np.savez(stream, **content))
     print(f"{options.out}: the best {options.k} of {len(items)} items for {len(queries)} queries")
 
 
@@ -47,13 +49,20 @@ def _classify(options: argparse.Namespace) -> None:
 
 def _localize(options: argparse.Namespace) -> None:
     audio, proposals = (open_bank(path).embeddings for path in (options.audio, options.proposals))
-    with np.load(options.boxes, allow_pickle=False) as archive:
-        boxes = dict(archive)
+    with Archive(options.boxes) as archive:
+        boxes = {key: archive.read(key, "number") for key in archive.keys}
     _print("task", localization(audio, proposals, boxes, agreement=options.agreement))
 
 
 def _array(path: str) -> np.ndarray:
-    return np.load(path, allow_pickle=False)
+    try:
+        found = np.load(path, allow_pickle=False)
+    except Exception as error:  # damaged bytes raise of every kind
+        reason = f"{type(error).__name__}: {error}"
+        raise FeatureFileError(path, None, "a plain .npy array", reason) from error
+    if not isinstance(found, np.ndarray):
+        raise FeatureFileError(path, None, "a plain .npy array", "several arrays")
+    return found
 
 
 def _print(what: str, rows: dict[str, dict[str, tuple[float, float | None]]]) -> None:

@@ -118,16 +118,33 @@ def load(path: str | Path) -> Connector:
         with safe_open(str(path), framework="numpy") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, TypeError, MemoryError) as error:
         raise ValueError(f"{path}: not a safetensors file: {error}") from error
     if about.get("format") != FORMAT:
         raise ValueError(f"{path}: format is {about.get('format')!r}, expected {FORMAT!r}")
+    for name, array in tensors.items():
+        if array.dtype != np.float32 or not np.isfinite(array).all():
+            raise ValueError(f"{path}: tensor {name} is not of finite float32 values")
     return Connector(
         {
             name: _read_space(path, name, known, tensors)
-            for name, known in json.loads(about["spaces"]).items()
+            for name, known in _read_spaces(path, about.get("spaces", "")).items()
         }
     )
+
+
+def _read_spaces(path: str | Path, text: str) -> dict[str, dict[str, Any]]:
+    """What the file says of every space: its modalities, and whether ReLU stands at the end."""
+    try:
+        spaces = dict(json.loads(text))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ValueError(f"{path}: spaces: {type(error).__name__}: {error}") from error
+    for name, known in spaces.items():
+        modalities = known.get("modalities") if isinstance(known, dict) else None
+        named = isinstance(modalities, list) and all(isinstance(m, str) for m in modalities)
+        if not named or type(known.get("final_relu")) is not bool:
+            raise ValueError(f"{path}: spaces: {name!r} is {str(known):.80}")
+    return spaces
 
 
 def _read_space(path, name: str, known: dict, tensors: dict[str, np.ndarray]) -> Space:
@@ -138,7 +155,8 @@ def _read_space(path, name: str, known: dict, tensors: dict[str, np.ndarray]) ->
     except KeyError as error:
         raise ValueError(f"{path}: tensor {error} is missing") from error
     widths = [w.shape for w in weights]
-    fits = all(a[1] == b[0] for a, b in itertools.pairwise(widths))
+    fits = all(len(w) == 2 for w in widths)
+    fits = fits and all(a[1] == b[0] for a, b in itertools.pairwise(widths))
     if not count or not fits or any(b.shape != w[1:] for b, w in zip(biases, widths, strict=True)):
         raise ValueError(f"{path}: the maps of {name} do not follow one another: {widths}")
     return Space(tuple(known["modalities"]), tuple(weights), tuple(biases), known["final_relu"])

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import re
 import secrets
 import shutil
@@ -11,12 +12,14 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.mapped import chunks, write_file
+from unirep_jax.data.members import check_members
 
 _MODALITY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # also what keeps a name from leaving its folder
 _KINDS = {"boolean": "b", "integer": "iu", "float": "f", "number": "iuf", "string": "U"}
 _KEYS = "modality/NAME, present/NAME of such a modality, label, split, train, group, class_name"
 _Shape = tuple[int | None, ...] | None  # None for an axis of any length
 _STATISTICS_EXAMPLES = 4096
+_EXAMPLE_BYTES = 1 << 30  # of one modality, as float32
 _UNNAMED_CLASSES = 100_000  # labels beyond are not class numbers unless the names are given
 
 
@@ -233,15 +236,19 @@ class Archive:
             files = sorted(self.path.rglob("*.npy"))
             self._files = {f.relative_to(self.path).with_suffix("").as_posix(): f for f in files}
             self.keys = tuple(self._files)
+            for key, file in self._files.items():
+                if not file.is_file():  # a pipe would never end
+                    raise FeatureFileError(path, key, "a file", "a link to nothing, or another")
             return
         expected = "an .npz file or a folder of .npy files"
-        if not self.path.exists():
+        if not self.path.is_file():
             raise FeatureFileError(path, None, expected, "nothing there")
         with self._errors(None, expected), contextlib.ExitStack() as stack:
             # Given a path, NumPy leaves its file open when the archive is damaged.
             self._npz = np.load(stack.enter_context(self.path.open("rb")), allow_pickle=False)
             if not isinstance(self._npz, np.lib.npyio.NpzFile):
                 raise TypeError("a single array")
+            check_members(self._npz.zip)
             self.keys = tuple(self._npz.files)
             self._stack = stack.pop_all()
 
@@ -369,6 +376,8 @@ def _check_features(modality: str, array: np.ndarray, count: int, source: str | 
         raise FeatureFileError(source, key, shapes, f"shape {array.shape}")
     if len(array) != count:
         raise FeatureFileError(source, key, f"{count} examples as in label", str(len(array)))
+    if 4 * math.prod(array.shape[1:]) > _EXAMPLE_BYTES:
+        raise FeatureFileError(source, key, "examples of 1 GiB or less", f"shape {array.shape}")
 
 
 def _check_finite(

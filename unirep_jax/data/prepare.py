@@ -96,6 +96,7 @@ def convert(
     _check_space(builder, out.parent, columns, dtype)
     beside = out.with_name(f".{out.name}.incomplete")
     shutil.rmtree(beside, ignore_errors=True)  # of a call that was ended
+    beside.mkdir()  # itself: not through a link
     try:
         _write_features(builder, manual_dir, beside, examples, columns, dtype)
         _write_columns(builder, beside, columns)
@@ -266,7 +267,10 @@ def _made_before(out: Path, recipe: dict[str, Any]) -> dict[str, Any]:
     path = out / RECIPE
     if not path.exists():
         raise FileExistsError(f"{out} exists and was not made by this; choose another folder")
-    found = json.loads(path.read_text("utf-8"))
+    try:
+        found = dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FileExistsError(f"{path} is damaged ({error}): choose another folder") from error
     changed = [f"{k}={found.get(k)!r}, now {v!r}" for k, v in recipe.items() if found.get(k) != v]
     if changed:
         raise FileExistsError(f"{out} was made with {'; '.join(changed)}: choose another folder")

@@ -51,7 +51,10 @@ def load_prepared(folder: str | Path) -> Prepared:
     recipe = _recipe(folder)
     features = load_features(folder) if recipe.get("train") else _test_only(folder)
     count, classes = len(features.label), features.num_classes
-    ids = tuple((folder / EXAMPLES).read_text("utf-8").splitlines())
+    try:
+        ids = tuple((folder / EXAMPLES).read_text("utf-8").splitlines())
+    except ValueError as error:
+        raise FeatureFileError(folder, EXAMPLES, "UTF-8 text", str(error)) from error
     if len(ids) != count:
         raise FeatureFileError(folder, EXAMPLES, f"{count} lines", str(len(ids)))
     events = None

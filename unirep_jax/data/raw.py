@@ -250,7 +250,10 @@ def _check_recipe(folder: Path, settings: dict[str, Any]) -> None:
     path = folder / _RECIPE
     if not path.exists():
         raise FileExistsError(f"{folder} exists and was not made by raw_features; choose another")
-    found = json.loads(path.read_text("utf-8"))
+    try:
+        found = dict(json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, RecursionError) as error:
+        raise FileExistsError(f"{path} is damaged ({error}): choose another folder") from error
     changed = [f"{k}={found.get(k)!r}, now {v!r}" for k, v in settings.items() if found.get(k) != v]
     if changed:
         raise FileExistsError(f"{folder} was made with {'; '.join(changed)}: choose another folder")

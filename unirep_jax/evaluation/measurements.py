@@ -5,6 +5,12 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from unirep_jax.data.mapped import replace_file
+
+
+class ResultsError(ValueError):
+    """A file of measurements that is damaged: says which, where, and what to do."""
+
 
 @dataclasses.dataclass(frozen=True)
 class Measurement:
@@ -30,10 +36,23 @@ class Measurement:
 
 def write_measurements(path: Path, measurements: Iterable[Measurement]) -> None:
     """All measurements or, if the process dies, none: written beside and moved into place."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text("".join(json.dumps(dataclasses.asdict(m)) + "\n" for m in measurements))
-    temporary.replace(path)
+    content = "".join(json.dumps(dataclasses.asdict(m)) + "\n" for m in measurements)
+    replace_file(path, lambda stream: stream.write(content.encode()))
 
 
 def read_measurements(path: Path) -> list[Measurement]:
-    return [Measurement(**json.loads(line)) for line in path.read_text().splitlines()]
+    """What `write_measurements` has written.
+
+    Raises:
+      ResultsError: the file holds anything else.
+    """
+    measurements = []
+    try:
+        for line in path.read_text("utf-8").splitlines():
+            measurements.append(Measurement(**json.loads(line)))
+    except (ValueError, TypeError, RecursionError) as error:
+        place = f"{path}: line {len(measurements) + 1}"
+        raise ResultsError(
+            f"{place} is no measurement: {error}; remove the file to judge the run again"
+        ) from error
+    return measurements

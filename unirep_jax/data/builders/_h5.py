@@ -11,6 +11,7 @@ import numpy as np
 from unirep_jax.data.features import FeatureFileError
 
 _Shape = tuple[int | None, ...]  # None for an axis of any length
+_MAX_BYTES = 1 << 30  # of an array read whole: what is not written takes no place in a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,8 @@ def h5_array(path: Path, key: str, shape: _Shape) -> np.ndarray:
     """
     check_h5(path, key, shape)
     with _dataset(path, key) as dataset:
+        if dataset.nbytes > _MAX_BYTES:
+            raise ValueError(f"{dataset.nbytes} bytes, more than {_MAX_BYTES}")
         return dataset[()]
 
 

@@ -12,6 +12,8 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 _SHOWN = 100  # problems in a message; the exception has them all
+# Others that Pillow knows start programs (PostScript) or read further files.
+_PICTURES = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _LFS_POINTER = b"version https://git-lfs"
 _SMALL = 200  # bytes; no pointer is larger
 _PARTIAL_HINT = "if your copy is meant to be smaller, use a config whose name ends in 'partial'"
@@ -177,7 +179,7 @@ def image_bytes(path: Path) -> bytes:
     """
     content = path.read_bytes()
     try:
-        with Image.open(io.BytesIO(content)) as image:
+        with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
             image.load()
             if image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L"):
                 return content

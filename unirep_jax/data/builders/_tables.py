@@ -29,7 +29,10 @@ def table(path: Path, *columns: str, delimiter: str = ",") -> list[dict[str, str
       DataFolderError: it has no such header, a row of another length, an empty field, or no row.
     """
     reader = csv.reader(text(path).splitlines(keepends=True), delimiter=delimiter)
-    rows = [row for row in reader if row]
+    try:
+        rows = [row for row in reader if row]
+    except csv.Error as error:
+        raise undecodable(path, "a table", error) from error
     header = [name.strip() for name in rows[0]] if rows else []
     absent = [f"column {name!r}: not among {header}" for name in columns if name not in header]
     if absent:
@@ -55,9 +58,10 @@ def table(path: Path, *columns: str, delimiter: str = ",") -> list[dict[str, str
 
 def records(path: Path, *keys: str, within: str = "") -> list[dict[str, Any]]:
     """The objects of a JSON list (the one under `within`, where given), with these keys."""
+    content = text(path)
     try:
-        content = json.loads(text(path))
-    except (json.JSONDecodeError, RecursionError) as error:
+        content = json.loads(content)
+    except (ValueError, RecursionError) as error:
         raise undecodable(path, "JSON", error) from error
     if within:
         content = content.get(within) if isinstance(content, dict) else None

@@ -73,7 +73,7 @@ def _frames(path: Path) -> list[bytes]:
 
     frames: list[bytes] = []
     try:
-        with av.open(str(path)) as container:
+        with av.open(str(path), format="flv") as container:  # no playlist
             for frame in container.decode(video=0):
                 if frame.time is None or frame.time >= len(frames):
                     frames.append(_jpeg(frame.to_image()))

@@ -35,7 +35,7 @@ _DEPTH_BITS = 3  # by which the stored depth is rotated
 def _depth_png(path: Path) -> bytes:
     """Depth in millimetres as a 16-bit PNG; the stored bits are rotated back."""
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=("PNG",)) as image:
             stored = np.asarray(image)
     except Exception as error:  # damaged files raise of every kind
         found = f"expected a whole image, found {type(error).__name__}: {error}"
