@@ -1,0 +1,75 @@
+"""Every notebook runs, is what the script beside it says, and is kept without outputs."""
+
+import json
+import shutil
+from pathlib import Path
+
+import jupytext
+import matplotlib
+import nbclient
+import pytest
+import sklearn.manifold
+
+ROOT = Path(__file__).parents[1]
+NOTEBOOKS = sorted((ROOT / "notebooks").glob("*.ipynb"))
+BADGE = "https://colab.research.google.com/github/unirep-jax/unirep_jax/blob/main/notebooks/"
+each = pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+
+
+def cells(path, kind):
+    return [cell.source for cell in jupytext.read(path).cells if cell.cell_type == kind]
+
+
+def test_there_is_a_tour_of_the_kernels_and_a_notebook_of_every_method():
+    names = {"kernels", "micu", "mover", "cmcr", "cox", "mrn"}
+    assert {path.stem for path in NOTEBOOKS} == names
+    assert {path.stem for path in (ROOT / "notebooks").glob("*.py")} == names
+
+
+@each
+def test_a_notebook_and_its_script_agree(path):
+    script = path.with_suffix(".py")
+    for kind in ("code", "markdown"):
+        assert cells(path, kind) == cells(script, kind), "jupytext --sync notebooks/*.py mends it"
+
+
+@each
+def test_a_notebook_is_kept_without_outputs(path):
+    notebook = json.loads(path.read_text(encoding="utf-8"))
+    for cell in notebook["cells"]:
+        assert not cell.get("outputs") and cell.get("execution_count") is None
+
+
+@each
+def test_a_notebook_opens_on_colab_and_installs_as_the_others_do(path):
+    assert f"{BADGE}{path.name})" in cells(path, "markdown")[0]
+    assert cells(path, "code")[0] == cells(NOTEBOOKS[0], "code")[0]
+
+
+@pytest.fixture
+def checkout(tmp_path, monkeypatch):
+    """An empty folder that has the configurations, for a fast run."""
+    shutil.copytree(ROOT / "configs", tmp_path / "configs")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("UNIREP_JAX_FAST", "1")
+    return tmp_path
+
+
+@each
+def test_a_notebook_runs(path, checkout, standard_promotion, monkeypatch):
+    matplotlib.use("Agg")
+    # Half of the time would go into the maps, which are tested elsewhere.
+    monkeypatch.setattr(sklearn.manifold.TSNE, "fit_transform", lambda self, rows: rows[:, :2])
+    names = {"__name__": "__main__"}
+    for number, source in enumerate(cells(path, "code")):
+        exec(compile(source, f"{path.name}, code cell {number}", "exec"), names)
+    matplotlib.pyplot.close("all")
+
+
+@pytest.mark.slow
+@each
+def test_a_notebook_runs_in_a_kernel_of_its_own_and_shows_its_figures(path, checkout):
+    notebook = jupytext.read(path)
+    nbclient.execute(notebook, timeout=600, resources={"metadata": {"path": str(checkout)}})
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
