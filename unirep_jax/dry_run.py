@@ -60,6 +60,8 @@ def _parameters(fitting: Fitting) -> str:
 
 
 def _step(fitting: Fitting, config: ConfigDict) -> str:
+    if not config.steps:
+        return "Nothing is trained."
     engine, fused = fitting.engine, fitting.steps_per_call
     state = engine.place_state(fitting.initial())
     calls = TIMED_CALLS + 1
@@ -82,8 +84,8 @@ def _step(fitting: Fitting, config: ConfigDict) -> str:
         "compilation": f"{compiling:.1f} s",
         "arithmetic": f"{cost['flops'] / fused / 1e9:.3f} GFLOP a device and step (XLA's count)",
         "memory traffic": f"{cost['bytes accessed'] / fused / 1e9:.3f} GB a device and step",
-        "memory": f"{mebi(memory.argument_size_in_bytes)} of state, batch and resident data, "
-        f"{mebi(memory.temp_size_in_bytes)} besides, a device",
+        "memory": f"{mebi(memory.argument_size_in_bytes)} of state, batch and resident data, "  # type: ignore[union-attr]
+        f"{mebi(memory.temp_size_in_bytes)} besides, a device",  # type: ignore[union-attr]
         "time": f"{1e3 * step:.2f} ms, median of {len(seconds)} calls of {fused} steps",
         "whole run": f"{steps} steps, about {steps * step:.0f} s, before evaluation",
         "first loss": f"{float(metrics['loss']):.4f}",

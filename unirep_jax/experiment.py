@@ -58,7 +58,8 @@ def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = F
     folder = own_folder(workdir)
     trained = Trained(whole, config.method.name, config.seed, state, fitting, folder)
     trained.figures.mkdir(exist_ok=True)
-    training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
+    if config.steps:
+        training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
     measurements = protocol.judge(trained)
     table = protocol.tables(measurements)
     (folder / "results.md").write_text(table)
@@ -100,6 +101,8 @@ def _set_up(config: ConfigDict, workdir: Path, perceive: Callable) -> tuple:
     protocol = PROTOCOLS[config.experiment](**config.protocol.to_dict())
     settings = config.method.to_dict()
     method = METHODS[settings.pop("name")](**settings)
+    if config.steps and not hasattr(method, "loss"):
+        raise ValueError(f"steps={config.steps}: {config.method.name} learns nothing; must be 0")
     whole = load_data(**config.data)
     if "perceptors" in config:
         folder = Path(config.perceptors.path or workdir / "perceptors")

@@ -3,7 +3,16 @@
 from collections.abc import Sequence
 from functools import partial
 
-from unirep_jax.data import digits4, digits_avt, emoji, handwritten6, mosi, utd_mhad, wikipedia
+from unirep_jax.data import (
+    digits4,
+    digits_avt,
+    emoji,
+    handwritten6,
+    mosi,
+    published_shapes,
+    utd_mhad,
+    wikipedia,
+)
 from unirep_jax.data.connection import load_connection
 from unirep_jax.data.features import FeatureSet, load_features
 from unirep_jax.data.modalities import add_flow, choose_modalities
@@ -16,6 +25,7 @@ DATA_SETS = {
     "features": load_features,
     "handwritten6": handwritten6.load,
     "mosi": mosi.load,
+    "published_shapes": lambda path: published_shapes.load(),
     "utd_mhad": utd_mhad.load,
     "wikipedia": wikipedia.load,
 }
