@@ -62,7 +62,7 @@ class Aggregator:
         self._rows = min(_QUERY_ROWS, -(-query_rows // len(devices))) * len(devices)
         mesh = jax.sharding.Mesh(np.array(devices), (_AXIS,), axis_types=(AxisType.Auto,))
         self._replicated, self._split = NamedSharding(mesh, P()), NamedSharding(mesh, P(_AXIS))
-        rules = {"softmax": partial(_softmax, temperature), "argmax": _argmax}
+        rules: dict[str, Any] = {"softmax": partial(_softmax, temperature), "argmax": _argmax}
         rule = rules[consistency](memory_block)
         mapped = partial(jax.shard_map, mesh=mesh, out_specs=P(_AXIS), check_vma=False)
         self._start = jax.jit(mapped(rule.start, in_specs=P(_AXIS)))

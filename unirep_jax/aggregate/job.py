@@ -135,7 +135,7 @@ def _open(path: Path) -> Bank:
 
 def _content(job: Job, queries: Bank, memory: Bank) -> dict[str, Any]:
     """What tells this result from others."""
-    content = {
+    content: dict[str, Any] = {
         "queries": fingerprint(queries),
         "memory": fingerprint(memory),
         "consistency": job.consistency,

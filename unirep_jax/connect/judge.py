@@ -28,14 +28,14 @@ def retrieval(
     label = np.full(len(first), -1) if label is None else label
     if label.shape != (len(first),):
         raise ValueError(f"label has shape {label.shape} for {len(first)} pairs")
-    sides = [
+    one, other = (
         searching.Rows((np.asarray(x, np.float32),), np.arange(len(x)), label)
         for x in (first, second)
-    ]
+    )
     return {
         title: {m: (v, c) for m, v, c in searching.search(queries, items, searching.cosine)}
         for title, queries, items in (
-            ("first → second", *sides), ("second → first", *sides[::-1])
+            ("first → second", one, other), ("second → first", other, one)
         )
     }  # fmt: skip
 
@@ -75,7 +75,7 @@ def localization(
         protocols.Boxes(boxes["truth_box"], boxes["truth_of"], boxes.get("truth_by")),
         agreement=agreement,
     )  # fmt: skip
-    rows = {"localisation": {m: (v, c) for m, v, c in protocols.localization(located)}}
+    rows: Rows = {"localisation": {m: (v, c) for m, v, c in protocols.localization(located)}}
     if not located.has_object.all():
         counterfactual = protocols.counterfactual(located)
         rows["counterfactual"] = {m: (v, c) for m, v, c in counterfactual}

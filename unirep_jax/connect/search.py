@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 class Found(NamedTuple):
     """Best first. index: rows of the items, [query, k]; score: their cosines, [query, k]."""
 
-    index: Int[np.ndarray, "query k"]
+    index: Int[np.ndarray, "query k"]  # type: ignore[assignment]
     score: Float[np.ndarray, "query k"]
 
 

@@ -60,7 +60,7 @@ def chunks(count: int, row_bytes: int) -> Iterator[slice]:
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
 
 
-def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
+def write_file(path: Path, write: Callable[[BinaryIO], object]) -> None:
     """A new file that is on the disk when this returns.
 
     Raises:
@@ -73,7 +73,7 @@ def write_file(path: Path, write: Callable[[BinaryIO], None]) -> None:
 
 
 def replace_file(
-    path: Path, write: Callable[[BinaryIO], None], *, stale: Path | None = None
+    path: Path, write: Callable[[BinaryIO], object], *, stale: Path | None = None
 ) -> None:
     """A file written beside `path` and then renamed, so that a reader sees the old or the new.
 

@@ -68,8 +68,10 @@ def osr_split(
         the test part.
     """
     classes = feature_set.num_classes
-    drawn = isinstance(known, int | np.integer)
-    chosen = draw_classes(classes, int(known), seed) if drawn else tuple(int(c) for c in known)
+    if isinstance(known, int | np.integer):
+        chosen = draw_classes(classes, int(known), seed)
+    else:
+        chosen = tuple(int(c) for c in known)
     _check_choice(chosen, classes)
     new_label = np.full(classes + 1, -1, np.int32)  # the last entry serves label −1
     new_label[list(chosen)] = np.arange(len(chosen), dtype=np.int32)
@@ -89,7 +91,7 @@ def osr_split(
         known_names=part.class_names,
         unknown_names=tuple(feature_set.class_names[c] for c in unknown),
         rows=rows,
-        seed=int(seed) if drawn else None,
+        seed=int(seed) if isinstance(known, int | np.integer) else None,
     )
 
 

@@ -23,7 +23,7 @@ class Pool(NamedTuple):
     """
 
     rows: np.ndarray
-    count: int
+    count: int  # type: ignore[assignment]
     modalities: tuple[str, ...]
     labelled: bool = False
     numbered: bool = False

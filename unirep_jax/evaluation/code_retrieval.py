@@ -1,6 +1,7 @@
 """Zero-shot retrieval: a network trained on one data set embeds another, and nothing is fitted."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -20,7 +21,7 @@ def mean_codes(
 
 def code_retrieval(
     representation: Representation, feature_set, *, captions: str = ""
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """Recalls and ranks of every search between modalities, by their mean codes.
 
     Text to video and text to audio of CMG and MICU. Two examples with the same codes are tied, and

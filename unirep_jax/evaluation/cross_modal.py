@@ -8,6 +8,7 @@ on), no epoch is chosen on the test set, and no probe is tested on its own train
 """
 
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -16,7 +17,7 @@ import numpy as np
 from unirep_jax import metrics
 from unirep_jax.evaluation.probe import Probe, Representation
 
-Row = dict[str, object]  # the fields of a Measurement that a protocol knows
+Row = dict[str, Any]  # the fields of a Measurement that a protocol knows
 GUESSABLE = ("accuracy", "os_star", "unk", "hos")  # metrics that `chance` knows
 NUM_CANDIDATES = 1001  # thresholds tried on held-out source data, from chance to certainty
 

@@ -9,6 +9,7 @@ without bound in α; and no epoch is chosen on the test set.
 import dataclasses
 from collections.abc import Iterator
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -21,7 +22,7 @@ from unirep_jax.data.prepared import EventLabels
 from unirep_jax.evaluation.probe import Representation
 from unirep_jax.metrics.published import cmg_segment_f1
 
-Row = dict[str, object]  # the fields of a Measurement that a protocol knows
+Row = dict[str, Any]  # the fields of a Measurement that a protocol knows
 
 
 @dataclasses.dataclass(frozen=True)

@@ -4,7 +4,7 @@ Each function yields the fields of a Measurement, with what guessing gives as `c
 """
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -30,15 +30,15 @@ class Readout(NamedTuple):
     logits: Float[np.ndarray, "example class"]
     label: Int[np.ndarray, "example"]
     mapped: dict[str, Float[np.ndarray, "example dim"]]
-    votes: Float[np.ndarray, "head example class"] | None
+    votes: Any  # Float[np.ndarray, "head example class"], or None
 
 
-def _row(metric, value, by_chance, examples, target="", selection="test") -> dict[str, object]:
+def _row(metric, value, by_chance, examples, target="", selection="test") -> dict[str, Any]:
     return {"metric": metric, "value": float(value), "chance": by_chance, "target": target,
             "num_examples": int(examples), "selection": selection}  # fmt: skip
 
 
-def classification(readout: Readout) -> Iterator[dict[str, object]]:
+def classification(readout: Readout) -> Iterator[dict[str, Any]]:
     """Accuracy (Table 2 of COX), and recall of the class among all classes (its Table 3)."""
     label, logits = readout.label, readout.logits
     count, classes = logits.shape
@@ -58,10 +58,10 @@ def mean_distance(queries: Vectors, items: Vectors) -> Float[Array, "query item"
         squared = jnp.sum(queries[0] ** 2, axis=1)[:, None] + jnp.sum(item**2, axis=1)[None]
         squared -= 2 * jnp.einsum("qd,id->qi", queries[0], item, precision="highest")
         distances.append(jnp.sqrt(jnp.maximum(squared, 0)))
-    return -sum(distances) / len(distances)
+    return -sum(distances) / len(distances)  # type: ignore[return-value]
 
 
-def search(readout: Readout) -> Iterator[dict[str, object]]:
+def search(readout: Readout) -> Iterator[dict[str, Any]]:
     """Recall of the same example among the mapped in-modal ones, and mean average precision."""
     rows = np.arange(len(readout.label))
     queries = Rows((readout.features,), rows, readout.label)
@@ -72,7 +72,7 @@ def search(readout: Readout) -> Iterator[dict[str, object]]:
             yield _row(name, value, by_chance, len(rows))
 
 
-def agreement(readout: Readout, selection: str) -> Iterator[dict[str, object]]:
+def agreement(readout: Readout, selection: str) -> Iterator[dict[str, Any]]:
     """Accuracy where the in-modal heads agree and where they do not, and of each head (Figure 6).
 
     Args:
@@ -88,13 +88,13 @@ def agreement(readout: Readout, selection: str) -> Iterator[dict[str, object]]:
         yield _row("in_modal_accuracy", value, guess, len(label), modality, selection)
 
 
-def agreement_of(before: Readout, after: Readout) -> Iterator[dict[str, object]]:
+def agreement_of(before: Readout, after: Readout) -> Iterator[dict[str, Any]]:
     """Accuracy after exploration on the sets that there were before it, of the same examples."""
     right, guess = after.logits.argmax(1) == after.label, 1 / after.logits.shape[1]
     yield from _split(right, agreeing(before.votes), guess, "after, same sets")
 
 
-def _split(right, agree, guess: float, selection: str) -> Iterator[dict[str, object]]:
+def _split(right, agree, guess: float, selection: str) -> Iterator[dict[str, Any]]:
     for name, where in (("agreement_accuracy", agree), ("disagreement_accuracy", ~agree)):
         if where.any():
             yield _row(name, right[where].mean(), guess, where.sum(), selection=selection)
@@ -106,7 +106,7 @@ def agreeing(votes: Float[np.ndarray, "head example class"]) -> Bool[np.ndarray,
     return (chosen == chosen[:1]).all(0)
 
 
-def label_free(train: Readout, test: Readout, *, seed: int) -> Iterator[dict[str, object]]:
+def label_free(train: Readout, test: Readout, *, seed: int) -> Iterator[dict[str, Any]]:
     """Of features made without labels: what labels that training did not have make of them.
 
     `cluster_accuracy` is that of k-means clusters of the test examples, each named by the one-to-
@@ -137,7 +137,7 @@ def zero_shot(
     in_modal: dict[str, Float[np.ndarray, "other dim"]],
     label: Int[np.ndarray, "other"],
     truth: Int[np.ndarray, "example"],
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """Embeddings in the space of the in-modal ones: the class whose mean is nearest by cosine."""
     classes = np.unique(label[label >= 0])
     unit = lambda x: x / np.maximum(np.linalg.norm(x, axis=-1, keepdims=True), 1e-12)

@@ -4,7 +4,7 @@ Scores are higher for what looks more known; label −1 is an unknown class.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -31,7 +31,7 @@ def rejecting(decisions: Decisions, threshold: float) -> Int[np.ndarray, "exampl
 
 def judge(
     decisions: Decisions, *, threshold: float, class_names: Sequence[str], unknown: int = 0
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """The fields of a Measurement for every metric, with what guessing gives as `chance`.
 
     Args:

@@ -6,7 +6,7 @@ expectation (`unirep_jax.metrics.retrieval`): an embedding that has collapsed sc
 
 import itertools
 from collections.abc import Callable, Iterator, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,7 +18,8 @@ from unirep_jax.metrics import Ranks
 
 RECALLS = (1, 5, 10)
 TILE = 1 << 24  # scores held at a time
-Vectors = tuple[Float[Array, "row dim"], ...]  # of one modality, or one array for each of a group
+# Of one modality, or one array for each of a group.
+Vectors = tuple[Float[Array | np.ndarray, "row dim"], ...]
 
 
 class Rows(NamedTuple):
@@ -106,7 +107,7 @@ def _random_precision(relevant: Int[np.ndarray, "query"], items: int) -> float:
 
 def directions(
     embeddings: dict[str, Float[np.ndarray, "example dim"]], feature_set, *, captions: str = ""
-) -> Iterator[dict[str, object]]:
+) -> Iterator[dict[str, Any]]:
     """The fields of a Measurement for every search of the test split, with its chance beside.
 
     Every ordered pair of modalities by cosine and by volume (which does not tell v from −v); of
@@ -120,7 +121,8 @@ def directions(
     """
     names = tuple(embeddings)
     pairs = list(itertools.permutations(names, 2))
-    searches = [((s,), (t,), score) for score in (cosine, volume) for s, t in pairs]
+    Search = tuple[tuple[str, ...], tuple[str, ...], Callable]
+    searches: list[Search] = [((s,), (t,), score) for score in (cosine, volume) for s, t in pairs]
     if len(names) > 2:
         groups = [((one,), tuple(m for m in names if m != one)) for one in names]
         for score in (volume, height):

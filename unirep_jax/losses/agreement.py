@@ -50,7 +50,7 @@ def agreement(logits: Float[Array, "head batch class"]) -> Agreement:
 class Chosen(NamedTuple):
     """The best examples, best first. `where` is false of places beyond those that count."""
 
-    index: Int[Array, "place"]
+    index: Int[Array, "place"]  # type: ignore[assignment]
     where: Bool[Array, "place"]
 
 

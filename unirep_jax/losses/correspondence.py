@@ -14,7 +14,7 @@ class Correspondence(NamedTuple):
     """distance: to the nearest counterpart, inf where there is none; index: which one it is."""
 
     distance: Float[Array, "query"]
-    index: Int[Array, "query"]
+    index: Int[Array, "query"]  # type: ignore[assignment]
 
 
 @kernel(static=("block_size",))

@@ -62,7 +62,7 @@ def maximum_mean_discrepancy(
         else jnp.asarray(bandwidth, dtype) ** 2
     )
     count_x, count_y = (jnp.sum(w, dtype=dtype) for w in wheres)
-    total = lambda a, b, **same: _similarity(*a, *b, square, block_size, **same)
+    total = lambda a, b, **same: _similarity(*a, *b, square, block_size, **same)  # type: ignore[call-arg]
     value = -2 * total((x, where_x), (y, where_y)) / jnp.maximum(count_x * count_y, 1)
     for sample, count in (((x, where_x), count_x), ((y, where_y), count_y)):
         pairs = count**2 if biased else count * (count - 1)

@@ -17,7 +17,7 @@ class CodebookState(NamedTuple):
     """
 
     codebook: Float[Array, "code dim"]
-    count: Float[Array, "code"]
+    count: Float[Array, "code"]  # type: ignore[assignment]
     weight: Float[Array, "code dim"]
     age: Int[Array, "code"]
 

@@ -20,7 +20,7 @@ class TransportGroups(NamedTuple):
     weight: [batch, group], with sum 1 for an anchor that has mass and 0 for one that has none.
     """
 
-    index: Int[Array, "batch group modality"]
+    index: Int[Array, "batch group modality"]  # type: ignore[assignment]
     weight: Float[Array, "batch group"]
 
 
@@ -147,7 +147,7 @@ def transport_volume_loss(
         sums = jnp.sum(jnp.where(negatives, plans[0] * volume, 0), axis=1)
     else:
         s, t = (dot(anchor, other, "id,jd->ij", precision="highest") for other in others)
-        cross = dot(*others, "jd,ld->jl", precision="highest")
+        cross = dot(*others, "jd,ld->jl", precision="highest")  # type: ignore[call-arg, misc]
         sums = _tuple_sums((cross, s, t), (last_plan, *plans), place)
 
     positive = gram_volume(jnp.moveaxis(own(vectors, axis=1), 0, 1))

@@ -32,6 +32,7 @@ that share their geometry with the in-modal space (`learner_init`).
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -186,7 +187,7 @@ class COX(OutOfModalLearner):
         }  # fmt: skip
         embeddings = {n: self.embeddings(state, p) for n, p in batch.items() if n != "unlabelled"}
         maps = {n: self.mapped(params, e, keys[n]["latent"]) for n, e in embeddings.items()}
-        terms = {
+        terms: Terms = {
             "heads": (self.weight_heads, self._heads(params, batch, embeddings, maps, axis_name))
         }
         if "labelled" in batch:
@@ -218,7 +219,8 @@ class COX(OutOfModalLearner):
         """Eq. 9 on the pairs and, after the warm-up, the second term of eq. 13."""
         pool, features = batch["labelled"], z["labelled"]
         there = pool["present"]
-        terms = {"classification": (1.0, self.classification(params, features, pool, axis_name))}
+        classification = self.classification(params, features, pool, axis_name)
+        terms: Terms = {"classification": (1.0, classification)}
         target = jax.lax.stop_gradient(features) if self.hold_features else features
         connection = jnp.float32(0)
         for m, x in maps["labelled"].items():  # eq. 9
@@ -233,7 +235,7 @@ class COX(OutOfModalLearner):
             if axis_name is not None:
                 known = jax.lax.all_gather(known, axis_name, tiled=True)
             begun = (state["step"] >= self.warmup).astype(jnp.float32)
-            value = self._explore(
+            value = self._explore(  # type: ignore[call-arg]
                 params, batch["unlabelled"], z["unlabelled"], *known, keys["unlabelled"]["pair"],
                 axis_name,
             )  # fmt: skip
@@ -382,7 +384,7 @@ class COX(OutOfModalLearner):
         state: dict,
         features: dict[str, Float[Array, "batch ..."]],
         present: dict[str, Array],
-    ) -> dict[str, dict[str, Array]]:
+    ) -> dict[str, dict[str, Any]]:
         """As the other methods, with `mapped`, the mappings [batch, dim] of each in-modal modality,
         and `votes` [batch, head, class], the logits of its heads on the learner's features.
         """

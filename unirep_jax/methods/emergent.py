@@ -25,7 +25,7 @@ class Anchors(NamedTuple):
     in-modal example that it corresponds to, by modality.
     """
 
-    index: Int[Array, "anchor"]
+    index: Int[Array, "anchor"]  # type: ignore[assignment]
     label: Int[Array, "anchor"]
     where: Bool[Array, "anchor"]
     features: Float[Array, "anchor dim"]

@@ -59,7 +59,7 @@ class MICU(CodebookMethod):
     weight_commitment: float = 1.0
     commitment_own: float = 1.0
     commitment_other: float = 0.0  # towards each other modality's code
-    specific: bool = False  # decode from code and modality-specific features
+    specific: bool = False  # type: ignore[misc]  # decode from code and modality-specific features
     ema_updates: int = 1
 
     @classmethod

@@ -172,10 +172,10 @@ class MOVER:
             pairwise = MOVER.pairwise()._align
             start = partial(pairwise, present=present, temperature=self.temperature, **common)
             zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(align, vectors)[1])
-            begin = lambda v: (start(v)[0], zeros)
-            loss, terms = jax.lax.cond(state["step"] < self.warm_start, begin, align, vectors)
+            begin = lambda v: (start(v)[0], zeros)  # type: ignore[call-arg]
+            loss, terms = jax.lax.cond(state["step"] < self.warm_start, begin, align, vectors)  # type: ignore[call-arg]
         else:
-            loss, terms = align(vectors)
+            loss, terms = align(vectors)  # type: ignore[call-arg]
         if self.learn_temperature:
             terms["temperature"] = temperature
         return loss, (state | {"step": state["step"] + 1}, terms)

@@ -32,6 +32,7 @@ from collections.abc import Mapping
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Key
 
 from unirep_jax import losses, metrics
@@ -352,7 +353,7 @@ class OpenSetClassifier:
                     "features": features.reshape(len(features), -1)}  # fmt: skip
         return decision if outputs.gates is None else decision | {"gates": outputs.gates.gates}
 
-    def known_scores(self, params: dict, decision: dict) -> Float[Array, "example"]:
+    def known_scores(self, params: dict, decision: dict) -> Float[np.ndarray, "example"]:
         """How known each example looks, float64, higher = more known, from `recognize`."""
         values = decision["values"]
         if self.head in RECONSTRUCTION:

@@ -55,4 +55,4 @@ def boolean_vector(name: str, values: ArrayLike) -> Bool[np.ndarray, "example"]:
         raise ValueError(
             f"{name} must be a vector of booleans, got {array.dtype} of shape {array.shape}"
         )
-    return array
+    return array  # type: ignore[return-value]

@@ -3,7 +3,7 @@
 Boxes are x1, y1, x2, y2 in 0 … 1, from the upper left corner; maps are [row, column].
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jax.typing import ArrayLike
@@ -98,7 +98,7 @@ def consensus_iou(
         raise ValueError(
             f"prediction_map has shape {predicted.shape}, ground_truth_map {truth.shape}"
         )
-    pixels = {"axis": (-2, -1), "dtype": np.float64}
+    pixels: dict[str, Any] = {"axis": (-2, -1), "dtype": np.float64}
     return _ratio(
         np.sum(predicted * truth, **pixels),
         np.sum(truth, **pixels),
@@ -174,7 +174,7 @@ class BestProposals(NamedTuple):
     index: its place among all proposals, −1 where the example has none; score: its score, −∞ there.
     """
 
-    index: Int[np.ndarray, "example"]
+    index: Int[np.ndarray, "example"]  # type: ignore[assignment]
     score: Float[np.ndarray, "example"]
 
 

@@ -89,7 +89,7 @@ class ThresholdSweep(NamedTuple):
         upper bound and no estimate of what a deployed threshold reaches.
         """
         place = int(np.argmax(self.accuracy.hos))
-        chosen = OpenSetAccuracy(*(float(values[place]) for values in self.accuracy))
+        chosen = OpenSetAccuracy(*(float(np.asarray(values)[place]) for values in self.accuracy))
         return float(self.thresholds[place]), chosen
 
 

@@ -192,7 +192,7 @@ def _pair(labels, predictions):
     return labels, predictions
 
 
-def _scores(said_right: int, said: int, found: int, true: int) -> SegmentScores:
+def _scores(said_right, said, found, true) -> SegmentScores:
     ratio = lambda a, b: float(a / b) if b else 0.0
     return SegmentScores(
         ratio(said_right, said), ratio(found, true), ratio(said_right + found, said + true)

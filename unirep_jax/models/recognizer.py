@@ -1,5 +1,6 @@
 """A multimodal classifier of one example: encoders, fusion, then one head or one per modality."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import flax.linen as nn
@@ -78,14 +79,16 @@ class Recognizer(nn.Module):
         if self.fusion == "late_shared":
             self.classifier = nn.Dense(self.outputs)
             return
-        attention = {"heads": self.heads, "residual": self.residual, "pairs": self.pairs or None}
-        self.fuse = {
+        pairs = self.pairs or None
+        attention: dict[str, Any] = {"heads": self.heads, "residual": self.residual, "pairs": pairs}
+        fusions: dict[str, Callable[[], Any]] = {
             "single": lambda: Single(self.modality),
             "add": lambda: Add(self.width),
             "concat": Concat,
             "gqa": lambda: CrossAttention(self.width, kv_heads=self.kv_heads, **attention),
             "cross_attention": lambda: CrossAttention(self.width, **attention),
-        }[self.fusion]()
+        }
+        self.fuse = fusions[self.fusion]()
         if self.experts:
             self.adapt = Experts(self.outputs, self.experts, self.count, self.hidden)
             return

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterator
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -83,7 +83,7 @@ class Connection:
         if self.control:
             pair = perceive(data, (self.first, self.second), usable, seed=2 * seed)
             features |= {PAIRED[0]: pair[self.first], PAIRED[1]: pair[self.second]}
-        present = dict.fromkeys(features, complete)
+        present: dict[str, Any] = dict.fromkeys(features, complete)
         return keep(dataclasses.replace(data, features=features, present=present), complete)
 
     def _aggregate(self, queries, memory, key) -> Float[np.ndarray, "query dim"]:
@@ -158,7 +158,8 @@ def halves(
     """Two disjoint random halves of the chosen examples."""
     chosen = np.random.default_rng(seed).permutation(np.flatnonzero(rows))
     parts = (chosen[: len(chosen) // 2], chosen[len(chosen) // 2 :])
-    return tuple(np.isin(np.arange(len(rows)), part) for part in parts)
+    first, second = (np.isin(np.arange(len(rows)), part) for part in parts)
+    return first, second
 
 
 def keep(data: FeatureSet, rows: Bool[np.ndarray, "example"]) -> FeatureSet:

@@ -87,7 +87,7 @@ class Recognition:
     def _strangers(self) -> FeatureSet:
         if self.foreign not in DATA_SETS:
             raise ValueError(f"foreign={self.foreign!r} is none of {', '.join(DATA_SETS)}")
-        return DATA_SETS[self.foreign](self.foreign_path)
+        return DATA_SETS[self.foreign](self.foreign_path)  # type: ignore[operator]
 
     def _tests(self, data: FeatureSet, seed: int) -> tuple[list[Part], dict[str, tuple]]:
         """What is tested; by title which of all these examples count, and of how many unknown

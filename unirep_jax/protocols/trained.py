@@ -1,7 +1,7 @@
 """What a protocol is, and what it is given to judge."""
 
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.measurements import Measurement
@@ -33,7 +33,7 @@ class Trained(NamedTuple):
         return self.workdir / "figures"
 
     @property
-    def labels(self) -> dict[str, object]:
+    def labels(self) -> dict[str, Any]:
         """The fields of its measurements that the protocol need not know."""
         return {"method": self.name, "dataset": self.data.name, "seed": self.seed}
 

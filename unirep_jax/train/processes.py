@@ -11,7 +11,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import jax
@@ -21,7 +21,7 @@ from jax.experimental import multihost_utils
 # Seconds without a sign of life after which a process counts as dead, and the others stop.
 _HEARTBEAT = 20
 # What launchers tell the processes they start, and how many that says there are.
-_COUNTS = {
+_COUNTS: dict[str, Callable[[str], int]] = {
     "SLURM_STEP_NUM_TASKS": int,
     "OMPI_COMM_WORLD_SIZE": int,
     "TPU_WORKER_HOSTNAMES": lambda names: len(names.split(",")),

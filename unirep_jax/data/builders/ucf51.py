@@ -87,4 +87,4 @@ def clip_groups(path: Path, clips: list[str]) -> list[int]:
            for clip, match in zip(clips, matches, strict=True) if not match]  # fmt: skip
     if odd:
         raise DataFolderError(path, odd)
-    return [int(match[2]) for match in matches]
+    return [int(match[2]) for match in matches if match]
