@@ -135,7 +135,9 @@ def test_after_a_kill_the_other_stops_and_one_process_continues(start, alone, tm
     workdir = tmp_path / "run"
     (output,), seconds = kill_one_after_a_checkpoint(start(workdir, 2), 1, workdir)
     assert seconds < 60
-    assert "lost contact" in output and "run the same command again" in output
+    # Whichever notices first: the step that failed, or JAX's own watch over the processes.
+    assert "lost contact with another" in output or "another task died" in output, output
+    assert "Fatal Python error" not in output
     assert not (workdir / "results.jsonl").exists()
     (output,) = finish(start(workdir, 1))
     assert "continuing from step" in output

@@ -6,6 +6,7 @@ would have written to themselves. Checkpoints are written by all of them togethe
 """
 
 import contextlib
+import faulthandler
 import functools
 import os
 import sys
@@ -92,7 +93,9 @@ def failing_together() -> Iterator[None]:
     """Ends this process at once when something goes wrong in it, so that no other waits for it.
 
     An orderly exit would first wait for all other processes, which may be waiting for this one.
+    Where JAX notices first that another died, it ends this one itself, saying so.
     """
+    faulthandler.disable()  # the stacks of all threads would bury what JAX says
     try:
         yield
     except SystemExit as stop:
