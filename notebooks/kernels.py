@@ -125,7 +125,8 @@ label = axes[0].set_ylabel("x")
 # %% [markdown]
 # A plan may be a constant (`gradient="stop"`, as in MOVER's loss), or be differentiated: unrolled,
 # or implicitly at the solution, which needs no memory of the iterations. The slope of the loss
-# along a direction tells whether they are right.
+# along a direction tells whether they are right. For small ε only the implicit one is, because the
+# unrolled one looks back at 20 iterations and more would be needed.
 
 # %%
 direction = normal(5, *x.shape)
@@ -133,7 +134,7 @@ direction = normal(5, *x.shape)
 
 def matched(x, gradient):
     """How much of the plan lies on the true pairs."""
-    plan = losses.sinkhorn_plan(x, y, epsilon=0.2, threshold=1e-5, gradient=gradient).plan
+    plan = losses.sinkhorn_plan(x, y, epsilon=0.5, threshold=1e-6, gradient=gradient).plan
     return jnp.sum(plan[order, jnp.arange(24)])
 
 
@@ -151,7 +152,7 @@ for gradient in ("stop", "unroll", "implicit"):
 # where training leads. `gram_volume` computes heights instead, and keeps its digits.
 
 # %%
-angles = jnp.logspace(-7, 0, 60)
+angles = jnp.logspace(-6.5, 0, 60)
 pairs = jnp.stack([
     jnp.stack([jnp.ones(60), jnp.zeros(60)], 1),
     jnp.stack([jnp.cos(angles), jnp.sin(angles)], 1),
@@ -181,7 +182,7 @@ for name, vectors in cases.items():
 # MICU cuts features into pieces, shuffles them in every one of a set of orders, and a classifier
 # must name the order (sec. 3.3). Orders are numbered, so any of 8! is made without listing them,
 # and nothing is ever shuffled: the first layer is linear, and a permutation a selection of its
-# parts. A classifier of zeros guesses: its loss is log 16.
+# parts. A classifier of zeros guesses: its loss is log 16. Random ones that are surer are worse.
 
 # %%
 orders = losses.permutations_from_ranks(losses.sample_ranks(0, 16, 8), 8)
@@ -204,7 +205,8 @@ text = axis.set(title="16 of 8! orders", xlabel="position", ylabel="order")
 # Every feature becomes the nearest word of a codebook (MICU eq. 6), and words move towards the
 # features that chose them: a moving average, not a gradient. Words that no one chooses are put
 # where features are. Two modalities share the words; features of both pull. The stars are the words
-# after 60 steps, the crosses where they began.
+# after 60 steps, the crosses where they began. As in k-means, one cluster may end with two words,
+# and two clusters with one.
 
 # %%
 angle = jnp.arange(8) * jnp.pi / 4
@@ -226,7 +228,7 @@ for m, marker in enumerate(("o", "^")):
     axis.scatter(*z[m].T, s=9, marker=marker, c=indices[m], cmap="tab10", alpha=0.5)
 axis.plot(*start.T, "kx")
 axis.plot(*state.codebook.T, "k*", markersize=13)
-text = axis.set(title=f"8 words, of which {used:.1f} are in use (perplexity)", aspect="equal")
+text = axis.set(title=f"8 words, perplexity {used:.1f}", aspect="equal")
 
 # %% [markdown]
 # Nearest is a step, so it has no gradient; `straight_through` hands the gradient on as if the word
@@ -297,8 +299,8 @@ for values, name in ((known, "known"), (unknown, "unknown")):
     left.hist(values, 30, alpha=0.6, label=name)
 left.axvline(best, color="k", ls=":", label="best by test labels")
 left.axvline(honest, color="k", label="accepts 95 % held out")
-left.set(xlabel="score")
-left.legend()
+left.set(xlabel="score", ylim=(0, 48))
+left.legend(ncols=2, fontsize="small")
 right.plot(curve.fpr, curve.ccr)
 text = right.set(xlabel="unknown accepted", ylabel="known accepted and right", title="OSCR curve")
 
@@ -313,7 +315,7 @@ text = right.set(xlabel="unknown accepted", ylabel="known accepted and right", t
 try:
     losses.info_nce(normal(14, 32, 64), normal(15, 5, 64), temperature=0.07)
 except Exception as error:
-    print(type(error).__name__, str(error).splitlines()[0])
+    print(*str(error).splitlines()[:4], sep="\n")
 
 # %% [markdown]
 # What there is beside these is listed in `unirep_jax/losses/__init__.py` and

@@ -70,6 +70,6 @@ def test_a_notebook_runs(path, checkout, standard_promotion, monkeypatch):
 @each
 def test_a_notebook_runs_in_a_kernel_of_its_own_and_shows_its_figures(path, checkout):
     notebook = jupytext.read(path)
-    nbclient.execute(notebook, timeout=600, resources={"metadata": {"path": str(checkout)}})
+    nbclient.execute(notebook, timeout=600, cwd=str(checkout))
     outputs = [output for cell in notebook.cells for output in cell.get("outputs", ())]
     assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
