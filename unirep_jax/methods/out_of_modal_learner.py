@@ -9,6 +9,7 @@ import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
@@ -53,7 +54,7 @@ class OutOfModalLearner:
 
     # -- modules -----------------------------------------------------------------------------
 
-    def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> "OutOfModalLearner":
+    def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> Self:
         """The method for these data, of which `modality` is out of modal.
 
         Raises:
@@ -143,7 +144,7 @@ class OutOfModalLearner:
         state: dict,
         features: dict[str, Float[Array, "batch ..."]],
         present: dict[str, Array],
-    ) -> dict[str, dict[str, Array]]:
+    ) -> dict[str, dict[str, Any]]:
         """`features` [batch, dim] and `logits` [batch, class] of the out-of-modal modality.
 
         Without dropout or augmentation, under the name of the modality, with `present`.
