@@ -37,7 +37,7 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def types(session: nox.Session) -> None:
-    session.install("-e", ".[train]", "mypy>=1.18")
+    session.install("-e", ".[without-tensorflow]", "mypy>=1.18")
     session.run("mypy")
 
 
