@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float
 from ml_collections import ConfigDict
 
 from unirep_jax.data import FeatureSet
+from unirep_jax.data.features import Archive
 from unirep_jax.data.mapped import replace_file
 from unirep_jax.data.resident import Pool
 from unirep_jax.evaluation.embedding import embed_examples
@@ -48,7 +49,7 @@ def perceive(
       seed: of the towers and of the order of the batches.
 
     Raises:
-      ValueError: a setting is not possible for these data.
+      ValueError: a setting is not possible for these data, or what was perceived is damaged.
     """
     folder = folder / _name(data, modalities, rows, settings, seed)
     found = folder / "embeddings.npz"
@@ -68,8 +69,8 @@ def perceive(
         if is_first():
             replace_file(found, lambda stream: np.savez(stream, **embeddings))
         wait_for_all(str(found))
-    with np.load(found, allow_pickle=False) as archive:
-        return {m: archive[m] for m in modalities}
+    with Archive(found) as archive:
+        return {m: archive.read(m, "float", (len(data.label), None)) for m in modalities}
 
 
 def _name(data, modalities, rows, settings, seed) -> str:

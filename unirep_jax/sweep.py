@@ -81,6 +81,7 @@ def varied(config: ConfigDict, settings: dict) -> ConfigDict:
 
 def main(_: list[str]) -> None:
     from unirep_jax.data import FeatureFileError
+    from unirep_jax.evaluation.measurements import ResultsError
     from unirep_jax.train.checkpoints import CheckpointError
     from unirep_jax.train.logs import NonFiniteError
     from unirep_jax.train.loop import Interrupted
@@ -99,7 +100,9 @@ def main(_: list[str]) -> None:
         print(sweep(config, variants, seeds=_SEEDS.value, workdir=Path(_WORKDIR.value)))
     except Interrupted as stop:
         print(f"{stop}; run the same command to continue")
-    except (FeatureFileError, NonFiniteError, ConfigError, CheckpointError, OSError) as error:
+    except (FeatureFileError, NonFiniteError, ConfigError, CheckpointError) as error:
+        sys.exit(f"error: {error}")
+    except (ResultsError, OSError) as error:
         sys.exit(f"error: {error}")
 
 

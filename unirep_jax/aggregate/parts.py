@@ -104,7 +104,7 @@ class Parts:
             path, rows = self._file(shard), self.rows(shard)
             try:
                 block = np.load(path, mmap_mode="r", allow_pickle=False)
-            except (OSError, ValueError) as error:
+            except Exception as error:  # damaged bytes raise of every kind
                 raise FeatureFileError(path, None, "a finished shard", str(error)) from error
             expected = (rows.stop - rows.start, self.dim)
             if block.shape != expected or block.dtype != self.dtype:

@@ -115,6 +115,8 @@ def load(path: str | Path) -> Connector:
     from safetensors import SafetensorError, safe_open
 
     try:
+        if not Path(path).is_file():
+            raise FileNotFoundError("no file")
         with safe_open(str(path), framework="numpy") as file:
             about = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -143,7 +145,7 @@ def _read_spaces(path: str | Path, text: str) -> dict[str, dict[str, Any]]:
         modalities = known.get("modalities") if isinstance(known, dict) else None
         named = isinstance(modalities, list) and all(isinstance(m, str) for m in modalities)
         if not named or type(known.get("final_relu")) is not bool:
-            raise ValueError(f"{path}: spaces: {name!r} is {str(known):.80}")
+            raise ValueError(f"{path}: spaces: {name!r} is {known!s:.80}")
     return spaces
 
 

@@ -50,6 +50,8 @@ def map_matrix(path: Path, key: str | None) -> tuple[np.memmap, str | None]:
     """
     if path.suffix not in _READERS:
         raise FeatureFileError(path, None, f"a file of {', '.join(SUFFIXES)}", repr(path.suffix))
+    if not path.is_file():  # a pipe would never end
+        raise FeatureFileError(path, None, "a file", "nothing there")
     arrays = _READERS[path.suffix](path)
     key = _choose(path, key, arrays)
     found = arrays[key]

@@ -175,6 +175,8 @@ def read_zipped_array(path: str | Path) -> np.ndarray:
     path = Path(path)
     expected = "a zip file with one pickled array"
     try:
+        if path.exists() and not path.is_file():
+            raise zipfile.BadZipFile("no file")
         size = path.stat().st_size
         if size > MAX_BYTES:
             raise zipfile.BadZipFile(f"{size} bytes, more than {MAX_BYTES}")

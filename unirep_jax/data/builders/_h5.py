@@ -58,6 +58,8 @@ def _dataset(path: Path, key: str) -> Iterator[Any]:
 
     expected = "an array of numbers in an HDF5 file"
     try:
+        if not path.is_file():
+            raise FileNotFoundError("no file")
         with h5py.File(path, "r") as file:
             if not isinstance(file.get(key, getlink=True), h5py.HardLink):
                 raise KeyError(f"no {key!r} itself, only {', '.join(file) or 'nothing'}")
