@@ -246,13 +246,16 @@ def test_each_local_process_has_a_log_and_the_first_one_also_prints(process, tmp
 
 @pytest.mark.parametrize("others", ["exec sleep 60", "trap '' TERM; while :; do sleep .1; done"])
 def test_when_one_local_process_fails_all_end_with_its_status(process, tmp_path, others):
-    script = f"((process == 0)) || {{ echo no memory; exit 3; }}; echo $$ >{tmp_path}/0; {others}"
+    running = tmp_path / "running"
+    script = (
+        f"((process == 0)) && {{ echo $$ >{running}; {others}; }}\n"
+        f"until [[ -s {running} ]]; do sleep .05; done; echo no memory; exit 3"
+    )
     result = launch("local.sh", **process(script))
     assert result.returncode == 3
     assert "process 1 failed with status 3" in result.stderr and "no memory" in result.stderr
-    if (tmp_path / "0").exists():
-        with pytest.raises(ProcessLookupError):
-            os.kill(int((tmp_path / "0").read_text()), 0)
+    with pytest.raises(ProcessLookupError):
+        os.kill(int(running.read_text()), 0)
 
 
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])

@@ -1,5 +1,8 @@
 """Flow of a data set's clips as a file: content, absence, interruption, and what is refused."""
 
+import shlex
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -138,3 +141,12 @@ def test_the_command_says_what_it_wrote_and_refuses_in_one_line(source, tmp_path
         extract_flow.main([f"--path={source}", "--key=sound", "--out=unused"])
     with pytest.raises(ValueError, match="form='best' is none of histograms, maps"):
         extract(source, "depth", tmp_path, form="best")
+
+
+def test_the_documented_command_is_understood():
+    page = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
+    (command,) = [line for line in page.splitlines() if "-m unirep_jax.data.extract_flow " in line]
+    options = extract_flow.arguments_parser().parse_args(shlex.split(command)[3:])
+    assert (options.key, options.form, options.cells, options.orientations) == (
+        "depth", "histograms", 4, 8,
+    )  # fmt: skip
