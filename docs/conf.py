@@ -41,7 +41,7 @@ def _formulas_stay_as_they_are(app, what, name, obj, options, lines):
 
 def _shapes_read_as_in_the_code(app, what, name, obj, options, signature, returns):
     """`Float[Array, "batch dim"]` without the module that it comes from."""
-    short = lambda text: text and re.sub(r"(jaxtyping|jax|numpy|builtins)\.", "", text)
+    short = lambda text: text and re.sub(r"(jaxtyping|jaxlib|jax|numpy|builtins)\._?", "", text)
     return short(signature), short(returns)
 
 
