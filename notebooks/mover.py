@@ -88,7 +88,8 @@ display(Image(figures / "transport_plans.png"))
 # %% [markdown]
 # ## The shared space
 #
-# One point per test example and modality. Look for clusters that hold one digit, in all modalities.
+# One point per test example and modality. Pictures and sounds of a digit should form one cluster,
+# and its captions lie beside it: a caption says the digit, but little of how it was written.
 
 # %%
 display(Image(figures / "embedding_map.png"))
@@ -97,8 +98,10 @@ display(Image(figures / "embedding_map.png"))
 # ## Search it yourself
 #
 # The volume of a picture with the sound and the caption of another example is large unless they
-# agree. Here the volumes of ten pictures with ten groups, one of each digit: a dark diagonal says
-# that each picture fits its own group best. The vectors are made up; take those of your own models.
+# agree. Here the volumes of ten pictures with ten groups: a dark diagonal says that each picture
+# fits its own group best. A column that is dark from top to bottom is a group that agrees with
+# itself, and so is near to every picture; `height=True` leaves that out. The vectors are made up;
+# take those of your own models.
 
 # %%
 import matplotlib.pyplot as plt
@@ -106,7 +109,7 @@ import matplotlib.pyplot as plt
 from unirep_jax.losses import unit, volume_matrix
 
 truth, *noise = jax.random.normal(jax.random.key(0), (4, 10, 16))
-video, audio, text = (unit(truth + 0.5 * n) for n in noise)
+video, audio, text = (unit(truth + 0.4 * n) for n in noise)
 figure, axis = plt.subplots(figsize=(4.2, 3.4), layout="constrained")
 image = axis.imshow(volume_matrix(video, audio, text), cmap="viridis")
 axis.set(title="Vol(video i, audio j, text j), eq. 7", xlabel="group j", ylabel="video i")
