@@ -23,7 +23,7 @@ HOSTILE = "<script>alert('&')</script>"
 
 
 def make_run(folder, *, seed=0, values=(0.5,), method="micu", width=64, log=None, target="b",
-             figures=(), finished=True, experiment="oscmg"):  # fmt: skip
+             figures=(), finished=True, experiment="oscmg", chance=0.1):  # fmt: skip
     """A folder as a run leaves it; `values` are HOS in one direction each."""
     folder.mkdir(parents=True)
     config = {"experiment": experiment, "data": {"name": "toy", "path": ""}, "seed": seed,
@@ -40,7 +40,7 @@ def make_run(folder, *, seed=0, values=(0.5,), method="micu", width=64, log=None
         Measurement(experiment, name, "toy", "split1", f"a{i}", target, "hos", value, 10, seed,
                     "honest")
         for i, measured in enumerate(values)
-        for name, value in ((method, measured), ("chance", 0.1))
+        for name, value in ((method, measured), ("chance", chance))
     ]  # fmt: skip
     if finished:
         write_measurements(folder / "results.jsonl", rows)
@@ -117,6 +117,10 @@ def test_an_unknown_picture_is_shown_too(tmp_path):
 def test_pictures_of_several_sources_go_to_their_topic_and_name_the_source():
     topics = figures_by_topic(["curves_audio+text", "curves", "codebook_usage"])
     assert topics["Open-set curves"] == ["curves_audio+text", "curves"]
+    assert [*figures_by_topic(["scores", "new", "curves"]).values()] == [
+        ["curves", "scores"],
+        ["new"],
+    ]
     assert caption("curves_audio+text").endswith("(audio+text)")
 
 
@@ -155,9 +159,10 @@ def test_directions_are_averaged_within_a_seed_before_the_interval(tmp_path):
 
 def test_rivals_of_several_runs_are_listed_once_and_last(tmp_path):
     make_run(tmp_path / "A" / "seed0")
-    make_run(tmp_path / "B" / "seed0", width=1)
+    make_run(tmp_path / "B" / "seed0", width=1, chance=0.9)
     (table,) = tabulate(read_groups([tmp_path]))
     assert [line.run for line in table.lines] == ["A", "B", "chance"]
+    assert table.lines[2].cells[0].mean == 10  # of the first that has it
 
 
 def test_only_what_differs_is_in_the_table_of_differences(tmp_path):
@@ -189,6 +194,14 @@ def test_a_folder_given_twice_is_read_once_and_a_copy_is_refused(tmp_path):
     make_run(tmp_path / "two")
     with pytest.raises(ReportError, match=r"one and .*two are the same run"):
         read_groups([tmp_path])
+
+
+def test_the_page_says_with_what_the_runs_were_started(tmp_path):
+    run = make_run(tmp_path / "one")
+    lines = [{"step": 0, "jax": "0.9", "devices": "1 × cpu"}, {"step": 5, "jax": "0.10"}]
+    (run / "environment.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    text = report(run)
+    assert "<dt>jax</dt><dd>0.9, 0.10</dd>" in text and "<dd>1 × cpu</dd>" in text
 
 
 def test_an_unfinished_run_is_shown_as_such(tmp_path):

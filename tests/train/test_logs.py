@@ -2,6 +2,7 @@
 
 import json
 
+import jax
 import pytest
 
 from unirep_jax.train.logs import NonFiniteError, RunLog
@@ -31,6 +32,14 @@ def test_a_resumed_run_forgets_what_came_after_its_checkpoint_and_half_lines(tmp
     (tmp_path / "metrics.jsonl").write_text(rows + '{"step": 4, "lo')
     open_log(tmp_path, start=2).close()
     assert [row["step"] for row in lines(tmp_path)] == [1, 2]
+
+
+def test_every_start_says_from_which_step_on_and_on_what(tmp_path):
+    for start in (0, 2):
+        open_log(tmp_path, start).close()
+    rows = [json.loads(line) for line in (tmp_path / "environment.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [0, 2]
+    assert rows[0]["jax"] == jax.__version__ and rows[0]["devices"] == "8 × cpu"
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])

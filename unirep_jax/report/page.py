@@ -10,7 +10,6 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
-from unirep_jax import __version__
 from unirep_jax.report.charts import curve, line_chart
 from unirep_jax.report.runs import Group, Run
 from unirep_jax.report.table_files import INTERVAL
@@ -57,8 +56,8 @@ def page(groups: Sequence[Group], tables: Sequence[Table]) -> str:
         '<meta name="color-scheme" content="light dark">'
         f"<title>{title}</title>\n<style>\n{style}</style></head>\n<body>"
         f"<header><h1>{title}</h1>{_facts(groups)}<nav>{links}</nav></header>\n<main>{body}</main>\n"
-        f"<footer>unirep_jax {__version__}. Pictures and numbers are of the folders named above."
-        "</footer></body></html>\n"
+        "<footer>Written by unirep_jax.report from the folders named above.</footer>"
+        "</body></html>\n"
     )
 
 
@@ -81,9 +80,9 @@ def _facts(groups: Sequence[Group]) -> str:
         "methods": ", ".join(_settings(groups, "method.name")),
         "runs": f"{len(runs)}, {'all' if finished == len(runs) else finished} finished",
     }
-    for name in unique(name for run in runs for name in run.environment):
-        found = unique(run.environment[name] for run in runs if name in run.environment)
-        facts[name] = ", ".join(found)
+    starts = [line for run in runs for line in run.environment]
+    for name in unique(name for line in starts for name in line if name != "step"):
+        facts[name] = ", ".join(unique(str(line[name]) for line in starts if name in line))
     items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>"
                     for k, v in facts.items())  # fmt: skip
     return f"<dl>{items}</dl>"
@@ -113,7 +112,7 @@ def _results(tables: Sequence[Table]) -> str:
     for table in tables:
         header, *rows = table.texts()
         note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-        shown = _html_table(header, rows, numbers_from=table.names)
+        shown = _html_table(header, rows, names=table.names)
         shown = _folded(shown, f"{len(rows)} lines", len(rows))
         parts.append(f"<h3>{escape(table.title)}</h3>{note}{shown}")
     return "".join(parts)
@@ -141,7 +140,7 @@ def _topics(groups: Sequence[Group]) -> dict[str, str]:
     """Sections of curves and pictures, by title."""
     names = unique(name for g in groups for run in g.runs for row in run.log for name in row)
     logged = logged_by_topic(name for name in names if name != "step")
-    drawn = {group.title: figures_by_topic(_pictured(group).figures) for group in groups}
+    drawn = figures_by_topic(unique(name for g in groups for name in _pictured(g).figures))
     about = {topic.title: topic.about for topic in TOPICS}
     about["Training"] = (
         "Means between two lines of the log. "
@@ -152,7 +151,12 @@ def _topics(groups: Sequence[Group]) -> dict[str, str]:
     sections = {}
     for title in ("Training", *(topic.title for topic in TOPICS), "Other pictures"):
         charts = _charts(groups, logged.get(title, []))
-        pictures = [_picture(g, name) for g in groups for name in drawn[g.title].get(title, [])]
+        pictures = [
+            _picture(group, name)
+            for name in drawn.get(title, [])
+            for group in groups
+            if name in _pictured(group).figures
+        ]
         if charts or pictures:
             note = f'<p class="note">{escape(about[title])}</p>' if title in about else ""
             grids = f'<div class="charts">{charts}</div>' if charts else ""
@@ -185,19 +189,24 @@ def _picture(group: Group, name: str) -> str:
     data = base64.b64encode(run.figures[name].read_bytes()).decode()
     text = escape(f"{group.title}, seed {run.seed}: {caption(name)}", quote=True)
     return (
-        f'<figure class="picture"><img src="data:image/png;base64,{data}" alt="{text}">'
-        f"<figcaption>{text}.</figcaption></figure>"
+        f'<figure class="picture"><div tabindex="0"><img src="data:image/png;base64,{data}" '
+        f'alt="{text}"></div><figcaption>{text}.</figcaption></figure>'
     )
 
 
 def _html_table(
-    header: Sequence[str], rows: Sequence[Sequence[str]], *, numbers_from: int = 99
+    header: Sequence[str], rows: Sequence[Sequence[str]], *, names: int | None = None
 ) -> str:
     """A table that scrolls inside its own box where it is wider than the page.
 
     Equal first cells of lines that follow each other are one cell.
+
+    Args:
+      header: of the columns.
+      rows: as many cells each.
+      names: columns before those of numbers; without it there are no numbers.
     """
-    kind = lambda column: ' class="number"' if column >= numbers_from else ""
+    kind = lambda column: "" if names is None or column < names else ' class="number"'
     head = "".join(f'<th scope="col"{kind(i)}>{escape(c)}</th>' for i, c in enumerate(header))
     body = ""
     for first, lines in itertools.groupby(rows, key=lambda row: row[0]):

@@ -21,7 +21,7 @@ class Run:
     """What one run has written so far.
 
     config: dotted settings; log: lines of metrics.jsonl; measurements: empty until it is finished;
-    environment: Python, packages and devices it was started with; empty if that is not recorded.
+    environment: lines of environment.jsonl, one per start: packages and devices.
     """
 
     folder: Path
@@ -29,7 +29,7 @@ class Run:
     log: list[dict[str, float]]
     measurements: list[Measurement]
     figures: dict[str, Path]
-    environment: dict[str, str]
+    environment: list[dict[str, object]]
 
     @property
     def seed(self) -> int:
@@ -110,7 +110,7 @@ def read_run(folder: Path) -> Run:
         log=_read(folder / "metrics.jsonl", read_log, absent=[]),
         measurements=_read(folder / "results.jsonl", read_measurements, absent=[]),
         figures={path.stem: path for path in sorted((folder / "figures").glob("*.png"))},
-        environment=_read(folder / "environment.json", _environment, absent={}),
+        environment=_read(folder / "environment.jsonl", _environment, absent=[]),
     )
 
 
@@ -131,8 +131,8 @@ def _config(path: Path) -> dict[str, object]:
     return config
 
 
-def _environment(path: Path) -> dict[str, str]:
-    return {str(name): str(found) for name, found in json.loads(path.read_text()).items()}
+def _environment(path: Path) -> list[dict[str, object]]:
+    return [dict(json.loads(line)) for line in path.read_text().splitlines()]
 
 
 def _titles(folders: Sequence[Path]) -> list[str]:

@@ -94,9 +94,11 @@ def logged_by_topic(names: Iterable[str]) -> dict[str, list[str]]:
 
 
 def figures_by_topic(names: Iterable[str]) -> dict[str, list[str]]:
-    """The pictures under the titles of their topics; "Other pictures" has the rest."""
+    """Pictures, the telling ones first, under their topics; "Other pictures" has the rest."""
     found: dict[str, list[str]] = {}
-    for name in names:
+    order = list(CAPTIONS)
+    rank = lambda name: order.index(_stem(name)) if _stem(name) in CAPTIONS else len(order)
+    for name in sorted(names, key=rank):
         if name != REDRAWN:
             found.setdefault(_topic_of(name), []).append(name)
     return found

@@ -1,9 +1,13 @@
-"""What a run writes while it trains: metrics.jsonl, TensorBoard events, one progress bar."""
+"""What a run writes while it trains: metrics, TensorBoard events, its environment, one bar."""
 
 import json
 import math
+import platform
+from collections import Counter
+from importlib.metadata import version
 from pathlib import Path
 
+import jax
 import tqdm
 from tensorboardX import SummaryWriter
 
@@ -19,6 +23,7 @@ class RunLog:
     """Collects metrics of steps, writes their means, notices the first value that is not finite."""
 
     def __init__(self, workdir: Path, *, start_step: int, steps: int, batch_size: int) -> None:
+        _write_environment(workdir / "environment.jsonl", start_step)
         self._path = workdir / "metrics.jsonl"
         _drop_lines_after(self._path, start_step)
         self._file = self._path.open("a")
@@ -85,6 +90,16 @@ def read_log(path: Path) -> list[dict[str, float]]:
         if isinstance(row, dict) and type(row.get("step")) is int:
             rows.append({k: v for k, v in row.items() if type(v) in (int, float)})
     return rows
+
+
+def _write_environment(path: Path, start_step: int) -> None:
+    """One more line: from which step on the run trains with which packages, on which devices."""
+    found = {"step": start_step, "Python": platform.python_version()}
+    found |= {name: version(name) for name in ("jax", "flax", "optax")}
+    devices = Counter(device.device_kind for device in jax.devices())
+    found["devices"] = ", ".join(f"{count} × {kind}" for kind, count in devices.items())
+    with path.open("a") as stream:
+        stream.write(json.dumps(found) + "\n")
 
 
 def _drop_lines_after(path: Path, step: int) -> None:

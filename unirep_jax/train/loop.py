@@ -38,7 +38,7 @@ def train(
       engine: the step and its devices.
       initial: makes the state before step 0.
       batches: from a step, the placed batches from there on; a function of (seed, step) alone.
-      workdir: gets metrics.jsonl, tensorboard/ and checkpoints/.
+      workdir: gets metrics.jsonl, environment.jsonl, tensorboard/ and checkpoints/.
       fused: steps that one call of the engine makes, a divisor of the other numbers of steps.
 
     Returns:
