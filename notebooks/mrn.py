@@ -60,12 +60,13 @@ workdir = run(config)
 
 # %% [markdown]
 # `ACC` is accuracy on known digits without rejection, `AUROC` how well the score tells known from
-# unknown, `OSCR` both at once, at every threshold.
+# unknown, `OSCR` both at once, at every threshold. The numbers are high because captions name the
+# digit; real data are harder.
 #
 # ## The score
 #
-# Known test examples should lie to the right of the threshold, unknown ones to the left. What
-# overlaps is what no threshold can tell apart.
+# Known test examples should lie to the right of the dashed threshold, unknown ones to the left. A
+# softmax is so sure of what it knows that the threshold is close to 1.
 
 # %%
 from IPython.display import Image, display
@@ -76,7 +77,7 @@ display(Image(figures / "scores.png"))
 # %% [markdown]
 # ## At every threshold
 #
-# The dot is the threshold of eq. 4.
+# The star is the threshold of eq. 4.
 
 # %%
 display(Image(figures / "curves.png"))
