@@ -78,7 +78,8 @@ for name, workdir in workdirs.items():
 # %% [markdown]
 # ## Features of the new modality
 #
-# One point per test example, coloured by its digit. Look for clusters of one colour.
+# Features of sounds, and what the bottlenecks map texts and videos to. Left by modality: they
+# should mix. Right by digit: look for clusters of one colour.
 
 # %%
 from IPython.display import Image, display
@@ -98,8 +99,8 @@ display(Image(figures / "agreement.png"))
 # %% [markdown]
 # ## The connection while it forms
 #
-# The discrepancy between the features and the mapped embeddings falls, and the heads, at chance in
-# the beginning, come to understand a modality that they were not trained on.
+# The discrepancy between the features and the mapped embeddings falls, and the heads, near chance
+# in the beginning, come to understand a modality that they were not trained on.
 
 # %%
 display(Image(figures / "connection.png"))
