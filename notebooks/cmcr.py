@@ -15,8 +15,8 @@
 # sound. C-MCR (Wang et al., NeurIPS 2023) connects the two spaces through the texts alone, by two
 # small projectors. This notebook first trains two such spaces on handwritten digits, (text,
 # *video*) and (text, *audio*), from halves of the data that have no example in common, then
-# connects them and lets pictures and sounds of digits find each other. It takes about two minutes
-# on any Colab runtime.
+# connects them and lets pictures and sounds of digits find each other. It takes three minutes on a
+# Colab CPU, and less on a GPU or TPU.
 
 # %%
 import importlib.util
@@ -60,14 +60,15 @@ workdir = run(config)
 
 # %% [markdown]
 # R@1 is how often the first hit is the very example, out of 600; *class mAP* counts every example
-# of the same digit as a hit. `no connection` searches across the spaces as they are, and is chance.
-# `trained on pairs` is what a model reaches that was given the pairs: an upper bound.
+# of the same digit as a hit. `no connection` searches across the spaces as they are, which is
+# little better than chance. `trained on pairs` is what a model reaches that was given the pairs: an
+# upper bound.
 #
 # ## The connected space
 #
 # One point per test example and modality; `_1` and `_2` are the two spaces. Classes of one space
-# should lie on those of the other. Look closer, and nearest neighbours are still of one's own
-# space.
+# should lie as those of the other do, so that each finds its like; nearest neighbours are still of
+# one's own space.
 
 # %%
 from IPython.display import Image, display
@@ -78,7 +79,7 @@ display(Image(workdir / "figures" / "connected_map.png"))
 # ## Hear a digit, see digits
 #
 # The run wrote its projectors into `connector.safetensors`. Here they embed pictures and sounds of
-# the test part; each row begins with the digit that is heard, followed by the five pictures found.
+# the test part; after each digit that is heard are the five pictures found.
 
 # %%
 import matplotlib.pyplot as plt
@@ -115,6 +116,9 @@ for digit, hits in enumerate(found.index):
 
 # %% [markdown]
 # ## What the losses do
+#
+# `shared` contrasts the texts across spaces, `other` their stand-ins; `gap` is how far a text is
+# from its stand-in within a space (eq. 9).
 
 # %%
 display(Image(workdir / "figures" / "training_curves.png"))
