@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 
 from unirep_jax.data import FeatureFileError, FeatureSet
 from unirep_jax.data.catalog import DATA_SETS, load_data
+from unirep_jax.data.mapped import replace_file
 from unirep_jax.evaluation.measurements import write_measurements
 from unirep_jax.methods import METHODS
 from unirep_jax.perceptors import perceive
@@ -62,7 +63,7 @@ def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = F
         training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
     measurements = protocol.judge(trained)
     table = protocol.tables(measurements)
-    (folder / "results.md").write_text(table)
+    replace_file(folder / "results.md", lambda stream: stream.write(table.encode()))
     # Last: its presence says that the run is finished.
     write_measurements(folder / results.name, measurements)
     wait_for_all("judged")

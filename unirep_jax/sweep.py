@@ -38,6 +38,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     """
     import jax
 
+    from unirep_jax.data.mapped import replace_file
     from unirep_jax.evaluation.measurements import read_measurements, write_measurements
     from unirep_jax.experiment import run
     from unirep_jax.protocols import PROTOCOLS
@@ -62,8 +63,9 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
                 elif place == 0:
                     measurements.append(m)
     table = PROTOCOLS[config.experiment].tables(measurements)
-    (own_folder(workdir) / "results.md").write_text(table)
-    write_measurements(own_folder(workdir) / "results.jsonl", measurements)
+    made = own_folder(workdir)
+    replace_file(made / "results.md", lambda stream: stream.write(table.encode()))
+    write_measurements(made / "results.jsonl", measurements)
     return table
 
 

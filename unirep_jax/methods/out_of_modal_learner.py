@@ -18,6 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float, Key
 
 from unirep_jax import losses
+from unirep_jax.data.features import Archive
 from unirep_jax.losses._kernel import cross_entropy
 from unirep_jax.methods.batch import example_keys, standardize
 from unirep_jax.models.augmentation import augment
@@ -180,11 +181,11 @@ def read_learner(path: str | Path, like: dict) -> dict:
     """Parameters of a learner from an .npz file.
 
     Raises:
-      ValueError: an array is missing, too many, or of another shape.
+      ValueError: the file is damaged, or an array is missing, too many, or of another shape.
     """
     expected = learner_arrays(like)
-    with np.load(path, allow_pickle=False) as archive:
-        found = {name: archive[name] for name in archive.files}
+    with Archive(path) as archive:
+        found = {name: archive.read(name, "float") for name in archive.keys}
     for name in sorted(expected.keys() | found.keys()):
         here, there = (a[name].shape if name in a else "none" for a in (expected, found))
         if here != there:

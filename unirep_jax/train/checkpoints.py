@@ -26,7 +26,9 @@ class Checkpoints:
         self._directory = directory.absolute()
         options = ocp.CheckpointManagerOptions(max_to_keep=keep, cleanup_tmp_directories=True)
         with self._errors(self._directory, "this has to be a folder that can be written"):
-            self._manager = ocp.CheckpointManager(self._directory, options=options)
+            self._manager = ocp.CheckpointManager(
+                self._directory, options=options, item_handlers=ocp.StandardCheckpointHandler()
+            )
 
     def __enter__(self) -> "Checkpoints":
         return self
