@@ -113,5 +113,7 @@ def failing_together() -> Iterator[None]:
 
 
 def _end(message: str) -> None:
-    print(message, file=sys.stderr, flush=True)
-    os._exit(1)
+    try:
+        print(message, file=sys.stderr, flush=True)
+    finally:  # even where nobody reads what is printed
+        os._exit(1)
