@@ -1,6 +1,7 @@
 """Eight CPU devices, strict promotion, and where the optional reference files are."""
 
 import os
+import subprocess
 from importlib.metadata import version
 from pathlib import Path
 
@@ -107,3 +108,25 @@ def standard_promotion():
     """Optax mixes Python floats with integer step counts, which strict promotion refuses."""
     with jax.numpy_dtype_promotion("standard"):
         yield
+
+
+@pytest.fixture
+def small_disk(tmp_path):
+    """Mounts a file system of some size, or changes its options; skips where that is forbidden."""
+    folder = tmp_path / "disk"
+
+    def mount(options: str) -> Path:
+        first = not folder.exists()
+        folder.mkdir(exist_ok=True)
+        options = options if first else f"remount,{options}"
+        command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
+        try:
+            subprocess.run(command, check=True, capture_output=True)
+        except (OSError, subprocess.CalledProcessError):
+            folder.rmdir()
+            pytest.skip("only root of a machine that allows it mounts file systems")
+        return folder
+
+    yield mount
+    if folder.exists():
+        subprocess.run(["umount", "-l", str(folder)], check=True)

@@ -6,6 +6,7 @@ processes make the same calls.
 
 import contextlib
 import hashlib
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,8 @@ class Checkpoints:
         if step not in self._manager.all_steps():
             hashes = {"sha256": _hashes(state)}
             with self._writing():
+                # Orbax that may not make a folder waits for it at the end of the process.
+                tempfile.TemporaryDirectory(prefix=".", dir=self._directory).cleanup()
                 self._manager.save(
                     step, args=ocp.args.StandardSave(state), custom_metadata=hashes, force=True
                 )
@@ -67,6 +70,7 @@ class Checkpoints:
             known = self._manager.metadata(step).custom_metadata.get("sha256", {})
             host = jax.tree.map(np.asarray, template)
             state = self._manager.restore(step, args=ocp.args.StandardRestore(host))
+            jax.tree.map_with_path(_check_alike, state, host)
             found = _hashes(state)
             for name, digest in known.items():
                 if found.get(name) != digest:
@@ -83,6 +87,12 @@ class Checkpoints:
         except Exception as error:  # damaged files and full disks raise of every kind
             reason = (str(error).splitlines() or [""])[0]
             raise CheckpointError(f"{place}: {reason or type(error).__name__}; {remedy}") from error
+
+
+def _check_alike(path: Any, found: np.ndarray, expected: np.ndarray) -> None:
+    here, there = (f"{x.dtype} {x.shape}" for x in (expected, found))
+    if here != there:
+        raise ValueError(f"{jax.tree_util.keystr(path)} is {there}, not {here}")
 
 
 def _hashes(state: Any) -> dict[str, str]:
