@@ -54,8 +54,8 @@ from unirep_jax.experiment import run
 
 config = runpy.run_path("configs/mmosr.py")["get_config"]("digits_avt,mrn")
 if FAST:
-    config.steps = config.train.checkpoint_every = 20
-    config.train.log_every = 10
+    config.steps = config.train.checkpoint_every = 8
+    config.train.log_every = 4
 workdir = run(config)
 
 # %% [markdown]
