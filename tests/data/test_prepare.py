@@ -273,6 +273,25 @@ def test_a_folder_made_differently_is_left_alone(published, tmp_path):
         converted("msvd", folder, tmp_path / "other")
 
 
+def test_a_link_where_a_folder_is_being_made_is_not_followed(published, tmp_path):
+    folder, elsewhere = published("msvd"), tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (tmp_path / ".set.incomplete").symlink_to(elsewhere)
+    with pytest.raises(FileExistsError, match=r"\.set\.incomplete"):
+        converted("msvd", folder, tmp_path / "set")
+    assert not list(elsewhere.iterdir()) and not (tmp_path / "set").exists()
+
+
+@pytest.mark.parametrize("text", ["", "[1]", "[" * 100_000, "{"])
+def test_a_folder_whose_recipe_is_damaged_is_left_alone(text, published, tmp_path):
+    folder, out = published("msvd"), tmp_path / "set"
+    converted("msvd", folder, out)
+    (out / "recipe.json").write_text(text)
+    with pytest.raises(FileExistsError, match=r"recipe\.json is damaged .*choose another folder"):
+        converted("msvd", folder, out)
+    assert (out / "modality/video.npy").exists()
+
+
 def test_a_disk_that_is_too_small_is_told_before_anything_is_written(
     published, tmp_path, monkeypatch
 ):
