@@ -23,7 +23,7 @@ PACKAGES = {
     "lineax": ("0.0.8", "0.2", "ott-jax"),
     "orbax-checkpoint": ("0.11.30", "1", "checkpoints"),
     "ml-collections": ("1.1.0", "", "configurations"),
-    "safetensors": ("0.5", "", "connectors"),
+    "safetensors": ("0.5", "", "connectors and released weights"),
     "scikit-learn": ("1.5", "", "digits_avt and pictures"),
     "scikit-image": ("0.24", "", "optical flow"),
     "matplotlib": ("3.9", "", "pictures"),

@@ -71,3 +71,11 @@ def test_figures_are_written(tmp_path):
     training_curves(tmp_path / "curves.png", log)
     for name in ("usage.png", "curves.png"):
         assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_a_codebook_of_which_one_code_is_used_is_drawn(tmp_path):
+    features = {m: np.zeros((8, 2), np.float32) for m in "ab"}
+    data = FeatureSet.from_arrays("toy", features, np.arange(8) % 2, np.arange(8) < 4)
+    codes = {m: np.full((8, 3), 3) for m in "ab"}
+    codebook_usage(tmp_path / "usage.png", Representation(np.eye(6, 4), codes), data)
+    assert (tmp_path / "usage.png").read_bytes().startswith(b"\x89PNG")

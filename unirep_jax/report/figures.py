@@ -65,7 +65,7 @@ def codebook_usage(path: Path, representation: Representation, feature_set) -> N
     bars.legend(ncols=len(indices), loc="lower right")
 
     centred = codebook[used] - codebook[used].mean(0)
-    _, _, directions = np.linalg.svd(centred, full_matrices=False)
+    _, _, directions = np.linalg.svd(centred)  # whole: one used code has no direction of its own
     x, y = (centred @ directions[:2].T).T
     size = 10 + 150 * total[used] / total.max()
     for count in range(1, len(indices) + 1):
