@@ -258,6 +258,11 @@ def test_when_one_local_process_fails_all_end_with_its_status(process, tmp_path,
         os.kill(int(running.read_text()), 0)
 
 
+def heeding_interrupts():
+    """Bash cannot trap what it was started to ignore: SIGINT, where tests run in the background."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_reaches_every_local_process_which_ends_in_its_own_way(process, tmp_path, sent):
     script = (
@@ -265,10 +270,16 @@ def test_a_signal_reaches_every_local_process_which_ends_in_its_own_way(process,
     )
     settings = os.environ | CALLS["local.sh"][0] | process(script)
     with subprocess.Popen(
-        ["bash", str(LAUNCH / "local.sh"), "2"], env=settings, stdout=subprocess.DEVNULL
+        ["bash", str(LAUNCH / "local.sh"), "2"],
+        env=settings,
+        stdout=subprocess.DEVNULL,
+        preexec_fn=heeding_interrupts,
     ) as launcher:
-        while not all((tmp_path / f"up{i}").exists() for i in range(2)):
-            time.sleep(0.05)
-        launcher.send_signal(sent)
-        assert launcher.wait(timeout=30) == 0
+        try:
+            while not all((tmp_path / f"up{i}").exists() for i in range(2)):
+                time.sleep(0.05)
+            launcher.send_signal(sent)
+            assert launcher.wait(timeout=30) == 0
+        finally:
+            launcher.send_signal(signal.SIGTERM)
     assert all((tmp_path / "logs" / f"{i}.log").read_text() == "saved\n" for i in range(2))
