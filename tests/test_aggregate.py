@@ -166,6 +166,14 @@ def test_a_broken_off_job_continues_and_gives_the_same_bytes(job, monkeypatch, c
     assert [made.out.with_suffix(suffix).read_bytes() for suffix in (".npy", ".json")] == expected
 
 
+@pytest.fixture
+def heeding_interrupts():
+    """SIGINT as usual, which is ignored where tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_the_job_after_the_shard_under_way(job, monkeypatch, number):
     made = job(consistency="random")
@@ -177,6 +185,7 @@ def test_a_signal_ends_the_job_after_the_shard_under_way(job, monkeypatch, numbe
     assert signal.getsignal(number) is before
 
 
+@pytest.mark.usefixtures("heeding_interrupts")
 def test_a_second_interruption_does_not_wait_for_the_shard(job, monkeypatch):
     def twice():
         for _ in range(2):

@@ -60,12 +60,22 @@ def decide(method, state, batch):
     return jax.tree.map(np.asarray, outputs)
 
 
-ROWS = [n for n in RECOGNIZERS if "-" not in n] + [
-    "openauc-concat", "arpl-mrn", "rpl-add", "gcpl-alone", "cssr-concat", "rcssr-add",
-]  # fmt: skip
+# Every fusion and every head; in the slow suite every fusion with the plain head, too.
+ROWS = [
+    "gqa",
+    "tmc",
+    "mla",
+    "alone",
+    "openauc-concat",
+    "arpl-mrn",
+    "rpl-add",
+    "gcpl-alone",
+    "cssr-concat",
+]
+PLAIN = [n for n in RECOGNIZERS if "-" not in n and n not in ROWS] + ["rcssr-add"]
 
 
-@pytest.mark.parametrize("name", ROWS)
+@pytest.mark.parametrize("name", ROWS + [pytest.param(n, marks=pytest.mark.slow) for n in PLAIN])
 def test_loss_is_finite_and_the_readout_has_scores_and_classes(name, pairs):
     method, _, state = start(small(name, dropout=0.1, noise=0.1), pairs)
     batch = batch_of(pairs)
@@ -103,8 +113,10 @@ def test_it_learns_and_compiles_once(name, pairs, standard_promotion):
 
 
 @pytest.mark.parametrize(
-    ("name", "parallel"), [("mrn", "shard_map"), ("openauc-mrn", "pmap"), ("mla", "shard_map")]
-)
+    ("name", "parallel"),
+    [("mrn", "shard_map"), ("mla", "shard_map"),
+     pytest.param("openauc-mrn", "pmap", marks=pytest.mark.slow)],
+)  # fmt: skip
 def test_eight_devices_give_the_losses_gradients_and_state_of_one(name, parallel, pairs):
     method, _, state = start(small(name, noise=0.1), pairs)
     assert_devices_agree(

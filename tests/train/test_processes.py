@@ -131,6 +131,7 @@ def test_two_processes_end_as_one_does(start, alone, tmp_path):
     assert_same_run(tmp_path / "run", alone)
 
 
+@pytest.mark.slow
 def test_after_a_kill_the_other_stops_and_one_process_continues(start, alone, tmp_path):
     workdir = tmp_path / "run"
     (output,), seconds = kill_one_after_a_checkpoint(start(workdir, 2), 1, workdir)
