@@ -124,9 +124,10 @@ def _announce(feature_set, fitting: Fitting) -> None:
     leaves = jax.tree.leaves(jax.eval_shape(fitting.initial).params)
     features = ", ".join(f"{m} {list(x.shape[1:])}" for m, x in feature_set.features.items())
     train_count = int(feature_set.train.sum())
+    processes = jax.process_count()
+    shared = f" of {processes} processes" if processes > 1 else ""
     print(
-        f"{fitting.engine.devices} {jax.devices()[0].platform.upper()} device(s) "
-        f"{f'of {processes} processes ' if (processes := jax.process_count()) > 1 else ''}| "
+        f"{fitting.engine.devices} {jax.devices()[0].platform.upper()} device(s){shared} | "
         f"{feature_set.name}: "
         f"{train_count} train, {len(feature_set.label) - train_count} test, "
         f"{feature_set.num_classes} classes, {features} | "
