@@ -128,7 +128,7 @@ def test_normalisation_after_noise_returns_to_the_sphere_and_is_an_option(stream
         assert np.abs(np.linalg.norm(off[m], axis=1) - 1).max() > 0.01
 
 
-@pytest.mark.parametrize("parallel", ["shard_map", "pmap"])
+@pytest.mark.parametrize("parallel", ["shard_map", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_several_devices_give_the_loss_gradient_and_statistics_of_one(parallel, streams):
     method, _, state = start(METHODS["paper"], streams)
     assert_devices_agree(

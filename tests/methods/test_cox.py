@@ -82,7 +82,7 @@ def test_with_pairs_every_term_and_gradient_is_finite(paired_features):
 
 
 @pytest.mark.parametrize(("paired", "parallel", "step"), [
-    (True, "shard_map", 200), (False, "pmap", 12),
+    (True, "shard_map", 200), pytest.param(False, "pmap", 12, marks=pytest.mark.slow),
 ])  # fmt: skip
 def test_eight_devices_give_the_losses_and_gradients_of_one(
     paired, parallel, step, paired_features

@@ -158,7 +158,8 @@ def test_it_learns_and_compiles_once(name, paired_features, standard_promotion):
 
 
 @pytest.mark.parametrize(
-    ("name", "parallel"), [("mover", "pmap"), ("transport positives", "shard_map")]
+    ("name", "parallel"),
+    [pytest.param("mover", "pmap", marks=pytest.mark.slow), ("transport positives", "shard_map")],
 )
 def test_eight_devices_give_the_losses_and_gradients_of_one(parallel, name, paired_features):
     feature_set = with_holes(paired_features)

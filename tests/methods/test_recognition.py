@@ -98,7 +98,9 @@ def test_loss_is_finite_and_the_readout_has_scores_and_classes(name, pairs):
         np.testing.assert_array_equal(decision["present"], expected)
 
 
-@pytest.mark.parametrize("name", ["mrn", "rcssr-concat", "tmc", "mla"])
+@pytest.mark.parametrize(
+    "name", ["mrn", "rcssr-concat", pytest.param("tmc", marks=pytest.mark.slow), "mla"]
+)
 def test_it_learns_and_compiles_once(name, pairs, standard_promotion):
     method, optimizer, state = start(small(name, anneal=30), pairs)
     step = jax.jit(partial(train_step, method=method, optimizer=optimizer, axis_name=None))

@@ -211,7 +211,7 @@ def config_of(data, tmp_path, argument, **changes):
     return config
 
 
-@pytest.mark.parametrize("setting", ["semi", "unsupervised"])
+@pytest.mark.parametrize("setting", ["semi", pytest.param("unsupervised", marks=pytest.mark.slow)])
 def test_cox_is_trained_measured_and_drawn(paired_features, tmp_path, setting, standard_promotion):
     changes = {"oom.setting": setting, "method.hidden": 8, "method.latent": 4, "method.warmup": 4}
     changes |= {f"method.{k}": 0 for k in ("probe", "anchors", "connect")}
