@@ -27,6 +27,7 @@ from unirep_jax.data.builders._features import place_of
 from unirep_jax.data.features import FeatureFileError
 from unirep_jax.data.mapped import write_file
 from unirep_jax.data.prepared import EVENTS, EXAMPLES, RECIPE
+from unirep_jax.data.recipe import check_recipe
 
 BUILDERS: dict[str, type[FeatureBuilder]] = {
     cls.name: cls
@@ -80,7 +81,7 @@ def convert(
         "dtype": dtype, "captions": builder.CAPTIONS,
     }  # fmt: skip
     if out.exists():
-        return _made_before(out, recipe)
+        return check_recipe(out / RECIPE, recipe, maker="this")
     splits = builder.examples(manual_dir)
     rows = {use: _chosen(manual_dir, splits, names) for use, names in
             (("train", train), ("test", test))}  # fmt: skip
@@ -261,20 +262,6 @@ def _write_columns(builder: FeatureBuilder, folder: Path, columns: dict) -> None
     if builder.EVENTS:
         kinds = {f"{k}/{m}": x for k in ("events", "labelled") for m, x in columns[k].items()}
         write_file(folder / EVENTS, lambda file: np.savez_compressed(file, **kinds))
-
-
-def _made_before(out: Path, recipe: dict[str, Any]) -> dict[str, Any]:
-    path = out / RECIPE
-    if not path.exists():
-        raise FileExistsError(f"{out} exists and was not made by this; choose another folder")
-    try:
-        found = dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise FileExistsError(f"{path} is damaged ({error}): choose another folder") from error
-    changed = [f"{k}={found.get(k)!r}, now {v!r}" for k, v in recipe.items() if found.get(k) != v]
-    if changed:
-        raise FileExistsError(f"{out} was made with {'; '.join(changed)}: choose another folder")
-    return found
 
 
 def arguments_parser() -> argparse.ArgumentParser:

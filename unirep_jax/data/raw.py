@@ -12,6 +12,7 @@ import numpy as np
 
 from unirep_jax.data.features import FeatureSet, load_features, save_features
 from unirep_jax.data.mapped import scratch_array
+from unirep_jax.data.recipe import check_recipe
 from unirep_jax.data.words import build_vocabulary, split_words, word_ids
 
 _RECIPE = "recipe.json"
@@ -85,7 +86,7 @@ def raw_features(
         "num_frames": num_frames, "num_words": num_words, "min_count": min_count,
     }  # fmt: skip
     if folder.exists():
-        _check_recipe(folder, settings)
+        check_recipe(folder / _RECIPE, settings, maker="raw_features")
         return load_features(folder, builder.name)
     folder.parent.mkdir(parents=True, exist_ok=True)
     source = _Source(builder, train, test)
@@ -244,19 +245,6 @@ def _video(frames: Sequence[np.ndarray], size: int, count: int) -> np.ndarray:
     """[count, size, size, 3]: evenly spaced frames; of too few, some twice."""
     places = np.linspace(0, len(frames) - 1, count).round().astype(int)
     return np.stack([_square(frames[i], size) for i in places])
-
-
-def _check_recipe(folder: Path, settings: dict[str, Any]) -> None:
-    path = folder / _RECIPE
-    if not path.exists():
-        raise FileExistsError(f"{folder} exists and was not made by raw_features; choose another")
-    try:
-        found = dict(json.loads(path.read_text("utf-8")))
-    except (ValueError, TypeError, RecursionError) as error:
-        raise FileExistsError(f"{path} is damaged ({error}): choose another folder") from error
-    changed = [f"{k}={found.get(k)!r}, now {v!r}" for k, v in settings.items() if found.get(k) != v]
-    if changed:
-        raise FileExistsError(f"{folder} was made with {'; '.join(changed)}: choose another folder")
 
 
 def _write(folder: Path, feature_set: FeatureSet, recipe: dict[str, Any], ids: list) -> None:
