@@ -11,15 +11,22 @@ from ml_collections import ConfigDict
 from unirep_jax.data import FeatureFileError, FeatureSet
 from unirep_jax.data.catalog import DATA_SETS, load_data
 from unirep_jax.data.mapped import replace_file
-from unirep_jax.evaluation.measurements import write_measurements
+from unirep_jax.evaluation.measurements import ResultsError, write_measurements
 from unirep_jax.methods import METHODS
 from unirep_jax.perceptors import perceive
 from unirep_jax.protocols import PROTOCOLS
 from unirep_jax.protocols.trained import JudgingProtocol, Trained
 from unirep_jax.report.figures import training_curves
+from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.train.fit import Fitting, fit, prepare
+from unirep_jax.train.logs import NonFiniteError
 from unirep_jax.train.processes import is_first, own_folder, wait_for_all
 from unirep_jax.workdir import ConfigError, check_claim, claim, default_workdir
+
+# What a command line answers with one line: the user's files, settings or machine are at fault.
+FAILURES = (
+    FeatureFileError, NonFiniteError, ConfigError, CheckpointError, ResultsError, OSError,
+)  # fmt: skip
 
 
 def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = False) -> Path:

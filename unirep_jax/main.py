@@ -22,13 +22,9 @@ _REEVALUATE = flags.DEFINE_bool("reevaluate", False, "Judge a finished run again
 
 def main(_: list[str]) -> None:
     # After the flags are read, so that --help and a mistyped flag answer at once.
-    from unirep_jax.data import FeatureFileError
     from unirep_jax.dry_run import dry_run
-    from unirep_jax.experiment import run
-    from unirep_jax.train.checkpoints import CheckpointError
-    from unirep_jax.train.logs import NonFiniteError
+    from unirep_jax.experiment import FAILURES, run
     from unirep_jax.train.loop import Interrupted
-    from unirep_jax.workdir import ConfigError
 
     workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
     try:
@@ -40,7 +36,7 @@ def main(_: list[str]) -> None:
         print(f"{stop}; run the same command to continue")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command to continue")
-    except (FeatureFileError, NonFiniteError, ConfigError, CheckpointError, OSError) as error:
+    except FAILURES as error:
         sys.exit(f"error: {error}")
 
 

@@ -82,12 +82,9 @@ def varied(config: ConfigDict, settings: dict) -> ConfigDict:
 
 
 def main(_: list[str]) -> None:
-    from unirep_jax.data import FeatureFileError
-    from unirep_jax.evaluation.measurements import ResultsError
-    from unirep_jax.train.checkpoints import CheckpointError
-    from unirep_jax.train.logs import NonFiniteError
+    from unirep_jax.experiment import FAILURES
     from unirep_jax.train.loop import Interrupted
-    from unirep_jax.workdir import ConfigError, flat
+    from unirep_jax.workdir import flat
 
     config = _CONFIG.value
     variants = {config.method.name: {}}
@@ -102,9 +99,7 @@ def main(_: list[str]) -> None:
         print(sweep(config, variants, seeds=_SEEDS.value, workdir=Path(_WORKDIR.value)))
     except Interrupted as stop:
         print(f"{stop}; run the same command to continue")
-    except (FeatureFileError, NonFiniteError, ConfigError, CheckpointError) as error:
-        sys.exit(f"error: {error}")
-    except (ResultsError, OSError) as error:
+    except FAILURES as error:
         sys.exit(f"error: {error}")
 
 
