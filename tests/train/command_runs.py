@@ -21,7 +21,7 @@ class CommandLine:
 
     def __init__(self, folder: Path, config: str, settings: dict):
         self.config, self.settings = config, settings
-        self._environment = {
+        self.environment = {
             **os.environ,
             "XLA_FLAGS": "--xla_backend_optimization_level=0",
             "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
@@ -30,13 +30,18 @@ class CommandLine:
 
     def start(self, workdir: Path, **settings) -> subprocess.Popen:
         """A run under way; `printed` is what it prints."""
-        flags = [f"--config.{key}={value}" for key, value in (self.settings | settings).items()]
         with _output(workdir).open("w") as stream:
             return subprocess.Popen(
-                [sys.executable, "-m", "unirep_jax.main", f"--config=configs/{self.config}",
-                 f"--workdir={workdir}", *flags],
-                cwd=ROOT, env=self._environment, stdout=stream, stderr=subprocess.STDOUT,
+                self.arguments(workdir, **settings), cwd=ROOT, env=self.environment,
+                stdout=stream, stderr=subprocess.STDOUT,
             )  # fmt: skip
+
+    def arguments(self, workdir: Path, **settings) -> list[str]:
+        flags = [f"--config.{key}={value}" for key, value in (self.settings | settings).items()]
+        return [
+            sys.executable, "-m", "unirep_jax.main", f"--config=configs/{self.config}",
+            f"--workdir={workdir}", *flags,
+        ]  # fmt: skip
 
     def finish(self, workdir: Path, *, code: int = 0, **settings) -> str:
         """A run to its end, which must have this exit status; what it printed."""
@@ -77,12 +82,17 @@ def _checkpoints(workdir: Path) -> set[Path]:
     return {*workdir.glob("checkpoints/*"), *workdir.glob("perceptors/*/checkpoints/*")}
 
 
-def checkpoint_leaves(folder: Path) -> dict[str, bytes]:
-    """Dtype, shape and bytes of every array of a checkpoint, by its place."""
+def checkpoint_arrays(folder: Path) -> dict[str, np.ndarray]:
+    """Every array of a checkpoint, by its place."""
     with ocp.CheckpointManager(folder.absolute().parent) as manager:
         state = manager.restore(int(folder.name), args=ocp.args.StandardRestore())
     leaves = jax.tree_util.tree_leaves_with_path(state)
-    arrays = {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+    return {jax.tree_util.keystr(path): np.asarray(leaf) for path, leaf in leaves}
+
+
+def checkpoint_leaves(folder: Path) -> dict[str, bytes]:
+    """Dtype, shape and bytes of every array of a checkpoint, by its place."""
+    arrays = checkpoint_arrays(folder)
     return {k: f"{x.dtype} {x.shape} ".encode() + x.tobytes() for k, x in arrays.items()}
 
 
