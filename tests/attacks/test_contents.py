@@ -31,7 +31,7 @@ def npy_header(shape, dtype="<f4"):
 
 def test_an_archive_that_becomes_larger_than_memory_is_refused_unread(tmp_path, monkeypatch):
     path = hostile.feature_file(tmp_path / "set.npz")
-    monkeypatch.setattr("unirep_jax.data.members._memory", lambda: 100)
+    monkeypatch.setattr("unirep_jax.data.members.memory", lambda: 100)
     with pytest.raises(
         FeatureFileError, match=r"set\.npz: .*memory; a folder of \.npy files stays"
     ):

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from unirep_jax.data.features import Archive, FeatureFileError
+from unirep_jax.data.archive import Archive, FeatureFileError
 from unirep_jax.data.mapped import write_file
 from unirep_jax.data.optical_flow import flow_histograms, tv_l1_flow
 

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from unirep_jax.data.features import FeatureFileError
+from unirep_jax.data.archive import FeatureFileError
 
 MAX_BYTES = 1 << 26  # of a file, of its member, and of the array
 _MAX_OPERATIONS = 256  # an array takes about 40

@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 
 from unirep_jax.data import builders
+from unirep_jax.data.archive import FeatureFileError
 from unirep_jax.data.builders import DataFolderError, FeatureBuilder, OpenSetCounts
 from unirep_jax.data.builders._features import place_of
-from unirep_jax.data.features import FeatureFileError
 from unirep_jax.data.mapped import write_file
 from unirep_jax.data.prepared import EVENTS, EXAMPLES, RECIPE
 from unirep_jax.data.recipe import check_recipe

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from unirep_jax.data.features import FeatureFileError
+from unirep_jax.data.archive import FeatureFileError
 
 _Shape = tuple[int | None, ...]  # None for an axis of any length
 _MAX_BYTES = 1 << 30  # of an array read whole: what is not written takes no place in a file
