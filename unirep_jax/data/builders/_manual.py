@@ -11,6 +11,9 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from PIL import Image
 
+from unirep_jax.data.files import read_bytes, read_text, split_lines
+from unirep_jax.data.limits import IMAGE_BYTES, TEXT_BYTES
+
 _SHOWN = 100  # problems in a message; the exception has them all
 # Others that Pillow knows start programs (PostScript) or read further files.
 _PICTURES = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
@@ -147,6 +150,8 @@ def _problem(path: Path) -> str | None:
         return None if any(path.iterdir()) else "empty folder"
     if not path.exists():
         return "missing"
+    if not path.is_file():
+        return "a pipe or device, not a file"
     size = path.stat().st_size
     if size == 0:
         return "empty file"
@@ -177,8 +182,8 @@ def image_bytes(path: Path) -> bytes:
     Raises:
       DataFolderError: it cannot be decoded whole.
     """
-    content = path.read_bytes()
     try:
+        content = read_bytes(path, IMAGE_BYTES)
         with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
             image.load()
             if image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L"):
@@ -197,14 +202,27 @@ def captions(path: Path) -> list[str]:
     Raises:
       DataFolderError: there is none, or it is not UTF-8.
     """
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise undecodable(path, "UTF-8 text", error) from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
+    found = lines(path)
+    if not found:
         raise DataFolderError(path, ["expected captions, one a line, found none"])
-    return lines
+    return found
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, without spaces around them."""
+    return [line.strip() for line in split_lines(text(path)) if line.strip()]
+
+
+def text(path: Path) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+      DataFolderError: it is not UTF-8, no regular file, or beyond any table's size.
+    """
+    try:
+        return read_text(path, TEXT_BYTES)
+    except (UnicodeDecodeError, OSError) as error:
+        raise undecodable(path, "UTF-8 text", error) from error
 
 
 def undecodable(path: Path, expected: str, error: Exception) -> DataFolderError:

@@ -1,5 +1,6 @@
 """Oxford Flower-102 with ten captions for every image."""
 
+import io
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,6 +15,8 @@ from unirep_jax.data.builders._manual import (
     refuse_repeats,
     require,
 )
+from unirep_jax.data.files import read_bytes
+from unirep_jax.data.limits import TEXT_BYTES
 
 _CITATION = """@inproceedings{nilsback2008automated,
   title={Automated flower classification over a large number of classes},
@@ -95,7 +98,9 @@ def _row(path: Path, key: str) -> np.ndarray:
     from scipy.io import loadmat
 
     try:
-        return np.asarray(loadmat(path)[key]).ravel().astype(np.int64)
+        content = io.BytesIO(read_bytes(path, TEXT_BYTES))
+        found = loadmat(content, variable_names=[key])[key]
+        return np.asarray(found).ravel().astype(np.int64)
     except Exception as error:  # damaged files raise of every kind
         found = f"expected the integers {key!r}, found {type(error).__name__}: {error}"
         raise DataFolderError(path, [found]) from error
