@@ -17,15 +17,26 @@ from unirep_jax.report.runs import read_groups
 PNG = b"\x89PNG\r\n\x1a\n picture"
 SECRET = "the private key"
 CONFIG = {
-    "experiment": "oscmg", "data": {"name": "toy"}, "method": {"name": "micu"}, "seed": 0,
+    "experiment": "oscmg",
+    "data": {"name": "toy"},
+    "method": {"name": "micu"},
+    "seed": 0,
     "steps": 100,
-}  # fmt: skip
+}
 LOG = {"step": 20, "loss": 1.5, "perplexity/a": 3.0}
 RESULT = {
-    "experiment": "oscmg", "method": "micu", "dataset": "toy", "split": "split1", "source": "a",
-    "target": "b", "metric": "hos", "value": 0.5, "num_examples": 10, "seed": 0,
+    "experiment": "oscmg",
+    "method": "micu",
+    "dataset": "toy",
+    "split": "split1",
+    "source": "a",
+    "target": "b",
+    "metric": "hos",
+    "value": 0.5,
+    "num_examples": 10,
+    "seed": 0,
     "selection": "honest",
-}  # fmt: skip
+}
 FILES = ("config.json", "metrics.jsonl", "results.jsonl", "environment.jsonl", "figures/x.png")
 
 
@@ -181,10 +192,11 @@ def test_strange_settings_are_shown_or_named(tmp_path, key, value):
     right = {
         "experiment": isinstance(value, str) and len(value) <= 10_000,
         "name": isinstance(value, str) and len(value) <= 10_000,
-        "data": False, "method": False,
+        "data": False,
+        "method": False,
         "seed": type(value) is int and 0 <= value < 2**64,
         "steps": type(value) is int and 0 <= value <= 2**53,
-    }  # fmt: skip
+    }
     if key in right:
         assert (text is not None) == right[key]
 
@@ -215,9 +227,10 @@ def test_strange_lines_of_a_log_do_not_stop_the_report(tmp_path, key, value):
 
 @pytest.mark.parametrize("name", FILES[:4])
 @pytest.mark.parametrize(
-    "content", [b"", b"\xff\xfe", DEEP.encode(), b'{"a":' * 50_000, b"null", b"[]", b'"', b"\x00"],
+    "content",
+    [b"", b"\xff\xfe", DEEP.encode(), b'{"a":' * 50_000, b"null", b"[]", b'"', b"\x00"],
     ids=lambda c: ascii(c[:8]),
-)  # fmt: skip
+)
 def test_strange_files_are_shown_or_named(tmp_path, name, content):
     run = make_run(tmp_path / "run")
     (run / name).write_bytes(content)

@@ -74,9 +74,13 @@ def test_a_declared_kind_must_fit(captioned):
     ):
         with pytest.raises(FeatureFileError, match=rf"kind/{modality}: expected {found}"):
             FeatureSet.from_arrays(
-                "x", captioned.features, captioned.label, captioned.train,
-                present=captioned.present, kinds={modality: kind},
-            )  # fmt: skip
+                "x",
+                captioned.features,
+                captioned.label,
+                captioned.train,
+                present=captioned.present,
+                kinds={modality: kind},
+            )
 
 
 @pytest.mark.parametrize("name", ["set.npz", "set"])
@@ -96,8 +100,10 @@ def test_word_ids_have_no_mean_and_are_not_standardised(captioned):
 def test_batches_show_word_ids_as_int32_and_zero_where_absent(captioned):
     batch = gather(captioned, [4, 0])["features"]
     assert {m: x.dtype.name for m, x in batch.items()} == {
-        "image": "float32", "sound": "float32", "caption": "int32",
-    }  # fmt: skip
+        "image": "float32",
+        "sound": "float32",
+        "caption": "int32",
+    }
     np.testing.assert_array_equal(batch["caption"], [[0, 0, 0], [4, 2, 0]])
     streamed = next(batches(captioned, batch_size=4, seed=0, start_step=0, num_steps=1))
     rows = captioned.features["caption"][streamed["index"]]
@@ -118,6 +124,9 @@ def test_what_is_no_word_id_is_named(captioned, value):
     ids[2, 1] = value
     with pytest.raises(FeatureFileError, match=rf"caption: expected word ids .* {value} in row 2"):
         FeatureSet.from_arrays(
-            "x", captioned.features | {"caption": ids}, captioned.label, captioned.train,
+            "x",
+            captioned.features | {"caption": ids},
+            captioned.label,
+            captioned.train,
             present=captioned.present,
-        )  # fmt: skip
+        )

@@ -21,9 +21,11 @@ def test_arrays_of_jax_and_lists_are_taken(make):
     right = made()
     taken = made(
         features={m: make(x) for m, x in right.features.items()},
-        label=make(LABEL), train=make(TRAIN),
-        present={"a": make(np.array([True, False, True, True]))}, group=make(np.arange(4)),
-    )  # fmt: skip
+        label=make(LABEL),
+        train=make(TRAIN),
+        present={"a": make(np.array([True, False, True, True]))},
+        group=make(np.arange(4)),
+    )
     assert all(type(x) is np.ndarray for x in (*taken.features.values(), taken.train))
     np.testing.assert_array_equal(gather(taken, [2, 0])["features"]["a"], [[6, 7, 8], [0, 1, 2]])
     assert not taken.present["a"][1]

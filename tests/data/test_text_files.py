@@ -49,8 +49,10 @@ def test_a_byte_order_mark_is_no_part_of_the_first_line(tmp_path, read):
     assert read(path) == ["a bird", "with a beak 😀"]
 
 
-@given(st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8")), max_size=5),
-       st.sampled_from(ENDS))  # fmt: skip
+@given(
+    st.lists(st.text(st.characters(exclude_characters="\r\n", codec="utf-8")), max_size=5),
+    st.sampled_from(ENDS),
+)
 def test_lines_come_back_whatever_is_in_them(found, end):
     assert split_lines("".join(line + end for line in found)) == found
 
@@ -79,9 +81,17 @@ GUID = b"\x00\x00\x00\x00\x10\x00\x80\x00\x00\xaa\x00\x38\x9b\x71"
 
 
 def wav(
-    data=DATA, *, channels=1, bits=16, code=1, extra=b"", before=b"", after=b"",
-    size=None, riff=b"RIFF",
-):  # fmt: skip
+    data=DATA,
+    *,
+    channels=1,
+    bits=16,
+    code=1,
+    extra=b"",
+    before=b"",
+    after=b"",
+    size=None,
+    riff=b"RIFF",
+):
     frame = channels * bits // 8
     form = struct.pack("<HHIIHH", code, channels, 16000, 16000 * frame, frame, bits) + extra
     body = b"WAVE" + chunk(b"fmt ", form) + before + b"data"

@@ -101,9 +101,12 @@ def test_the_page_forbids_the_browser_all_but_its_own_style_and_pictures(tmp_pat
     style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     assert policy.split("; ") == [
-        "default-src 'none'", "img-src data:", f"style-src 'sha256-{digest}'",
-        "base-uri 'none'", "form-action 'none'",
-    ]  # fmt: skip
+        "default-src 'none'",
+        "img-src data:",
+        f"style-src 'sha256-{digest}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
     assert text.index("Content-Security-Policy") < text.index("<style>")
     assert not any("style" in attributes for _, attributes in Elements(text).found)
 

@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
@@ -14,9 +14,19 @@ from unirep_jax.data.members import check_members
 from unirep_jax.data.npy_header import NpyHeader, read_npy_header
 
 _KINDS = {"boolean": "b", "integer": "iu", "float": "f", "number": "iuf", "string": "U"}
+_KINDS |= {"plain": "biufU"}
 _NPY = np.lib.format.MAGIC_PREFIX
 _MAX_DEPTH = 3  # of folders in a folder of arrays
 _Shape = tuple[int | None, ...] | None  # None for an axis of any length
+
+
+class _Wanted(NamedTuple):
+    """What a header has to say; see `Archive.read`."""
+
+    kind: str
+    shape: _Shape = None
+    max_rows: int = MAX_EXAMPLES
+    max_text: int = MAX_TEXT
 
 
 class FeatureFileError(ValueError):
@@ -49,7 +59,7 @@ class Archive:
         expected = "an .npz file or a folder of .npy files"
         if not self.path.is_file():  # a pipe would never end
             raise FeatureFileError(self.path, None, expected, "nothing there")
-        with self._errors(None, expected), contextlib.ExitStack() as stack:
+        with _errors(self.path, None, expected), contextlib.ExitStack() as stack:
             # Given a path, NumPy leaves its file open when the archive is damaged.
             stream = stack.enter_context(open_regular(self.path))
             if stream.peek(len(_NPY))[: len(_NPY)] == _NPY:  # NumPy would read all of it
@@ -94,22 +104,18 @@ class Archive:
         if key not in self.keys:
             present = ", ".join(self.keys[:20]) or "nothing"
             raise FeatureFileError(self.path, key, "this key", f"only {present}")
-        with self._errors(key, "a plain, complete array"):
+        with _errors(self.path, key, "a plain, complete array"):
             header, size = self._header(key)
-        self._check_header(key, header, kind, shape, max_rows, max_text)
-        with self._errors(key, "a plain, complete array"):
-            if header.nbytes != size - header.offset:
-                raise ValueError(f"{size - header.offset} bytes of {header.nbytes}")
-            mapped = memory_map and self._npz is None
-            if not mapped and header.nbytes > memory():
-                limit = f"{memory() / 1e9:.1f} GB of memory"
-                raise ValueError(f"{header.nbytes / 1e9:.1f} GB for {limit}")
+        _check_header(self.path, key, header, _Wanted(kind, shape, max_rows, max_text))
+        mapped = memory_map and self._npz is None
+        with _errors(self.path, key, "a plain, complete array"):
+            _check_size(header, size, mapped=mapped)
             if self._npz is not None:
                 array = self._npz[key]
             else:
                 mode = "r" if mapped else None
                 array = np.load(self._files[key], mmap_mode=mode, allow_pickle=False)
-        self._check_content(key, array)
+        _check_content(self.path, key, array)
         return array
 
     def find(self, key: str, kind: str, shape: _Shape = None, **limits: int) -> np.ndarray | None:
@@ -127,52 +133,79 @@ class Archive:
         with archive.open(name) as stream:
             return read_npy_header(stream), archive.getinfo(name).file_size
 
-    def _check_header(
-        self, key: str, header: NpyHeader, kind: str, shape: _Shape, max_rows: int, max_text: int
-    ) -> None:
-        dtype = header.dtype
-        if dtype.hasobject or dtype.kind not in _KINDS[kind]:
-            found = "pickled Python objects" if dtype.hasobject else str(dtype)
-            raise FeatureFileError(self.path, key, f"a {kind} array", found)
-        if shape is not None and (
-            len(header.shape) != len(shape)
-            or any(want not in (None, have) for want, have in zip(shape, header.shape, strict=True))
-        ):
-            lengths = ", ".join("any" if length is None else str(length) for length in shape)
-            found = f"shape {header.shape}"
-            raise FeatureFileError(self.path, key, f"shape ({lengths})", found)
-        if header.shape and header.shape[0] > max_rows:
-            raise FeatureFileError(
-                self.path, key, f"{max_rows} rows or fewer", f"{header.shape[0]}"
-            )
-        # An array of strings without a character has no bytes, whatever number it says it has.
-        length = dtype.itemsize // 4
-        if dtype.kind == "U" and header.count and not 0 < length <= max_text:
-            expected = f"texts of 1 to {max_text} characters"
-            raise FeatureFileError(self.path, key, expected, str(length))
 
-    def _check_content(self, key: str, array: np.ndarray) -> None:
-        """Bytes that NumPy would take for what they are not: it checks none of these."""
-        if array.dtype.kind == "b":
-            other = array.view(np.uint8) > 1
-            if other.any():
-                row = np.unravel_index(np.argmax(other), array.shape)[0] if array.ndim else 0
-                raise FeatureFileError(self.path, key, "True or False", f"neither in row {row}")
-        if array.dtype.kind == "U":
-            native = array.astype(array.dtype.newbyteorder("="), copy=False)
-            codes = np.ascontiguousarray(native).reshape(-1).view(np.uint32)
-            other = (codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))
-            if other.any():
-                found = f"code {codes[np.argmax(other)]:#x}"
-                raise FeatureFileError(self.path, key, "Unicode text", found)
+def load_array(path: str | Path) -> np.ndarray:
+    """The one array of a `.npy` file: booleans, integers, floats or strings.
 
-    @contextlib.contextmanager
-    def _errors(self, key: str | None, expected: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # damaged bytes raise of every kind, from zipfile to tokenize
-            found = f"{type(error).__name__}: {error}"
-            raise FeatureFileError(self.path, key, expected, found) from error
+    Raises:
+      FeatureFileError: it is anything else, or larger than this machine's memory.
+    """
+    path, expected = user_path(path), "a plain .npy array"
+    with _errors(path, None, expected), open_regular(path) as stream:
+        header, size = read_npy_header(stream), os.fstat(stream.fileno()).st_size
+        _check_header(path, None, header, _Wanted("plain"))
+        _check_size(header, size, mapped=False)
+        stream.seek(0)
+        array = np.load(stream, allow_pickle=False)
+    _check_content(path, None, array)
+    return array
+
+
+def _check_size(header: NpyHeader, size: int, *, mapped: bool) -> None:
+    """The array is as large as it says, and fits into memory if it goes there."""
+    if header.nbytes != size - header.offset:
+        raise ValueError(f"{size - header.offset} bytes of {header.nbytes}")
+    if not mapped and header.nbytes > memory():
+        limit = f"{memory() / 1e9:.1f} GB of memory"
+        raise ValueError(f"{header.nbytes / 1e9:.1f} GB for {limit}")
+
+
+def _check_header(path: Path, key: str | None, header: NpyHeader, wanted: _Wanted) -> None:
+    kind, shape, max_rows, max_text = wanted
+    dtype = header.dtype
+    if dtype.hasobject or dtype.kind not in _KINDS[kind]:
+        found = "pickled Python objects" if dtype.hasobject else str(dtype)
+        raise FeatureFileError(path, key, f"a {kind} array", found)
+    if shape is not None and (
+        len(header.shape) != len(shape)
+        or any(want not in (None, have) for want, have in zip(shape, header.shape, strict=True))
+    ):
+        lengths = ", ".join("any" if length is None else str(length) for length in shape)
+        found = f"shape {header.shape}"
+        raise FeatureFileError(path, key, f"shape ({lengths})", found)
+    if header.shape and header.shape[0] > max_rows:
+        raise FeatureFileError(path, key, f"{max_rows} rows or fewer", f"{header.shape[0]}")
+    # An array of strings without a character has no bytes, whatever number it says it has.
+    length = dtype.itemsize // 4
+    if dtype.kind == "U" and header.count and not 0 < length <= max_text:
+        expected = f"texts of 1 to {max_text} characters"
+        raise FeatureFileError(path, key, expected, str(length))
+
+
+def _check_content(path: Path, key: str | None, array: np.ndarray) -> None:
+    """Bytes that NumPy would take for what they are not: it checks none of these."""
+    if array.dtype.kind == "b":
+        other = array.view(np.uint8) > 1
+        if other.any():
+            row = np.unravel_index(np.argmax(other), array.shape)[0] if array.ndim else 0
+            raise FeatureFileError(path, key, "True or False", f"neither in row {row}")
+    if array.dtype.kind == "U":
+        native = array.astype(array.dtype.newbyteorder("="), copy=False)
+        codes = np.ascontiguousarray(native).reshape(-1).view(np.uint32)
+        other = (codes > 0x10FFFF) | ((codes >= 0xD800) & (codes < 0xE000))
+        if other.any():
+            found = f"code {codes[np.argmax(other)]:#x}"
+            raise FeatureFileError(path, key, "Unicode text", found)
+
+
+@contextlib.contextmanager
+def _errors(path: Path, key: str | None, expected: str) -> Iterator[None]:
+    try:
+        yield
+    except FeatureFileError:
+        raise
+    except Exception as error:  # damaged bytes raise of every kind, from zipfile to tokenize
+        raise FeatureFileError(path, key, expected, f"{type(error).__name__}: {error}") from error
 
 
 def _arrays_below(folder: Path) -> dict[str, Path]:
@@ -201,7 +234,4 @@ def _arrays_below(folder: Path) -> dict[str, Path]:
     for key, file in keys.items():
         if not file.is_file():  # a pipe would never end
             raise FeatureFileError(folder, key, "a file", "a link to nothing, or another")
-    if not keys:
-        expected = "an .npz file or a folder of .npy files"
-        raise FeatureFileError(folder, None, expected, "a folder without any")
     return keys

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.features import Archive, FeatureSet
+from unirep_jax.data.files import file_in
 from unirep_jax.data.words import build_vocabulary, split_words, word_ids, word_vectors
 
 _SIDE, _COLORS = 32, 3
@@ -36,8 +37,7 @@ def load(path: str | Path, *, word_dim: int | None = None) -> FeatureSet:
     Raises:
       FeatureFileError: the file is not that.
     """
-    path = Path(path)
-    path = path / "emoji.npz" if path.is_dir() else path
+    path = file_in(path, "emoji.npz")
     with Archive(path) as archive:
         label = archive.read("label", "integer", (None,))
         count = len(label)

@@ -143,6 +143,9 @@ def load_features(path: str | Path, name: str | None = None) -> FeatureSet:
     """
     path = user_path(path)
     with Archive(path) as archive:
+        if not archive.keys:
+            expected = "an .npz file or a folder of .npy files"
+            raise FeatureFileError(path, None, expected, "one without any array")
         names = modality_names(archive)
         known = {"label", "split", "train", "group", "class_name"}
         known |= {f"{part}/{m}" for part in ("modality", "present", "kind") for m in names}

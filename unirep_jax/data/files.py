@@ -21,6 +21,12 @@ def user_path(path: str | Path) -> Path:
         return Path(path)
 
 
+def file_in(path: str | Path, name: str) -> Path:
+    """The file that a user names, or the one of this name in the folder that they name."""
+    path = user_path(path)
+    return path / name if path.is_dir() else path
+
+
 def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
     """A regular file, opened for reading.
 

@@ -49,12 +49,13 @@ def curve(name: str, style: int, series: Iterable[Sequence[Point]]) -> Curve | N
     pieces = [steps[i : i + size] for i in range(0, len(steps), size)]
     points = [[point for step in piece for point in by_step[step]] for piece in pieces]
     return Curve(
-        name, style,
+        name,
+        style,
         steps=[piece[-1] for piece in pieces],
         mean=[math.fsum(point.mean for point in p) / len(p) for p in points],
         low=[min(point.low for point in p) for p in points],
         high=[max(point.high for point in p) for p in points],
-    )  # fmt: skip
+    )
 
 
 def line_chart(title: str, curves: Sequence[Curve]) -> str:

@@ -12,11 +12,13 @@ from typing import Any
 from unirep_jax.data.files import open_regular, read_bytes
 from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.report.text import safe_text
-from unirep_jax.workdir import flat
 
 CONFIG, LOG, RESULTS, ENVIRONMENT = (
-    "config.json", "metrics.jsonl", "results.jsonl", "environment.jsonl"
-)  # fmt: skip
+    "config.json",
+    "metrics.jsonl",
+    "results.jsonl",
+    "environment.jsonl",
+)
 # Beyond what any run writes.
 _CONFIG_BYTES, _ENVIRONMENT_BYTES = 1 << 20, 1 << 24
 _LINES_BYTES, _LINE_BYTES = 1 << 32, 1 << 20
@@ -67,7 +69,7 @@ def read_config(folder: Path) -> dict[str, Any]:
         tree = json.loads(read_bytes(path, _CONFIG_BYTES))
         if not isinstance(tree, dict):
             raise TypeError(f"expected settings, found {type(tree).__name__}")
-        settings = {safe_text(key): value for key, value in flat(_checked(tree)).items()}
+        settings = _dotted(_checked(tree))
         if len(settings) > _SETTINGS:
             raise ValueError(f"more than {_SETTINGS} settings")
         for key in ("experiment", "data.name", "method.name"):
@@ -228,6 +230,15 @@ def _checked(value: Any, depth: int = 0) -> Any:
     if isinstance(value, int | float) and abs(value) > _LARGEST_SETTING:
         raise ValueError(f"a number beyond {_LARGEST_SETTING}")
     return value
+
+
+def _dotted(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings under dotted names."""
+    found: dict[str, Any] = {}
+    for key, value in tree.items():
+        inside = _dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else None
+        found |= {prefix + key: value} if inside is None else inside
+    return found
 
 
 def _shown(value: Any) -> str:

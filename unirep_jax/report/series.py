@@ -49,8 +49,10 @@ class _Series:
             self.buckets[-1] = _joined(self.buckets[-1], [step, 1, value, value, value])
 
     def points(self) -> list[Point]:
-        return [Point(int(step), total / count, low, high)
-                for step, count, total, low, high in self.buckets]  # fmt: skip
+        return [
+            Point(int(step), total / count, low, high)
+            for step, count, total, low, high in self.buckets
+        ]
 
 
 def _joined(a: list[float], b: list[float]) -> list[float]:

@@ -7,12 +7,28 @@ _JOINERS = "\u200c\u200d"  # invisible, but part of words of many scripts
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠")  # a spreadsheet computes what begins so
 _MARKDOWN = {"&": "&amp;", "<": "&lt;", ">": "&gt;"} | {c: f"\\{c}" for c in r"\`*[]|"}
 _LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "[": "{[}", "*": "{*}",  # either belongs to the end of the line before it
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "→": r"$\rightarrow$", "±": r"$\pm$", "Δ": r"$\Delta$", "–": "--", "—": "---", "−": "$-$",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "[": "{[}",
+    "*": "{*}",  # either belongs to the end of the line before it
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "→": r"$\rightarrow$",
+    "±": r"$\pm$",
+    "Δ": r"$\Delta$",
+    "–": "--",
+    "—": "---",
+    "−": "$-$",
+}
 
 
 @lru_cache(maxsize=1 << 14)  # names come again in every measurement

@@ -20,8 +20,11 @@ def rows(path: Path, *, delimiter: str = ",") -> list[list[str]]:
       DataFolderError: it is no table in UTF-8.
     """
     try:
-        return [row for row in csv.reader(io.StringIO(text(path), newline=""), delimiter=delimiter)
-                if row]  # fmt: skip
+        return [
+            row
+            for row in csv.reader(io.StringIO(text(path), newline=""), delimiter=delimiter)
+            if row
+        ]
     except csv.Error as error:
         raise undecodable(path, "a table", error) from error
 
