@@ -22,7 +22,7 @@ DTYPES = [
     ">i4",
     "<u8",
     "|b1",
-    "<U0",
+    *["<U0"] * 6,  # elements without bytes
     "<U1",
     "<U9",
     f"<U{10**9}",
@@ -145,15 +145,16 @@ def _npy(draw, content: bytes) -> bytes:
         return _bytes(draw, content)
     data = stream.read()
     shape, name = list(shape), dtype.str
-    kind = draw(st.sampled_from(["length", "rank", "dtype", "order", "text"]))
-    length = draw(st.sampled_from(LENGTHS))
-    if kind == "length" and shape:
-        shape[draw(st.integers(0, len(shape) - 1))] = length
-    elif kind == "rank":
-        shape = draw(st.lists(st.sampled_from(LENGTHS), max_size=12))
-    elif kind == "dtype":
+    kind = draw(st.sampled_from(["length", "rank", "dtype", "bare", "order", "text"]))
+    if kind in ("length", "bare") and shape:
+        shape[draw(st.integers(0, len(shape) - 1))] = draw(st.sampled_from(LENGTHS))
+    if kind in ("dtype", "bare"):
         name = draw(st.sampled_from(DTYPES))
-    else:
+    if kind == "bare":  # as of an array whose elements have no bytes
+        data = b""
+    if kind == "rank":
+        shape = draw(st.lists(st.sampled_from(LENGTHS), max_size=12))
+    if kind == "order":
         order = not order
     text = repr({"descr": name, "fortran_order": order, "shape": tuple(shape)})
     if kind == "text":
