@@ -16,6 +16,7 @@ from unirep_jax.data import (
     standardization,
 )
 from unirep_jax.data.kinds import kind_of
+from unirep_jax.data.modalities import choose_modalities
 from unirep_jax.data.resident import Pool, resident_arrays
 
 SHAPES = {
@@ -62,9 +63,20 @@ def test_a_spectrogram_is_one_only_if_somebody_says_so(captioned):
     assert undeclared.kinds["sound"] is Kind.SEQUENCE
 
 
-def test_a_declared_kind_ends_where_embeddings_replace_the_features(captioned):
+def test_a_declared_kind_ends_where_embeddings_replace_the_features(tmp_path, captioned):
     vectors = captioned.features | {"sound": np.zeros((6, 8), np.float32)}
-    assert dataclasses.replace(captioned, features=vectors).kinds["sound"] is Kind.VECTOR
+    replaced = dataclasses.replace(captioned, features=vectors)
+    assert replaced.kinds["sound"] is Kind.VECTOR
+    save_features(tmp_path / "set.npz", replaced)
+    assert load_features(tmp_path / "set.npz").kinds["sound"] is Kind.VECTOR
+
+
+def test_a_choice_of_modalities_keeps_their_kinds(tmp_path, captioned):
+    for chosen in (("image", "sound"), ("image", "caption")):
+        kept = choose_modalities(captioned, chosen)
+        save_features(tmp_path / f"{chosen[1]}.npz", kept)
+        loaded = load_features(tmp_path / f"{chosen[1]}.npz")
+        assert loaded.kinds == kept.kinds == {m: captioned.kinds[m] for m in chosen}
 
 
 def test_a_declared_kind_must_fit(captioned):

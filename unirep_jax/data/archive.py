@@ -177,7 +177,7 @@ def _check_header(path: Path, key: str | None, header: NpyHeader, wanted: _Wante
         raise FeatureFileError(path, key, f"{max_rows} rows or fewer", f"{header.shape[0]}")
     # An array of strings without a character has no bytes, whatever number it says it has.
     length = dtype.itemsize // 4
-    if dtype.kind == "U" and header.count and not 0 < length <= max_text:
+    if dtype.kind == "U" and header.size and not 0 < length <= max_text:
         expected = f"texts of 1 to {max_text} characters"
         raise FeatureFileError(path, key, expected, str(length))
 

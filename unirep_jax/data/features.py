@@ -122,6 +122,8 @@ class FeatureSet:
             declared=dict(kinds or {}),
         )
         _check(feature_set, source)
+        for modality, kind in feature_set.declared.items():
+            _check_kind(modality, kind, feature_set.features.get(modality), source)
         return feature_set
 
 
@@ -292,8 +294,6 @@ def _check(feature_set: FeatureSet, source: str | Path) -> None:
         raise FeatureFileError(source, "modality", "two modalities or more", found)
     for modality, array in feature_set.features.items():
         _check_features(modality, array, count, source)
-    for modality, kind in feature_set.declared.items():
-        _check_kind(modality, kind, feature_set.features.get(modality), source)
     columns = {"label": (feature_set.label, np.int32), "group": (feature_set.group, np.int32)}
     columns["train"] = (feature_set.train, bool)
     columns |= {f"present/{m}": (array, bool) for m, array in feature_set.present.items()}

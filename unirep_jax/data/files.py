@@ -1,11 +1,11 @@
 """Files that a user names or a stranger has made: found, opened and cut into lines with care."""
 
 import errno
+import io
 import os
 import re
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 _LINE_END = re.compile(r"\r\n|\r|\n")
 
@@ -27,7 +27,7 @@ def file_in(path: str | Path, name: str) -> Path:
     return path / name if path.is_dir() else path
 
 
-def open_regular(path: Path, limit: int | None = None) -> BinaryIO:
+def open_regular(path: Path, limit: int | None = None) -> io.BufferedReader:
     """A regular file, opened for reading.
 
     A pipe or a device may never end, and opening one may wait for ever or do something.

@@ -18,12 +18,12 @@ class NpyHeader(NamedTuple):
     offset: int
 
     @property
-    def count(self) -> int:
+    def size(self) -> int:
         return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:
-        return self.count * self.dtype.itemsize
+        return self.size * self.dtype.itemsize
 
 
 def read_npy_header(stream: BinaryIO) -> NpyHeader:
