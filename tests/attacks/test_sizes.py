@@ -11,11 +11,17 @@ import h5py
 import hostile
 import numpy as np
 import pytest
+from PIL import Image
+from scipy.io import savemat
 
 from unirep_jax.data import FeatureFileError, load_features
 from unirep_jax.data.banks import open_bank
+from unirep_jax.data.builders import DataFolderError
 from unirep_jax.data.builders._h5 import H5Row, h5_array
+from unirep_jax.data.builders._manual import image_bytes
+from unirep_jax.data.builders._mat import mat_variable
 from unirep_jax.data.builders._text_vectors import TextVectors
+from unirep_jax.data.builders.sun_rgbd_scenes import _depth_png
 from unirep_jax.data.limits import MAX_CLASSES, MAX_MEMBERS, MAX_NAME, memory
 from unirep_jax.data.npy_header import read_npy_header
 
@@ -156,6 +162,29 @@ def test_a_row_or_chunk_of_h5_that_claims_too_much_is_refused_unread(tmp_path):
         H5Row(path, "chunk", 0).read()
     with cheap(), pytest.raises(FeatureFileError, match="bytes, more than"):
         h5_array(path, "row", (None, None))
+
+
+def test_a_picture_of_too_many_pixels_is_refused_undecoded(tmp_path):
+    path = tmp_path / "a.png"
+    Image.new("L", (10_000, 8_000)).save(path)
+    assert path.stat().st_size < 1 << 20
+    with cheap(), pytest.raises(DataFolderError, match=r"10000 x 8000 pixels, more than"):
+        image_bytes(path)
+    Image.new("I;16", (10_000, 8_000)).save(path)
+    with cheap(), pytest.raises(DataFolderError, match=r"10000 x 8000 pixels, more than"):
+        _depth_png(path)
+
+
+def test_a_variable_of_matlab_that_becomes_too_large_is_refused(tmp_path):
+    path = tmp_path / "setid.mat"
+    savemat(path, {"trnid": np.zeros(1 << 25, np.int8)}, do_compression=True)
+    assert path.stat().st_size < 1 << 16
+    with cheap(), pytest.raises(DataFolderError, match=r"setid\.mat: .*once it is unpacked"):
+        mat_variable(path, "trnid")
+    savemat(path, {"trnid": np.arange(9), "other": np.ones(3)}, do_compression=True)
+    np.testing.assert_array_equal(mat_variable(path, "trnid"), [np.arange(9)])
+    with pytest.raises(DataFolderError, match=r"setid\.mat: expected the variable 'valid'"):
+        mat_variable(path, "valid")
 
 
 def test_bytes_that_are_no_truth_values_or_no_text_are_refused(tmp_path):

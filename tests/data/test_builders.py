@@ -402,7 +402,7 @@ def test_food_rows_that_do_not_fit_their_pictures_are_refused(tree):
     [
         ("setid.mat", {"trnid": [1, 1], "valid": [2], "tstid": [3]}, "image 1: listed 2 times"),
         ("setid.mat", {"trnid": [6], "valid": [2], "tstid": [0]}, "image 6: no label for it"),
-        ("setid.mat", {"trnid": [6], "valid": [2]}, "integers 'tstid', found KeyError"),
+        ("setid.mat", {"trnid": [6], "valid": [2]}, "variable 'tstid', found KeyError"),
         ("imagelabels.mat", {"labels": [1, 2, 103, 4, 5]}, "class 103: not within 1 … 102"),
     ],
 )

@@ -21,12 +21,14 @@ MAX_ENTRIES = 10_000  # files and folders that are looked at to find the arrays 
 HEADER_BYTES = 1 << 16  # of a .npy array
 SAFETENSORS_HEADER_BYTES = 1 << 24
 SIDE_FILE_BYTES = 1 << 20  # JSON beside an array or a run
-TEXT_BYTES = 1 << 28  # a table or list of a data set
+TEXT_BYTES = 1 << 27  # a table or list of a data set
 EXAMPLE_BYTES = 1 << 30  # one example of one modality, as float32
 H5_BYTES = 1 << 30  # an array of an HDF5 file read whole, or a chunk of it
 PICKLE_BYTES = 1 << 26  # a zipped pickle, its member, its array
 SOUND_BYTES = 1 << 28
 IMAGE_BYTES = 1 << 28
+IMAGE_PIXELS = 1 << 26
+MAT_BYTES = 1 << 24  # a MATLAB file, packed and unpacked
 
 _CGROUP_LIMITS = (
     Path("/sys/fs/cgroup/memory.max"),  # version 2, as a container sees its own group

@@ -31,7 +31,7 @@ _LATEX = {
 }
 
 
-@lru_cache(maxsize=1 << 14)  # names come again in every measurement
+@lru_cache(maxsize=1 << 12)  # names come again in every measurement
 def safe_text(text: str) -> str:
     """The text on one line, without characters that are not seen or cannot be encoded.
 

@@ -12,7 +12,7 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from unirep_jax.data.files import read_bytes, read_text, split_lines
-from unirep_jax.data.limits import IMAGE_BYTES, TEXT_BYTES
+from unirep_jax.data.limits import IMAGE_BYTES, IMAGE_PIXELS, TEXT_BYTES
 
 _SHOWN = 100  # problems in a message; the exception has them all
 # Others that Pillow knows start programs (PostScript) or read further files.
@@ -185,6 +185,7 @@ def image_bytes(path: Path) -> bytes:
     try:
         content = read_bytes(path, IMAGE_BYTES)
         with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
+            check_pixels(image)
             image.load()
             if image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L"):
                 return content
@@ -194,6 +195,12 @@ def image_bytes(path: Path) -> bytes:
     stream = io.BytesIO()
     converted.save(stream, "PNG")
     return stream.getvalue()
+
+
+def check_pixels(image: Image.Image) -> None:
+    """Raises ValueError if an image that is not yet decoded would take too much memory."""
+    if image.width * image.height > IMAGE_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels, more than {IMAGE_PIXELS}")
 
 
 def captions(path: Path) -> list[str]:
