@@ -175,6 +175,18 @@ def test_a_modality_has_a_plain_name(tmp_path, modality):
         load_features(made)
 
 
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "a\nerror: b", "\u202egnp", "x" * 60_000])
+def test_names_in_a_file_do_not_write_to_the_terminal(tmp_path, name):
+    path = hostile.feature_file(tmp_path / "set.npz", **{name: np.ones(3)})
+    with pytest.raises(FeatureFileError) as caught:
+        load_features(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 3000
+    (tmp_path / "clips.csv").write_text(f'id,"{name}"\na,b\n')
+    with pytest.raises(DataFolderError) as caught:
+        table(tmp_path / "clips.csv", "label")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 3000
+
+
 # -- values ----------------------------------------------------------------------------------------
 
 

@@ -12,10 +12,12 @@ from unirep_jax.data.files import open_regular, user_path
 from unirep_jax.data.limits import MAX_ENTRIES, MAX_EXAMPLES, MAX_MEMBERS, MAX_TEXT, memory
 from unirep_jax.data.members import check_members
 from unirep_jax.data.npy_header import NpyHeader, read_npy_header
+from unirep_jax.data.safe_text import safe_text
 
 _KINDS = {"boolean": "b", "integer": "iu", "float": "f", "number": "iuf", "string": "U"}
 _KINDS |= {"plain": "biufU"}
 _NPY = np.lib.format.MAGIC_PREFIX
+_SHOWN = 1000  # characters, in an error, of what a file says
 _MAX_DEPTH = 3  # of folders in a folder of arrays
 _Shape = tuple[int | None, ...] | None  # None for an axis of any length
 
@@ -37,8 +39,8 @@ class FeatureFileError(ValueError):
 
     def __str__(self) -> str:
         source, key, expected, found = self.args
-        where = source if key is None else f"{source}: {key}"
-        return f"{where}: expected {expected}, found {found}"
+        where = source if key is None else f"{source}: {key[:_SHOWN]}"
+        return safe_text(f"{where}: expected {expected}, found {found[:_SHOWN]}")
 
 
 class Archive:

@@ -9,12 +9,12 @@ import sys
 from pathlib import Path
 
 from unirep_jax.data.files import user_path
+from unirep_jax.data.safe_text import safe_text
 from unirep_jax.report.page import page
 from unirep_jax.report.run_files import ReportError
 from unirep_jax.report.runs import read_groups
 from unirep_jax.report.table_files import write_page, write_tables
 from unirep_jax.report.tabulate import tabulate
-from unirep_jax.report.text import safe_text
 
 
 def write_report(folders: list[Path], out: Path) -> list[Path]:
@@ -46,7 +46,8 @@ def main(arguments: list[str] | None = None) -> None:
         for path in write_report(options.folders, out):
             print(safe_text(str(path)))
     except (ReportError, OSError) as error:
-        sys.exit(f"error: {error}")
+        # Names in a folder of somebody else must not write to the terminal as they like.
+        sys.exit(f"error: {safe_text(str(error))}")
 
 
 if __name__ == "__main__":

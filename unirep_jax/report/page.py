@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from importlib.resources import files
 
+from unirep_jax.data.safe_text import safe_text
 from unirep_jax.report.charts import curve, line_chart
 from unirep_jax.report.run_files import read_figure
 from unirep_jax.report.runs import Group, Run
@@ -18,7 +19,6 @@ from unirep_jax.report.series import Point
 from unirep_jax.report.table_files import INTERVAL
 from unirep_jax.report.tables import unique
 from unirep_jax.report.tabulate import Table
-from unirep_jax.report.text import safe_text
 from unirep_jax.report.topics import TOPICS, caption, figures_by_topic, logged_by_topic
 
 EXPERIMENTS = {

@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from unirep_jax.data.files import open_regular, read_bytes
+from unirep_jax.data.safe_text import safe_text
 from unirep_jax.evaluation.measurements import Measurement
-from unirep_jax.report.text import safe_text
 
 CONFIG, LOG, RESULTS, ENVIRONMENT = (
     "config.json",
@@ -84,20 +84,22 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_environment(folder: Path) -> list[dict[str, str]]:
     """What each start of the run has said of its packages and devices.
 
+    A line that a process that was killed has cut short is left out, and so is what is no such line.
+
     Raises:
-      ReportError: the file is not what a run writes.
+      ReportError: the file is no file of lines, or has more than any run.
     """
     path = find(folder, ENVIRONMENT)
     if path is None:
         return []
     found = []
     try:
-        for line in _lines(path, _ENVIRONMENT_BYTES):
-            start = json.loads(line)
-            if not isinstance(start, dict) or len(found) == _STARTS:
-                raise TypeError(f"expected a start in every line, {_STARTS} at most")
-            found.append({safe_text(k[:_TEXT]): _shown(v) for k, v in start.items()})
-    except (ValueError, TypeError, OSError, RecursionError) as error:
+        for start in map(_parsed, _lines(path, _ENVIRONMENT_BYTES)):
+            if len(found) == _STARTS:
+                raise ValueError(f"more than {_STARTS} starts")
+            if start:
+                found.append({safe_text(k[:_TEXT]): _shown(v) for k, v in start.items()})
+    except (ValueError, OSError) as error:
         raise _not_written(path, error) from error
     return found
 
@@ -199,11 +201,8 @@ def _lines(path: Path, limit: int = _LINES_BYTES) -> Iterator[bytes]:
 
 def _logged(line: bytes) -> tuple[int, dict[str, float]]:
     """Step and quantities of a line; step −1 where it is none."""
-    try:
-        row = json.loads(line)
-    except (ValueError, RecursionError):
-        return -1, {}
-    step = row.pop("step", None) if isinstance(row, dict) else None
+    row = _parsed(line)
+    step = row.pop("step", None)
     if type(step) is not int or not 0 <= step <= _LAST_STEP:
         return -1, {}
     return step, {
@@ -211,6 +210,15 @@ def _logged(line: bytes) -> tuple[int, dict[str, float]]:
         for name, value in row.items()
         if type(value) in (int, float) and abs(value) <= _LARGEST and len(name) <= _TEXT
     }
+
+
+def _parsed(line: bytes) -> dict[str, Any]:
+    """The object of a line; an empty one where it is none."""
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return row if isinstance(row, dict) else {}
 
 
 def _checked(value: Any, depth: int = 0) -> Any:

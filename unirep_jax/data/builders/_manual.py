@@ -13,8 +13,9 @@ from PIL import Image
 
 from unirep_jax.data.files import read_bytes, read_text, split_lines
 from unirep_jax.data.limits import IMAGE_BYTES, IMAGE_PIXELS, TEXT_BYTES
+from unirep_jax.data.safe_text import safe_text
 
-_SHOWN = 100  # problems in a message; the exception has them all
+_SHOWN, _LETTERS = 100, 1000  # problems in a message, and of one; the exception has them all
 # Others that Pillow knows start programs (PostScript) or read further files.
 _PICTURES = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _LFS_POINTER = b"version https://git-lfs"
@@ -33,13 +34,15 @@ class DataFolderError(ValueError):
         return self.args[1]
 
     def __str__(self) -> str:
-        place, problems, hint = self.args
+        place, hint = safe_text(self.args[0]), self.args[2]
+        problems = [safe_text(problem[:_LETTERS]) for problem in self.problems[: _SHOWN + 1]]
         end = f"\n({hint})" if hint else ""
         if len(problems) == 1:
             return f"{place}: {problems[0]}{end}"
-        lines = [f"{place}: {len(problems)} problems", *problems[:_SHOWN]]
-        if len(problems) > _SHOWN:
-            lines.append(f"... and {len(problems) - _SHOWN} more")
+        count = len(self.problems)
+        lines = [f"{place}: {count} problems", *problems[:_SHOWN]]
+        if count > _SHOWN:
+            lines.append(f"... and {count - _SHOWN} more")
         return "\n  ".join(lines) + end
 
 
