@@ -5,7 +5,7 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from unirep_jax.report.tables import markdown_table
+from unirep_jax.evaluation.tables import markdown_table
 from unirep_jax.report.tabulate import CONFIDENCE, Table
 
 CSV_HEADER = ("table", "place", "run", "metric", "unit", "mean", "half_width", "seeds")
