@@ -15,7 +15,7 @@ from unirep_jax.evaluation.figures import training_curves
 from unirep_jax.evaluation.measurements import ResultsError, write_measurements
 from unirep_jax.methods import METHODS
 from unirep_jax.methods.method import Pretrain
-from unirep_jax.model_files import ModelFileError, save_model
+from unirep_jax.model_files import FOLDER, ModelFileError, save_model
 from unirep_jax.pretrain import pretrain
 from unirep_jax.tasks import TASKS
 from unirep_jax.tasks.task import Prepared, Task, Trained
@@ -76,7 +76,7 @@ def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = F
         ready.pretrain,
         folder,
     )
-    save_model(trained.model, folder / "model")
+    save_model(trained.model, folder / FOLDER)
     trained.figures.mkdir(exist_ok=True)
     if config.steps:
         training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")

@@ -16,6 +16,7 @@ from unirep_jax.methods.emergent import Anchors, Centroids
 from unirep_jax.model import Model, Way
 
 FORMAT = "unirep_jax model 1"
+FOLDER = "model"  # in that of a run
 STATES = (losses.CodebookState, losses.AdaptiveThresholds, Anchors, Centroids)
 """What a state may hold besides dictionaries and arrays."""
 _LARGEST_DESCRIPTION = 1 << 24  # bytes of model.json
@@ -100,6 +101,26 @@ def load_model(folder: str | Path) -> Model:
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = (str(error).splitlines() or [""])[0]
         raise ModelFileError(f"{path}: no model: {type(error).__name__}: {reason}") from error
+
+
+def load_run(folder: str | Path) -> Model:
+    """The trained model of a run: of its folder, or of a folder that `unirep_jax.export` made.
+
+        model = unirep_jax.load_run("runs/oscmg-digits_avt-micu-seed0-...")
+        vectors = model.embed("audio", features)  # [example, ...] to NumPy [example, dim]
+
+    Standardisation, frozen encoders and batches are inside. Neither TensorFlow nor Orbax is needed.
+
+    Raises:
+      ModelFileError: there is no model, it is damaged, or of another program.
+    """
+    folder = Path(folder).expanduser()
+    inside = folder / FOLDER
+    if not (folder / "model.json").exists() and not (inside / "model.json").exists():
+        unfinished = (folder / "config.json").exists()
+        reason = "the run has not finished training" if unfinished else "no folder of a run"
+        raise ModelFileError(f"{folder}: no model.json in it or in {FOLDER}/: {reason}")
+    return load_model(folder if (folder / "model.json").exists() else inside)
 
 
 def _way(folder: Path, encoder: str | None, stream: str) -> Way:

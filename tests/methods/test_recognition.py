@@ -110,7 +110,7 @@ def test_it_learns_and_compiles_once(name, pairs, standard_promotion):
     assert step._cache_size() == 1
     test = np.flatnonzero(~pairs.train)
     decision = decide(method, state, batch_of(pairs, rows=test))
-    accuracy = np.mean(next(iter(decision.values()))["logits"].argmax(1) == pairs.label[test])
+    accuracy = np.mean(next(iter(decision.values())).logits.argmax(1) == pairs.label[test])
     assert accuracy > 0.8, "chance is 0.25"
 
 
@@ -142,8 +142,8 @@ def test_images_train_with_batch_statistics_that_evaluation_uses():
         lambda a, b: float(jnp.abs(a - b).max()), after["batch_stats"], state.state["batch_stats"]
     )
     assert min(jax.tree.leaves(moved)) > 0
-    first = decide(method, state, batch)["photo+sound"]["logits"]
-    second = decide(method, state._replace(state=after), batch)["photo+sound"]["logits"]
+    first = decide(method, state, batch)["photo+sound"].logits
+    second = decide(method, state._replace(state=after), batch)["photo+sound"].logits
     assert not np.allclose(first, second)
 
 
@@ -173,7 +173,7 @@ def test_absent_examples_do_not_matter_whatever_they_hold(name, pairs):
     first, second = (evaluate(method, state, b)[:3] for b in (batch, noisy))
     chex.assert_trees_all_close(first, second, rtol=1e-5, atol=1e-6)
     for a, b in zip(*(decide(method, state, x).values() for x in (batch, noisy)), strict=True):
-        np.testing.assert_allclose(a["logits"], b["logits"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a.logits, b.logits, rtol=1e-5, atol=1e-6)
 
 
 def test_single_modalities_are_trained_as_if_alone(pairs):

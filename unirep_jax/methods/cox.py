@@ -52,8 +52,6 @@ from unirep_jax.methods.out_of_modal_learner import (
 )
 from unirep_jax.models.bottleneck import Bottleneck
 
-PAIRINGS = ("class", "nearest", "random", "all", "marginal")
-
 
 @dataclasses.dataclass(frozen=True)
 class COX(OutOfModalLearner, RefreshingMethod):
@@ -86,7 +84,7 @@ class COX(OutOfModalLearner, RefreshingMethod):
     def __post_init__(self) -> None:
         choices = {
             "head_input": ("mapped", "embedding"),
-            "pairing": PAIRINGS,
+            "pairing": ("class", "nearest", "random", "all", "marginal"),
             "normalization": ("examples", "pairs"),
         }
         for field, allowed in choices.items():
