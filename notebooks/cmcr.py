@@ -54,8 +54,8 @@ from unirep_jax.experiment import run
 
 config = runpy.run_path("configs/connect.py")["get_config"]("digits_avt,small")
 if FAST:
-    config.steps = config.perceptors.steps = 20
-    config.protocol.control = False
+    config.steps = config.pretrain.steps = 20
+    config.task.control = False
 workdir = run(config)
 
 # %% [markdown]

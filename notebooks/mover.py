@@ -51,7 +51,7 @@ import runpy
 
 from unirep_jax.experiment import run
 
-config = runpy.run_path("configs/mover.py")["get_config"]("digits_avt,mover")
+config = runpy.run_path("configs/retrieval.py")["get_config"]("digits_avt,mover")
 if FAST:
     config.steps = config.train.checkpoint_every = 8
     config.train.log_every = 4

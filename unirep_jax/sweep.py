@@ -41,7 +41,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     from unirep_jax.data.mapped import replace_file
     from unirep_jax.evaluation.measurements import read_measurements, write_measurements
     from unirep_jax.experiment import run
-    from unirep_jax.protocols import PROTOCOLS
+    from unirep_jax.tasks import TASKS
     from unirep_jax.train.processes import own_folder
 
     # Seeds share one compiled program.
@@ -51,10 +51,10 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
         for seed in range(seeds):
             single = varied(config, settings)
             single.seed = seed
-            if "perceptors" in single:  # variants share those of their seed
-                single.perceptors.path = str(workdir / "perceptors")
-            if "control" in single.protocol:
-                single.protocol.control = place == 0  # one control serves all variants
+            if "pretrain" in single:  # variants share those of their seed
+                single.pretrain.path = str(workdir / "pretrain")
+            if "control" in single.task:
+                single.task.control = place == 0  # one control serves all variants
             print(f"== {title}, seed {seed} of {seeds}", flush=True)
             folder = run(single, workdir / title.replace("/", "-") / f"seed{seed}")
             for m in read_measurements(folder / "results.jsonl"):
@@ -62,7 +62,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
                     measurements.append(dataclasses.replace(m, method=title))
                 elif place == 0:
                     measurements.append(m)
-    table = PROTOCOLS[config.experiment].tables(measurements)
+    table = TASKS[config.experiment].tables(measurements)
     made = own_folder(workdir)
     replace_file(made / "results.md", lambda stream: stream.write(table.encode()))
     write_measurements(made / "results.jsonl", measurements)

@@ -165,7 +165,7 @@ def _small_set(name: str) -> Fuzzed:
 
 
 # Orbax's files belong to test_checkpoint_damage, configurations to the command line of a run.
-_ELSEWHERE = {"checkpoint", "configuration of a run", "perceptor", "aggregation"}
+_ELSEWHERE = {"checkpoint", "configuration of a run", "aggregation"}
 FUZZED = {
     name: Fuzzed(
         c.make, c.read, (*CLEAR, ValueError) if name in ("connector", "learner") else CLEAR

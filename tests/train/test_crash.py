@@ -20,17 +20,17 @@ from command_runs import (
 pytestmark = pytest.mark.slow
 
 STREAMED = {
-    "steps": 300, "batch_size": 32, "protocol.probe.steps": 20, "protocol.folds": 2,
-    "protocol.control": False, "method.dim": 16, "method.codes": 12, "method.layers": 1,
+    "steps": 300, "batch_size": 32, "task.probe.steps": 20, "task.folds": 2,
+    "task.control": False, "method.dim": 16, "method.codes": 12, "method.layers": 1,
     "method.pieces": 2, "method.permutations": 2, "train.log_every": 20,
     "train.checkpoint_every": 20,
 }  # fmt: skip
 RESIDENT = {
     "steps": 600, "batch_size": 32, "train.fused": 10, "train.log_every": 20,
     "train.checkpoint_every": 100, "method.dim": 16, "method.width": 16,
-    "method.hidden": 16, "method.latent": 16, "perceptors.steps": 200, "perceptors.batch_size": 32,
-    "perceptors.method.dim": 16, "perceptors.method.width": 16, "perceptors.train.log_every": 20,
-    "perceptors.train.checkpoint_every": 40,
+    "method.hidden": 16, "method.latent": 16, "pretrain.steps": 200, "pretrain.batch_size": 32,
+    "pretrain.method.dim": 16, "pretrain.method.width": 16, "pretrain.train.log_every": 20,
+    "pretrain.train.checkpoint_every": 40,
 }  # fmt: skip
 
 

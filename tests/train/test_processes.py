@@ -16,7 +16,7 @@ from unirep_jax.data import save_features
 DEVICES = 4  # over all processes
 SETTINGS = {
     "steps": 120, "batch_size": 16, "train.log_every": 20, "train.checkpoint_every": 20,
-    "method.width": 8, "method.hidden": 8, "protocol.known": 3,
+    "method.width": 8, "method.hidden": 8, "task.known": 3,
 }  # fmt: skip
 
 

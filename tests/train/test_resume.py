@@ -21,8 +21,8 @@ from unirep_jax.experiment import run
 from unirep_jax.workdir import ConfigError
 
 SETTINGS = {
-    "steps": 30, "batch_size": 16, "protocol.probe.steps": 10, "protocol.probe.hidden": 16,
-    "protocol.control": False, "method.dim": 8, "method.codes": 8, "method.layers": 1,
+    "steps": 30, "batch_size": 16, "task.probe.steps": 10, "task.probe.hidden": 16,
+    "task.control": False, "method.dim": 8, "method.codes": 8, "method.layers": 1,
     "method.pieces": 2, "method.permutations": 2, "train.log_every": 10,
     "train.checkpoint_every": 10,
 }  # fmt: skip

@@ -15,7 +15,7 @@ from unirep_jax.data import FeatureFileError
 from unirep_jax.data.archive import Archive, load_array
 from unirep_jax.data.banks import open_bank, write_bank
 from unirep_jax.data.mapped import replace_file
-from unirep_jax.report.tables import markdown_table
+from unirep_jax.evaluation.tables import markdown_table
 
 
 def _project(options: argparse.Namespace) -> None:

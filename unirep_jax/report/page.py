@@ -12,24 +12,17 @@ from html import escape
 from importlib.resources import files
 
 from unirep_jax.data.safe_text import safe_text
+from unirep_jax.evaluation.tables import unique
 from unirep_jax.report.charts import curve, line_chart
 from unirep_jax.report.run_files import read_figure
 from unirep_jax.report.runs import Group, Run
 from unirep_jax.report.series import Point
 from unirep_jax.report.table_files import INTERVAL
-from unirep_jax.report.tables import unique
 from unirep_jax.report.tabulate import Table
 from unirep_jax.report.topics import TOPICS, caption, figures_by_topic, logged_by_topic
+from unirep_jax.tasks import TASKS
 
-EXPERIMENTS = {
-    "oscmg": "open-set cross-modal generalisation",
-    "cmg": "cross-modal generalisation",
-    "retrieval": "cross-modal retrieval",
-    "mmosr": "multimodal open-set recognition",
-    "connect": "connection of contrastive spaces",
-    "oom": "out-of-modal generalisation",
-    "transfer": "transfer to other data sets",
-}
+EXPERIMENTS = {name: task.vocabulary.title for name, task in TASKS.items()}
 LONG_TABLE = 24  # lines; a longer one is folded
 MOST_CURVES = 32  # configurations in a chart, beyond which nobody tells lines apart
 PICTURES_BYTES = 1 << 26  # of all pictures of a page

@@ -9,6 +9,7 @@ from pathlib import Path
 from unirep_jax.data.files import user_path
 from unirep_jax.data.safe_text import safe_text
 from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.evaluation.tables import unique
 from unirep_jax.report.run_files import (
     CONFIG,
     ReportError,
@@ -19,7 +20,6 @@ from unirep_jax.report.run_files import (
     read_results,
 )
 from unirep_jax.report.series import Point, read_series
-from unirep_jax.report.tables import unique
 
 _MOST_RUNS = 100_000
 

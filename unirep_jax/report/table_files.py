@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unirep_jax.data.mapped import replace_file
-from unirep_jax.report.tables import markdown_table
+from unirep_jax.evaluation.tables import markdown_table
 from unirep_jax.report.tabulate import CONFIDENCE, Table
 from unirep_jax.report.text import csv_cell, latex_escaped, markdown_escaped
 

@@ -9,34 +9,18 @@ from typing import NamedTuple
 from scipy.special import stdtrit
 
 from unirep_jax.evaluation.measurements import Measurement
-from unirep_jax.report import out_of_modal_tables, recognition_tables, retrieval_tables
+from unirep_jax.evaluation.tables import unique
 from unirep_jax.report.runs import Group
-from unirep_jax.report.tables import OPEN_SET_METRICS, SELECTION_RULES, unique
-from unirep_jax.report.transfer_tables import EVENT_COLUMNS
+from unirep_jax.tasks import TASKS
 
 CONFIDENCE = 0.95
-PERCENT = (
-    *recognition_tables.COLUMNS,
-    *OPEN_SET_METRICS,
-    *out_of_modal_tables.CLASSIFICATION,
-    *out_of_modal_tables.SEARCH,
-    *out_of_modal_tables.AGREEMENT,
-    *EVENT_COLUMNS.items(),
-    ("os", "OS"),
-    *((f"{name}_class", f"{title} by class") for name, title in (("os", "OS"), *OPEN_SET_METRICS)),
-    ("class_recall_at_1", "class R@1"),
-    ("in_modal_accuracy", "accuracy of the head"),
-)
-# Title and scale of a metric; what is not listed goes by its own name, in percent.
-METRICS = {name: (title, 100) for name, title in PERCENT} | retrieval_tables.COLUMNS
+# Words of all tasks. Title and scale of a metric; what is not listed goes by its own name, in
+# percent.
+METRICS = {k: v for task in TASKS.values() for k, v in task.vocabulary.metrics.items()}
 UNITS = {100: "%", 1: "rank"}  # by scale
-SPLITS = out_of_modal_tables.SETTINGS | {"all": ""}
-TASKS = {"cmg": "closed set", "events": "events in time"}  # of several in one run
-SELECTIONS = (
-    SELECTION_RULES
-    | {"held_out": "Rejection threshold fixed on held-out known examples."}
-    | {name: f"Search {text}." for name, text in retrieval_tables.SCORES.items()}
-)
+SPLITS = {"all": ""} | {k: v for t in TASKS.values() for k, v in t.vocabulary.splits.items()}
+SELECTIONS = {k: v for task in TASKS.values() for k, v in task.vocabulary.selections.items()}
+EXPERIMENTS = {k: v for task in TASKS.values() for k, v in task.vocabulary.experiments.items()}
 
 
 class Estimate(NamedTuple):
@@ -161,9 +145,8 @@ def _title(rows: Sequence[Measurement], metrics: Sequence[str], num_places: int)
     one = rows[0]
     parts = [
         SPLITS.get(one.split, one.split),
-        TASKS.get(one.experiment, ""),
+        EXPERIMENTS.get(one.experiment, ""),
         one.selection.replace("_", " ") if one.selection in SELECTIONS else "",
-        out_of_modal_tables.MOMENTS.get(one.selection, ""),
         "in-modal heads on features" if metrics == ["in_modal_accuracy"] else "",
         "class by class" if metrics == ["class_accuracy"] else "",
         "one modality against the others" if _of_groups(one) else "",

@@ -6,11 +6,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from unirep_jax import data
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.resident import index_batches, is_pool, resident_arrays
+from unirep_jax.methods.method import Method, RefreshingMethod, SolvedMethod, TrainedMethod
 from unirep_jax.train.loop import train
 from unirep_jax.train.optimizer import make_optimizer
 from unirep_jax.train.parallel import AXIS, Engine, make_engine
@@ -26,7 +29,7 @@ class Fitting(NamedTuple):
     steps_per_call: how many steps one call of the engine's step makes.
     """
 
-    method: Any
+    method: Method
     engine: Engine
     initial: Callable[[], TrainState]
     batches: Callable[[int, int], Iterator[Any]]
@@ -34,7 +37,7 @@ class Fitting(NamedTuple):
 
 
 def prepare(
-    method: Any,
+    method: Method,
     training_set: FeatureSet,
     settings: ConfigDict,
     *,
@@ -50,13 +53,14 @@ def prepare(
       settings: `steps`, `batch_size`, `parallel`, `train` of a configuration.
       labels: whether batches carry labels.
       pools: a `Pool`, or a tree of them: the set is kept on the devices, batches are drawn from
-        these pools instead, and `settings.train.fused` steps are made at a time. A method that has
-        to look at all examples now and then offers `for_pools(pools)`, `refresh_every` (0: not on
-        these pools) and `refresh` (`train.step.fused_step`).
+        these pools instead, and `settings.train.fused` steps are made at a time.
 
     Raises:
       ValueError: a setting is not possible.
     """
+    if settings.steps and not isinstance(method, TrainedMethod):
+        name = type(method).__name__
+        raise ValueError(f"steps={settings.steps}: {name} is not trained by steps; must be 0")
     shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
     method = method.for_data(shapes, training_set.num_classes)
     names = ("lr", "schedule", "warmup", "weight_decay", "clip")
@@ -68,9 +72,10 @@ def prepare(
         counts = [settings.batch_size]
         batches(0, 0)  # refuses an impossible batch size now
     else:
-        if hasattr(method, "for_pools"):
+        refreshing = None
+        if isinstance(method, RefreshingMethod):
             method = method.for_pools(pools)
-        refreshing = method if getattr(method, "refresh_every", 0) else None
+            refreshing = method if method.refresh_every else None
         _check_fused(settings, refreshing)
         step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
         step = partial(fused_step, step=step, pools=pools, method=refreshing)
@@ -82,12 +87,22 @@ def prepare(
     for count in counts:
         if count % engine.devices:
             raise ValueError(f"batch_size={count} does not split over {engine.devices} devices")
-    initial = partial(
-        init_state, method, optimizer, seed=seed, shapes=shapes,
-        statistics=data.standardization(training_set),
-    )  # fmt: skip
+    initial = _initial(method, optimizer, training_set, seed)
     fused = 1 if pools is None else settings.train.fused
     return Fitting(method, engine, initial, batches, fused)
+
+
+def _initial(
+    method: Method, optimizer: optax.GradientTransformation, training_set: FeatureSet, seed: int
+) -> Callable[[], TrainState]:
+    """Makes the state before step 0, which is also the last of a method that is solved."""
+    if isinstance(method, SolvedMethod):
+        params, state = method.solve(training_set)
+        solved = TrainState(jnp.int32(0), jnp.int32(seed), params, optimizer.init(params), state)
+        return lambda: solved
+    shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
+    statistics = data.standardization(training_set)
+    return partial(init_state, method, optimizer, seed=seed, shapes=shapes, statistics=statistics)
 
 
 def fit(fitting: Fitting, settings: ConfigDict, workdir: Path) -> TrainState:
