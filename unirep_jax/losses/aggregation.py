@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
 from unirep_jax.losses.symmetric import NOTHING
 
 
@@ -16,7 +16,7 @@ def soft_aggregate(
     queries: Float[Array, "query dim"],
     memory: Float[Array, "item dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     block_size: int | None = 2048,
     where: Bool[Array, "item"] | None = None,
 ) -> Float[Array, "query dim"]:
@@ -173,7 +173,7 @@ def mix_items(
     queries: Float[Array, "query dim"],
     memory: Float[Array, "item dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     so_far: Mixture | None = None,
     block_size: int | None = 2048,
     where: Bool[Array, "item"] | None = None,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
 
 
 @kernel(static=("axis_name",))
@@ -14,7 +14,7 @@ def update_projector(
     projector: Float[Array, "dim dim"],
     features: Float[Array, "batch dim"],
     *,
-    damping: Scalar,
+    damping: Positive,
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "dim dim"]:

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, cross_entropy, dot, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, cross_entropy, dot, kernel
 
 
 @kernel()
@@ -14,7 +14,7 @@ def log_code_distribution(
     features: Float[Array, "*lead time dim"],
     codebook: Float[Array, "code dim"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
 ) -> Float[Array, "*lead code"]:
     """Log-probability with which a sequence chooses each code, softly and by distance.
 
@@ -97,7 +97,7 @@ def code_prediction_loss(
     codebook: Float[Array, "code dim"],
     assignment: Float[Array, "*lead code"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
 ) -> Float[Array, "*lead"]:
     """Cross-entropy of the codes that a feature predicts to the codes that it was assigned.
 

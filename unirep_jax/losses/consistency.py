@@ -6,7 +6,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, cross_entropy, dot, kernel
+from unirep_jax.losses._kernel import (
+    Positive,
+    Share,
+    accumulation_dtype,
+    cross_entropy,
+    dot,
+    kernel,
+)
 
 _LEAST = 1e-12  # share of a class under the logarithm of the fairness term, as in the authors' code
 
@@ -46,7 +53,7 @@ def target_divergence(
 
 @kernel()
 def sharpen(
-    probabilities: Float[Array, "batch class"], *, temperature: Scalar
+    probabilities: Float[Array, "batch class"], *, temperature: Positive
 ) -> Float[Array, "batch class"]:
     """p^(1/T), normalised: nearer to one class for T < 1. A row of zeros becomes uniform.
 
@@ -91,7 +98,7 @@ def update_thresholds(
     thresholds: AdaptiveThresholds,
     logits: Float[Array, "batch class"],
     *,
-    momentum: Scalar,
+    momentum: Share,
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> AdaptiveThresholds:
@@ -206,7 +213,7 @@ def momentum_contrast(
     key: Float[Array, "batch dim"],
     queue: Float[Array, "slot dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     where: Bool[Array, "batch"] | None = None,
     slot_where: Bool[Array, "slot"] | None = None,
 ) -> Float[Array, "batch"]:

@@ -6,14 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import (
-    Scalar,
-    accumulation_dtype,
-    cross_entropy,
-    dot,
-    kernel,
-    unit,
-)
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, cross_entropy, dot, kernel, unit
 
 
 @kernel(static=("block_size", "axis_name"))
@@ -21,7 +14,7 @@ def info_nce(
     queries: Float[Array, "batch dim"],
     keys: Float[Array, "batch dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     where: Bool[Array, "batch"] | None = None,
     block_size: int | None = None,
     axis_name: str | None = None,
@@ -110,7 +103,7 @@ class FineCoarse(NamedTuple):
 def fine_coarse_info_nce(
     features: Float[Array, "modality batch time dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     mask: Bool[Array, "#modality batch #time #dim"] | None = None,
     where: Bool[Array, "modality batch"] | None = None,
     cosine: bool = False,

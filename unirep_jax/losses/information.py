@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, kernel
 from unirep_jax.losses.contrastive import info_nce
 
 
@@ -89,7 +89,7 @@ def cross_predictive_coding(
     predictions: Float[Array, "modality batch time step dim"],
     features: Float[Array, "modality batch time dim"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     where: Bool[Array, "modality batch"] | None = None,
     block_size: int | None = None,
     axis_name: str | None = None,

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import Positive, Scalar, accumulation_dtype, kernel
 
 
 class MixedFeatures(NamedTuple):
@@ -29,7 +29,7 @@ def mix_classes(
     labels: Int[Array, "batch"],
     *,
     key: Key[Array, ""],
-    concentration: Scalar = 2.0,
+    concentration: Positive = 2.0,
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> MixedFeatures:

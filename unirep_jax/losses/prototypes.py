@@ -12,7 +12,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, cross_entropy, dot, kernel
+from unirep_jax.losses._kernel import (
+    Positive,
+    Scalar,
+    accumulation_dtype,
+    cross_entropy,
+    dot,
+    kernel,
+)
 
 
 @kernel()
@@ -59,7 +66,7 @@ def gcpl_loss(
     points: Float[Array, "class dim"],
     labels: Int[Array, "batch"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     weight: Scalar = 0.1,
     where: Bool[Array, "batch"] | None = None,
 ) -> Float[Array, "batch"]:
@@ -93,7 +100,7 @@ def rpl_loss(
     radius: Scalar,
     labels: Int[Array, "batch"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     weight: Scalar = 0.1,
     where: Bool[Array, "batch"] | None = None,
 ) -> Float[Array, "batch"]:
@@ -127,7 +134,7 @@ def arpl_loss(
     radius: Scalar,
     labels: Int[Array, "batch"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     weight: Scalar = 0.1,
     where: Bool[Array, "batch"] | None = None,
 ) -> Float[Array, "batch"]:

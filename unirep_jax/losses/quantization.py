@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import NonNegative, Share, accumulation_dtype, dot, kernel
 
 
 class CodebookState(NamedTuple):
@@ -92,9 +92,9 @@ def ema_codebook_update(
     z: Float[Array, "modality token dim"],
     indices: Int[Array, "modality token"],
     *,
-    decay: Scalar = 0.99,
-    epsilon: Scalar = 1e-5,
-    share: Scalar = 0.5,
+    decay: Share = 0.99,
+    epsilon: NonNegative = 1e-5,
+    share: Share = 0.5,
     where: Bool[Array, "modality token"] | None = None,
     axis_name: str | None = None,
 ) -> CodebookState:

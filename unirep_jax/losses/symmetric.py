@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
 
 Score = Callable[[Any, Any], Float[Array, "row column"]]
 
@@ -20,7 +20,7 @@ def symmetric_info_nce(
     x: Float[Array, "batch dim"],
     y: Float[Array, "batch dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     where: Bool[Array, "batch"] | None = None,
     block_size: int | None = None,
     axis_name: str | None = None,

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import NonNegative, Positive, accumulation_dtype, dot, kernel
 from unirep_jax.losses.symmetric import NOTHING, tiled, untiled
 
 UNROLLED = 20  # iterations differentiated by gradient="unroll"
@@ -38,13 +38,13 @@ def sinkhorn_plan(
     x: Float[Array, "*pair row dim"],
     y: Float[Array, "*pair column dim"],
     *,
-    epsilon: Scalar,
+    epsilon: Positive,
     marginals: tuple[
         Float[Array, "*#pair row"] | Bool[Array, "*#pair row"],
         Float[Array, "*#pair column"] | Bool[Array, "*#pair column"],
     ]
     | None = None,
-    threshold: Scalar = 1e-3,
+    threshold: NonNegative = 1e-3,
     iterations: int = 2000,
     gradient: Literal["stop", "unroll", "implicit"] = "stop",
     block_size: int | None = None,

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel, unit
+from unirep_jax.losses._kernel import NonNegative, Positive, accumulation_dtype, dot, kernel, unit
 from unirep_jax.losses.symmetric import NOTHING
 from unirep_jax.losses.volume import gram_volume, volume_matrix
 
@@ -276,9 +276,9 @@ class MultimarginalPlan(NamedTuple):
 def multimarginal_plan(
     vectors: Float[Array, "3 batch dim"],
     *,
-    epsilon: Scalar,
+    epsilon: Positive,
     where: Bool[Array, "batch"] | None = None,
-    threshold: Scalar = 1e-3,
+    threshold: NonNegative = 1e-3,
     iterations: int = 200,
 ) -> MultimarginalPlan:
     """Entropic transport between three modalities at once, for the sum of the pairwise costs.

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel, unit
+from unirep_jax.losses._kernel import Positive, Share, accumulation_dtype, dot, kernel, unit
 from unirep_jax.losses.symmetric import negative_sums, tiled, untiled
 
 
@@ -162,8 +162,8 @@ class VolumeInfoNCE(NamedTuple):
 def volume_info_nce(
     anchors: Float[Array, "batch dim"],
     *others: Float[Array, "batch dim"],
-    temperature: Scalar,
-    label_smoothing: Scalar = 0.0,
+    temperature: Positive,
+    label_smoothing: Share = 0.0,
     negatives_only: bool = False,
     where: Bool[Array, "batch"] | None = None,
     block_size: int | None = None,
