@@ -4,7 +4,7 @@ Every kernel returns one value per example in float32 or wider, checks its shape
 is jitted, and states its degenerate cases. Nothing here imports Flax or TensorFlow.
 """
 
-from unirep_jax.losses._kernel import masked_mean, unit
+from unirep_jax.losses._kernel import cross_entropy, masked_mean, unit
 from unirep_jax.losses.aggregation import (
     Mixture,
     argmax_aggregate,
@@ -131,6 +131,7 @@ __all__ = [
     "code_prediction_loss",
     "combine_opinions",
     "commitment_loss",
+    "cross_entropy",
     "cross_predictive_coding",
     "ema_codebook_update",
     "enqueue",

@@ -27,14 +27,23 @@ Positive = Annotated[_Number, Range("positive and finite", lambda x: 0 < x < mat
 NonNegative = Annotated[_Number, Range("at least 0 and finite", lambda x: 0 <= x < math.inf)]
 Share = Annotated[_Number, Range("in [0, 1]", lambda x: 0 <= x <= 1)]
 
-NEVER_EMPTY = {"class", "code", "expert", "head", "modality"}  # there is no answer without one
+NEVER_EMPTY = {
+    "class",
+    "code",
+    "expert",
+    "head",
+    "modality",
+    "other",
+    "piece",
+}  # there is no answer without one
 
 
 def kernel(*, static: tuple[str, ...] = ()) -> Callable:
     """Makes a kernel of a function: jitted, its inputs checked by its annotations.
 
     * Shapes are checked while tracing, and no axis of `NEVER_EMPTY` may be empty.
-    * NumPy arrays and scalars become JAX arrays, also under `jax.disable_jit`.
+    * NumPy arrays and scalars become JAX arrays, also under `jax.disable_jit`. Masked arrays are
+      refused: their mask would be dropped.
     * Integers of 8 and 16 bits become int32, whose ranges (`jnp.arange`) hold every class.
     * A hyper-parameter, which is a `Scalar` or of one of its ranges, takes the dtype in which the
       kernel accumulates: half precision does not round what is computed from it, and a float64 one
@@ -49,6 +58,9 @@ def kernel(*, static: tuple[str, ...] = ()) -> Callable:
         signature = inspect.signature(function)
         hints = typing.get_type_hints(function, include_extras=True)
         ranges = {name: r for name, hint in hints.items() if (r := _range(hint))}
+        positional = [
+            name for name, p in signature.parameters.items() if p.kind == p.POSITIONAL_OR_KEYWORD
+        ]
         checked = jaxtyped(function, typechecker=beartype)
 
         @functools.wraps(function)
@@ -66,15 +78,15 @@ def kernel(*, static: tuple[str, ...] = ()) -> Callable:
             return checked(*bound.args, **bound.kwargs)
 
         jitted = jax.jit(traced, static_argnames=static)
-        if not ranges:
-            return jitted
 
         @functools.wraps(function)
         def call(*args: Any, **kwargs: Any) -> Any:
-            for name in ranges.keys() & kwargs.keys():
-                value, allowed = kwargs[name], ranges[name]
-                if isinstance(value, float | int | np.generic) and not allowed.holds(value):
-                    message = f"{name} must be {allowed.words}, got {value}"
+            if any(isinstance(x, np.ma.MaskedArray) for x in jax.tree.leaves((args, kwargs))):
+                raise ValueError(f"{function.__name__}: a masked array; pass the mask as `where`")
+            for name, value in (*zip(positional, args, strict=False), *kwargs.items()):
+                number = name in ranges and isinstance(value, float | int | np.generic)
+                if number and not ranges[name].holds(value):
+                    message = f"{name} must be {ranges[name].words}, got {value}"
                     raise ValueError(f"{function.__name__}: {message}")
             return jitted(*args, **kwargs)
 
@@ -153,22 +165,35 @@ def cross_entropy(
     target: Int[Array, "query"],
     where: Bool[Array, "*lead query key"] | None = None,
 ) -> Float[Array, "*lead query"]:
-    """−log softmax(logits)[target] over the keys that count; a query without any has no gradient.
+    """Cross-entropy of each query's target among the keys that count.
 
-    The target must be one of the keys that count. Computed as log Σ exp(logit − target's logit):
-    never negative, exactly 0 for one key, and small losses survive large logits. A logit of −∞ is a
-    key that does not count; where it is the target's the loss is ∞.
+        ℓᵢ = −log( exp lᵢ_y / Σⱼ exp lᵢⱼ )
+
+    Computed as log Σⱼ exp(lᵢⱼ − lᵢ_y): never negative, exactly 0 for one key, and small losses
+    survive large logits.
+
+    Args:
+      logits: [..., query, key]. −∞ is a key that does not count.
+      target: [query], in [0, key), the same for all leading axes.
+      where: keys that count, the target among them.
+
+    Returns:
+      [..., query] in float32 or wider; 0 without any key that counts, and ∞ where the
+      target's logit is −∞, both without gradient.
     """
+    logits = logits.astype(accumulation_dtype(logits))
     # Selecting by comparison fuses with what follows; a gather would need a scatter backwards.
-    chosen = target[:, None] == jnp.arange(logits.shape[-1])[None, :]
+    chosen = target[:, None] == jnp.arange(logits.shape[-1], dtype=target.dtype)[None, :]
     chosen = jnp.expand_dims(chosen, tuple(range(logits.ndim - 2)))
     own = jnp.sum(jnp.where(chosen, logits, 0), axis=-1, keepdims=True)
     # x − x need not be 0 once the compiler fuses it, and −∞ minus −∞ is NaN.
     logits = jnp.where(chosen, 0, jnp.where(logits == -jnp.inf, logits, logits - own))
-    if where is not None:
-        logits = jnp.where(where, logits, -jnp.inf)
-        logits = jnp.where(where.any(-1, keepdims=True), logits, 0)
-    return jnp.where(own[..., 0] == -jnp.inf, jnp.inf, jax.nn.logsumexp(logits, axis=-1))
+    if where is None:
+        return jnp.where(own[..., 0] == -jnp.inf, jnp.inf, jax.nn.logsumexp(logits, axis=-1))
+    some = where.any(-1, keepdims=True)
+    logits = jnp.where(some, jnp.where(where, logits, -jnp.inf), 0)
+    loss = jnp.where(own[..., 0] == -jnp.inf, jnp.inf, jax.nn.logsumexp(logits, axis=-1))
+    return jnp.where(some[..., 0], loss, 0)
 
 
 @kernel()

@@ -128,7 +128,8 @@ def fine_coarse_info_nce(
 
     Returns:
       `FineCoarse`, each field [modality, modality, batch] in float32 or wider, 0 where either
-      modality is absent. A query masked to zero gives log(time) or log(batch) and no gradient.
+      modality is absent. A query masked to zero gives log(time) or log(batch) and no gradient;
+      sequences without steps count as zero vectors.
 
     Example:
       >>> features = jnp.ones((3, 2, 4, 8))  # modality, batch, time, dim
@@ -148,9 +149,10 @@ def fine_coarse_info_nce(
     direction = unit if cosine else (lambda vectors: vectors)
 
     logits = dot(direction(queries), direction(features), "mitd,nisd->mnits") / temperature
-    fine = jnp.mean(cross_entropy(logits, jnp.arange(time)), axis=-1)
+    fine = jnp.sum(cross_entropy(logits, jnp.arange(time)), axis=-1) / max(time, 1)
 
-    query, key = direction(queries.mean(2)), direction(features.mean(2))
+    mean = lambda sequences: sequences.sum(2) / max(time, 1)
+    query, key = direction(mean(queries)), direction(mean(features))
     own, key_present = jnp.arange(batch), present
     if axis_name is not None:
         key, key_present = jax.lax.all_gather((key, present), axis_name, axis=1, tiled=True)

@@ -175,7 +175,7 @@ def _softmax_over(chosen, scores):
 def _squared_variation(totals):
     """Var(x) / mean(x)² from shares of the sum, whose squares neither over- nor underflow."""
     total = jnp.sum(totals)
-    used = total > 0
+    used = total != 0  # true of NaN
     share = totals / jnp.where(used, total, 1)
     even = 1 / totals.shape[0]
     return jnp.where(used, totals.shape[0] * jnp.sum((share - even) ** 2), 0)

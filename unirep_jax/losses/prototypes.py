@@ -19,6 +19,7 @@ from unirep_jax.losses._kernel import (
     cross_entropy,
     dot,
     kernel,
+    negative_entropy,
 )
 
 
@@ -179,8 +180,7 @@ def reciprocal_entropy(
 
     Reference: Chen et al., TPAMI 2022 (confusing samples).
     """
-    logs = jax.nn.log_softmax(_mean_squares(features, points), axis=-1)
-    return -jnp.sum(jnp.exp(logs) * logs, axis=-1)
+    return -negative_entropy(_mean_squares(features, points))
 
 
 def _mean_squares(features, points):
@@ -192,7 +192,7 @@ def _mean_squares(features, points):
     z, c = features.astype(dtype) - origin, points - origin
     product = dot(z, c, "id,kd->ik", precision="highest")
     norms = jnp.sum(z * z, axis=-1)[:, None] + jnp.sum(c * c, axis=-1)[None, :]
-    return (norms - 2 * product) / features.shape[-1]
+    return (norms - 2 * product) / max(features.shape[-1], 1)
 
 
 def _at(values, labels):

@@ -75,7 +75,8 @@ def sinkhorn_plan(
         not use the plan, neither is the plan ever stored.
 
     Returns:
-      `SinkhornPlan` in float32 or wider. Weights that are all zero give a zero plan.
+      `SinkhornPlan` in float32 or wider. Weights that are all zero give a zero plan; without rows
+      or columns it is empty, and not converged unless both are missing.
 
     Example:
       >>> x, y = jnp.eye(2), jnp.eye(2)[::-1]
@@ -88,6 +89,8 @@ def sinkhorn_plan(
     form is solved by OTT (Cuturi et al., 2022).
     """
     pair, dtype = x.shape[:-2], accumulation_dtype(x, y)
+    if x.shape[-2] * y.shape[-2] == 0:
+        return _no_plan(x, y, dtype)
     if marginals is None:
         marginals = (jnp.ones(x.shape[:-1], dtype), jnp.ones(y.shape[:-1], dtype))
     marginals = jax.lax.stop_gradient(tuple(m.astype(dtype) for m in marginals))
@@ -96,6 +99,14 @@ def sinkhorn_plan(
     for _ in pair:
         solve = jax.vmap(solve, in_axes=(0, 0, 0, 0, None, None))
     return solve(x, y, row, column, jnp.asarray(epsilon, dtype), jnp.asarray(threshold, dtype))
+
+
+def _no_plan(x, y, dtype):
+    """Without rows or columns: nothing to transport, and all of the marginals missing."""
+    pair, rows, columns = x.shape[:-2], x.shape[-2], y.shape[-2]
+    error = jnp.full(pair, float(rows > 0) + float(columns > 0), dtype)
+    potentials = (jnp.full((*pair, n), -jnp.inf, dtype) for n in (rows, columns))
+    return SinkhornPlan(jnp.zeros((*pair, rows, columns), dtype), error, error == 0, *potentials)
 
 
 def _solve(x, y, row, column, epsilon, threshold, *, iterations, gradient, block_size):
@@ -359,6 +370,14 @@ def _fixed_point(operator, right_side, diagonal):
 
 def _conjugate_gradients(operator, right_side, diagonal):
     """Solves operator(q) = right_side, semidefinite with null vector 1 and about that diagonal."""
+    # Its derivative is another solution of the same system, not that of the loop.
+    solve = lambda operator, right_side: _iterate_conjugate_gradients(
+        operator, right_side, jax.lax.stop_gradient(diagonal)
+    )
+    return jax.lax.custom_linear_solve(operator, right_side, solve, symmetric=True)
+
+
+def _iterate_conjugate_gradients(operator, right_side, diagonal):
     inverse = _inverse(diagonal)
     # Only what sums to zero is in the range; rounding, or a loss of the potentials, may leave it.
     total = jnp.sum(diagonal)

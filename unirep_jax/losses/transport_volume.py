@@ -39,9 +39,11 @@ def top_groups(plans: Float[Array, "other batch batch"], *, count: int = 1) -> T
     Reference: MOVER (You & Liu, CIKM 2025), sec. 2.2.
     """
     others, batch, _ = plans.shape
-    best, partner = jax.lax.top_k(plans, count)
+    if count > batch:
+        raise ValueError(f"top_groups: count={count} of {batch} examples")
+    best, partner = jax.lax.top_k(plans.astype(accumulation_dtype(plans)), count)
     total = best.sum(-1, keepdims=True)
-    best = best / jnp.where(total > 0, total, 1)
+    best = best / jnp.where(total != 0, total, 1)
     choice = np.indices((count,) * others).reshape(others, -1)  # [other, group]
     rows = jnp.broadcast_to(jnp.arange(batch, dtype=partner.dtype)[:, None], (batch, len(choice.T)))
     index = [partner[m][:, choice[m]] for m in range(others)]
@@ -66,16 +68,22 @@ def sample_groups(
     Reference: MOVER (You & Liu, CIKM 2025), sec. 2.2, soft sampling.
     """
     others, batch, _ = plans.shape
-    cumulative = jnp.cumsum(jax.lax.stop_gradient(plans), axis=-1)
-    total = cumulative[..., -1:]
+    # In half precision a draw has 128 values, and a sum ends where its parts are lost in it.
+    plans = jax.lax.stop_gradient(plans).astype(accumulation_dtype(plans))
+    cumulative = jnp.cumsum(plans, axis=-1)
+    total = jnp.sum(plans, axis=-1, keepdims=True)
+    if batch == 0:
+        index = jnp.zeros((0, count, others + 1), jnp.int32)
+        return TransportGroups(index, jnp.zeros((0, count), plans.dtype))
     # Strictly below the total, so that a column without mass is never drawn.
     level = jax.random.uniform(key, (others, batch, count), plans.dtype)
     level = level * total * (1 - 2 * jnp.finfo(plans.dtype).eps)
     search = jax.vmap(jax.vmap(partial(jnp.searchsorted, side="right")))
     partner = jnp.minimum(search(cumulative, level), batch - 1).astype(jnp.int32)
     rows = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32)[:, None], (batch, count))
-    weight = jnp.broadcast_to(jnp.where(total[0] > 0, 1 / count, 0), (batch, count))
-    return TransportGroups(jnp.stack([rows, *partner], axis=-1), weight.astype(plans.dtype))
+    mass = jnp.prod(total / jnp.where(total != 0, total, 1), axis=0)  # 1, 0, or NaN of NaN
+    weight = jnp.broadcast_to(mass / count, (batch, count))
+    return TransportGroups(jnp.stack([rows, *partner], axis=-1), weight)
 
 
 @kernel(static=("axis_name",))
@@ -123,7 +131,8 @@ def transport_volume_loss(
 
     Reference: MOVER (You & Liu, CIKM 2025), eq. 8. The paper leaves the plan over tuples open.
     """
-    vectors = unit(vectors)
+    floats = matching.weight if isinstance(matching, TransportGroups) else matching
+    vectors = unit(vectors.astype(accumulation_dtype(vectors, floats)))
     batch = vectors.shape[1]
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
     if axis_name is not None:
@@ -218,7 +227,7 @@ def _squares(cross, s, t, place):
     square = a[:, None] * b[None, :] - apart * apart
     own = place == jnp.arange(len(cross))
     hidden = 4 * jnp.finfo(square.dtype).eps * (a[:, None] + b[None, :])
-    seen = (square > hidden) & ~(own[:, None] & own[None, :])
+    seen = ~(square <= hidden) & ~(own[:, None] & own[None, :])  # true of NaN
     return jnp.where(seen, square, 0), a, b, apart
 
 
@@ -231,7 +240,7 @@ def _tuple_sums_backward(saved, cotangent):
         square, a, b, apart = _squares(cross, s, t, place)
         weight = (scale * first_plan)[:, None] * second_plan[None, :]
         weight = weight if last_plan is None else weight * last_plan
-        seen = square > 0
+        seen = square != 0
         slope = jnp.where(seen, weight * jax.lax.rsqrt(jnp.where(seen, square, 1)), 0)
         bend = slope * apart
         s_cotangent = _product(bend, t) - s * _product(slope, b)
@@ -304,6 +313,9 @@ def multimarginal_plan(
     Regularized Transportation Problems", 2015.
     """
     vectors = jax.lax.stop_gradient(vectors.astype(accumulation_dtype(vectors)))
+    if vectors.shape[1] == 0:
+        none = jnp.zeros((), vectors.dtype)
+        return MultimarginalPlan(jnp.zeros((3, 0, 0), vectors.dtype), none, none == 0)
     where = jnp.ones(vectors.shape[1:2], bool) if where is None else where
     vectors = jnp.where(where[None, :, None], vectors, 0)
     weight = jnp.where(where, 1 / jnp.maximum(jnp.sum(where, dtype=vectors.dtype), 1), 0)
@@ -327,7 +339,7 @@ def multimarginal_plan(
             potentials = potentials.at[modality].set(new)
         return potentials, error, count + 1
 
-    potentials = jnp.where(where[None, :], jnp.zeros_like(vectors[..., 0]), NOTHING)
+    potentials = jnp.where(where[None, :], jnp.zeros(vectors.shape[:2], vectors.dtype), NOTHING)
     start = (potentials, jnp.asarray(jnp.inf, vectors.dtype), 0)
     potentials, _, _ = jax.lax.while_loop(unfinished, iterate, start)
     factors = _log_factors(log_kernels, potentials)

@@ -9,6 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
+from unirep_jax.metrics._checks import as_array
+
 
 class SegmentScores(NamedTuple):
     """Each in [0, 1], and 0 where nothing could be right."""
@@ -44,7 +46,7 @@ def active_segments(
     Reference: Xia et al., "Achieving Cross Modal Generalization with Multimodal Unified
     Representation", NeurIPS 2023, by the authors' code (AVVP, AVE to AVVP).
     """
-    logits = np.asarray(logits)
+    logits = as_array("logits", logits)
     if logits.ndim != 3 or not np.isfinite(logits).all():
         raise ValueError(f"logits must be finite [example, time, class], got shape {logits.shape}")
     if not 0 < threshold < 1:
@@ -164,13 +166,14 @@ def event_f1(
     pairs, overlap = np.unique(np.stack([n[shared] for n in numbers]), axis=1, return_counts=True)
     length = lambda events, which: events.offset[which] - events.onset[which]
     union = length(true, pairs[0]) + length(said, pairs[1]) - overlap
-    right = np.count_nonzero(overlap >= iou * union)
+    # Not overlap ≥ iou · union, which rounds: 0.55 · 100 is above 55, and 55 / 100 is 0.55.
+    right = np.count_nonzero(overlap / union >= iou)
     return _scores(right, len(said.onset), right, len(true.onset))
 
 
 def segments(name: str, values: ArrayLike) -> Bool[np.ndarray, "example time class"]:
     """`values` as booleans of three axes, none of length 0."""
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.dtype != np.bool_ or array.ndim != 3 or array.size == 0:
         raise ValueError(
             f"{name} must be booleans [example, time, class], got {array.dtype} {array.shape}"
