@@ -295,7 +295,7 @@ def test_a_manifest_that_is_wrong_is_refused_by_line_and_column(manifest, tmp_pa
 def test_labels_with_two_names_and_examples_of_nothing_are_refused(manifest):
     labels = [(i, "label", str(i % 2)) for i in range(10)]
     path = manifest(*labels, (6, "class_name", "b"))
-    with pytest.raises(ManifestError, match="example 6: expected class_name 'a' as elsewhere"):
+    with pytest.raises(ManifestError, match="example 6: expected class_name 'a', as elsewhere"):
         open_manifest(path)
     path = manifest((6, "class_name", "a"), (7, "image", ""), (7, "caption", " "))
     with pytest.raises(ManifestError, match="line 9: expected at least one modality, found none"):

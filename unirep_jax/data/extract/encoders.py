@@ -26,6 +26,17 @@ ENCODERS = {
     "log_mel": f"{_WEIGHT_FREE}:log_mel",
     "pixels": f"{_WEIGHT_FREE}:pixels",
     "words": f"{_WEIGHT_FREE}:words",
+    "bert": f"{_PRETRAINED}:bert",
+    "clap_audio": f"{_PRETRAINED}:clap_audio",
+    "clap_text": f"{_PRETRAINED}:clap_text",
+    "clip_image": f"{_PRETRAINED}:clip_image",
+    "clip_text": f"{_PRETRAINED}:clip_text",
+    "efficientnet_lite0": f"{_PRETRAINED}:efficientnet_lite0",
+    "minilm": f"{_PRETRAINED}:minilm",
+    "vgg19": f"{_PRETRAINED}:vgg19",
+    "vggish": f"{_PRETRAINED}:vggish",
+    "vit": f"{_PRETRAINED}:vit",
+    "wordllama": f"{_PRETRAINED}:wordllama",
 }
 DEFAULTS = {"image": "pixels", "audio": "log_mel", "video": "frames", "text": "words"}
 _SPECIFICATION = re.compile(
@@ -96,7 +107,7 @@ def make_encoder(specification: Specification, weights: str | None = None) -> En
 
     Args:
       specification: what to make.
-      weights: folder for an encoder that has the setting `weights` and was given none.
+      weights: folder for an encoder that cannot do without one and was given none.
 
     Raises:
       EncoderError: there is no such encoder or setting, a value is of the wrong type, or the
@@ -105,12 +116,16 @@ def make_encoder(specification: Specification, weights: str | None = None) -> En
     function = _find(specification)
     known = inspect.signature(function).parameters
     given = dict(specification.settings)
-    if weights is not None and "weights" in known:
+    needed = {key for key, p in known.items() if p.default is inspect.Parameter.empty}
+    if weights is not None and "weights" in needed:
         given.setdefault("weights", weights)
     for key in given:
         if key not in known:
             valid = ", ".join(known) or "none"
             raise EncoderError(f"--encode={specification}: no setting {key!r}; there is {valid}")
+    if needed - given.keys():
+        missing = ", ".join(f"{key}=..." for key in sorted(needed - given.keys()))
+        raise EncoderError(f"--encode={specification}: needs {missing}")
     settings = {key: _read(specification, key, known[key], value) for key, value in given.items()}
     try:
         encoder = function(**settings)

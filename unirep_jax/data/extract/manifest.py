@@ -187,8 +187,8 @@ class _Reading:
         if differs.any():
             row = int(np.argmax(differs))
             raise ManifestError(
-                f"{self.path}: example {row}: expected class_name {str(expected[row])!r} as elsewhere "
-                f"for label {label[row]}, found {names[number[row]]!r}"
+                f"{self.path}: example {row}: expected class_name {str(expected[row])!r}, as "
+                f"elsewhere for label {label[row]}, found {names[number[row]]!r}"
             )
         return label, tuple(named)
 
