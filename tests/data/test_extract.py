@@ -351,7 +351,7 @@ def test_drawings_are_rendered_with_or_without_a_size(tmp_path):
     pytest.importorskip("resvg_py")
     shape = '<rect x="5" y="5" width="20" height="10" fill="#00ff00"/></svg>'
     space = 'xmlns="http://www.w3.org/2000/svg"'
-    sizes = ['width="30" height="20"', 'viewBox="0 0 30 20"', ""]
+    sizes = ['width="30" height="20"', 'viewBox="0 0 30 20"', 'width="30pt" height="20pt"', ""]
     for i, size in enumerate(sizes):
         (tmp_path / f"{i}.svg").write_text(f"<svg {space} {size}>{shape}")
         found = read_image(tmp_path / f"{i}.svg")

@@ -25,6 +25,7 @@ ENCODERS = {
     "frames": f"{_WEIGHT_FREE}:frames",
     "log_mel": f"{_WEIGHT_FREE}:log_mel",
     "pixels": f"{_WEIGHT_FREE}:pixels",
+    "speech_units": "unirep_jax.data.extract.speech_units:speech_units",
     "words": f"{_WEIGHT_FREE}:words",
     "bert": f"{_PRETRAINED}:bert",
     "clap_audio": f"{_PRETRAINED}:clap_audio",
@@ -57,7 +58,8 @@ class Encoder:
       marks the file as damaged.
     encode: a list of what `prepare` gives, at most `batch_size` long -> [item, ...], the shape of
       an item always the same.
-    fit: of an encoder that depends on the training texts; called with them, before the others.
+    fit: of an encoder that depends on the training examples; called with them, before the others;
+      gives what the card says of it.
     about: for the data card; an encoder with weights has `weights` {file: SHA-256} and `licence`.
     """
 
@@ -65,7 +67,7 @@ class Encoder:
     prepare: Callable[[Path | str], Any]
     encode: Callable[[list[Any]], Float[np.ndarray, "item ..."]]
     batch_size: int = 32
-    fit: Callable[[Iterable[str]], dict[str, Any]] | None = None
+    fit: Callable[[Iterable[Path | str]], dict[str, Any]] | None = None
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:

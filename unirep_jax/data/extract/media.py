@@ -28,6 +28,7 @@ SUFFIXES = {
     "image": IMAGE | VECTOR, "audio": AUDIO | CODED_AUDIO, "video": VIDEO, "text": TEXT,
 }  # fmt: skip
 _VECTOR_SIDE = 512  # pixels of the longer side of a drawing
+_DPI = 96.0  # of drawings whose size is in points or inches
 _MOST_SECONDS = 3600  # of sound, where no length is asked for
 _MOST_PIXELS = 1 << 27
 _MOST_TEXT = 1 << 20
@@ -113,13 +114,13 @@ def _render(path: Path) -> bytes:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
             content = packed.read(1 << 26)
     text = content.decode("utf-8-sig")
-    rendered = bytes(resvg_py.svg_to_bytes(svg_string=text))
+    rendered = bytes(resvg_py.svg_to_bytes(svg_string=text, dpi=_DPI))
     from PIL import Image
 
     with Image.open(io.BytesIO(rendered)) as image:
         wide = image.width >= image.height
     side = {"width": _VECTOR_SIDE} if wide else {"height": _VECTOR_SIDE}
-    return bytes(resvg_py.svg_to_bytes(svg_string=text, **side))
+    return bytes(resvg_py.svg_to_bytes(svg_string=text, dpi=_DPI, **side))
 
 
 def read_audio(

@@ -45,6 +45,7 @@ def extract(
     encode: Sequence[str] = (),
     modalities: Sequence[str] = (),
     weights: str | None = None,
+    root: str | Path | None = None,
     form: str = "features",
     dtype: str = "float32",
     skip_damaged: bool = False,
@@ -65,6 +66,7 @@ def extract(
       encode: texts of `--encode`, see `unirep_jax.data.extract.encoders`.
       modalities: the ones to use, in this order; all where none is named.
       weights: folder for encoders that need weights and have none of their own.
+      root: what paths in a manifest are relative to; by default its folder.
       form: "features" as `load_features` reads them, or "banks" of unit vectors: `out`/train and
         `out`/test with NAME.npy for each modality, rows that have them all.
       dtype: float32 or float16.
@@ -86,7 +88,8 @@ def extract(
     path, out = Path(path).expanduser(), Path(out).expanduser()
     work = out.with_name(f".{out.name}.incomplete")
     work.parent.mkdir(parents=True, exist_ok=True)
-    with _manifest(path, work, out, test_fraction, seed) as manifest:
+    split = {"test_fraction": test_fraction, "seed": seed}
+    with _manifest(path, work, None if root is None else Path(root), split) as manifest:
         chosen = choose_encoders(encode, manifest.media, modalities)
         if form == "features" and len(chosen) < 2:
             raise EncoderError(
@@ -113,12 +116,11 @@ def extract(
 
 @contextlib.contextmanager
 def _manifest(
-    path: Path, work: Path, out: Path, test_fraction: float, seed: int
+    path: Path, work: Path, root: Path | None, split: dict[str, Any]
 ) -> Iterator[Manifest]:
     """The manifest of a path; that of a folder of files is written beside `work` first."""
-    split = {"test_fraction": test_fraction, "seed": seed}
     if path.is_file() or (path / MANIFEST).is_file():
-        yield open_manifest(path if path.is_file() else path / MANIFEST, **split)
+        yield open_manifest(path if path.is_file() else path / MANIFEST, root=root, **split)
         return
     if not path.is_dir():
         raise ManifestError(f"{path}: expected a folder or a manifest, found nothing there")
@@ -169,8 +171,9 @@ def _continue(work: Path, settings: dict[str, Any]) -> None:
 def _fit(encoder: Encoder, manifest: Manifest, column: str) -> dict[str, Any]:
     if encoder.fit is None:
         return {}
-    texts = zip(manifest.values(column), manifest.train, strict=True)
-    return encoder.fit(text for text, train in texts if train and text)
+    values = zip(manifest.values(column), manifest.train, strict=True)
+    values = (value for value, train in values if train and value)
+    return encoder.fit(values if encoder.medium == "text" else map(manifest.root.joinpath, values))
 
 
 def _card(

@@ -70,9 +70,9 @@ def words(*, length: int = 32, min_count: int = 2, dim: int = 0) -> Encoder:
     """
     vocabulary: list[str] = []
 
-    def fit(texts: Iterable[str]) -> dict[str, Any]:
+    def fit(texts: Iterable[Path | str]) -> dict[str, Any]:
         vocabulary[:] = build_vocabulary(
-            (split_words(text)[:length] for text in texts), min_count=min_count
+            (split_words(str(text))[:length] for text in texts), min_count=min_count
         )
         return {"vocabulary": list(vocabulary)}
 
