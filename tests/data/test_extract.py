@@ -1,10 +1,14 @@
 """From files to features: what is read and written, interruption, damage, and what is refused."""
 
 import csv
+import inspect
 import json
+import pkgutil
+import re
 import shlex
 import sys
 import types
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -24,7 +28,12 @@ from unirep_jax.data.extract import (
     read_video,
 )
 from unirep_jax.data.extract.__main__ import main
-from unirep_jax.data.extract.encoders import DEFAULTS, make_encoder, parse_specification
+from unirep_jax.data.extract.encoders import (
+    DEFAULTS,
+    ENCODERS,
+    make_encoder,
+    parse_specification,
+)
 from unirep_jax.data.extract.manifest import draw_groups, open_manifest
 from unirep_jax.data.extract.mel import htk, mel_filters, slaney, spectrogram
 from unirep_jax.data.extract.weight_free import average_steps
@@ -495,3 +504,28 @@ def test_the_command_line_prints_what_it_has_made(manifest, tmp_path, capsys):
     said = capsys.readouterr().out
     assert "10 examples, 7 for training" in said and "image: pixels,size=4 [1, 4, 4, 3]" in said
     assert load_features(tmp_path / "out").features["image"].dtype == np.float16
+
+
+def test_the_encoder_of_the_documentation_works(manifest, tmp_path, monkeypatch):
+    page = (Path(__file__).parents[2] / "docs" / "extract.md").read_text("utf-8")
+    (block,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    (tmp_path / "my_hues.py").write_text(block)
+    monkeypatch.syspath_prepend(tmp_path)
+    extract(manifest(), tmp_path / "out", encode=["image:my_hues:hues,bins=8"])
+    found = load_features(tmp_path / "out").features["image"]
+    assert found.shape == (10, 8)
+    np.testing.assert_allclose(found.sum(axis=1), 1, atol=1e-6)
+
+
+def test_the_documentation_lists_every_encoder_with_its_settings():
+    pages = [(Path(__file__).parents[2] / "docs" / f"{name}.md").read_text("utf-8")
+             for name in ("extract", "pretrained")]  # fmt: skip
+    for name in ENCODERS:
+        assert any(f"`{name}`" in page for page in pages), name
+    for line in re.findall(r"^\| `\w+` \|.*", pages[0], re.MULTILINE):
+        name, *_ = re.findall(r"`(\w+)`", line)
+        if name in ENCODERS:
+            function = pkgutil.resolve_name(ENCODERS[name])
+            said = dict(re.findall(r"`(\w+)=([\d.]+)`", line))
+            defaults = {k: p.default for k, p in inspect.signature(function).parameters.items()}
+            assert {k: float(v) for k, v in said.items()} == defaults, name
