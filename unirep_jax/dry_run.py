@@ -9,9 +9,9 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unirep_jax import experiment
+from unirep_jax.identity import flat
 from unirep_jax.report.tables import markdown_table
 from unirep_jax.train.fit import Fitting
-from unirep_jax.workdir import flat
 
 TIMED_CALLS = 3
 

@@ -16,13 +16,14 @@ from ml_collections import ConfigDict
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.features import Archive
+from unirep_jax.data.fingerprint import fingerprint
 from unirep_jax.data.mapped import replace_file
 from unirep_jax.data.resident import Pool
 from unirep_jax.evaluation.embedding import embed_examples
+from unirep_jax.identity import resolved
 from unirep_jax.methods import MOVER
 from unirep_jax.train.fit import fit, prepare
 from unirep_jax.train.processes import is_first, wait_for_all
-from unirep_jax.workdir import resolved
 
 
 def perceive(
@@ -62,7 +63,9 @@ def perceive(
         )
         pool = Pool(np.flatnonzero(rows), min(settings.batch_size, int(rows.sum())), (*modalities,))
         method = MOVER(**settings.method.to_dict())
-        fitting = prepare(method, part, settings, seed=seed, pools=pool)
+        fitting = prepare(
+            method, part, settings, seed=seed, pools=pool, section="perceptors"
+        )  # fmt: skip
         print(f"perceptor of {', '.join(modalities)}: {rows.sum()} examples", flush=True)
         state = fit(fitting, settings, folder)
         embeddings = embed_examples(fitting.method, state.params, state.state, part)
@@ -76,6 +79,7 @@ def perceive(
 def _name(data, modalities, rows, settings, seed) -> str:
     known = {k: v for k, v in resolved(settings).items() if k != "path"}
     shapes = {m: data.features[m].shape for m in modalities}
-    text = json.dumps([data.name, shapes, known, seed], sort_keys=True, default=list)
-    digest = hashlib.sha256(text.encode() + np.packbits(rows).tobytes() + data.label.tobytes())
+    content = fingerprint(data)
+    text = json.dumps([data.name, content, shapes, known, seed], sort_keys=True, default=list)
+    digest = hashlib.sha256(text.encode() + np.packbits(rows).tobytes())
     return f"{'-'.join(modalities)}-seed{seed}-{digest.hexdigest()[:8]}"

@@ -17,11 +17,11 @@ from unirep_jax.data.mapped import scratch_array
 from unirep_jax.evaluation.measurements import read_measurements, write_measurements
 from unirep_jax.train.checkpoints import CheckpointError, Checkpoints
 from unirep_jax.train.logs import RunLog
-from unirep_jax.workdir import claim
+from unirep_jax.workdir import write_config
 
 
 def log(folder: Path) -> None:
-    made = RunLog(folder, start_step=10, steps=10, batch_size=1)
+    made = RunLog(folder, start_step=10)
     made.close()
 
 
@@ -37,7 +37,7 @@ WRITERS = {
     "feature folder": lambda f: save_features(f / "new", hostile.feature_set(4000)),
     "bank": lambda f: write_bank(f / "bank.npy", unit_rows(9000), name="bank"),
     "results": lambda f: write_measurements(f / "results.jsonl", [MEASUREMENT] * 2000),
-    "configuration": lambda f: claim(f / "run", CONFIG_OF_100_KB),
+    "configuration": lambda f: write_config(f / "run", CONFIG_OF_100_KB),
     "log": log,
     "connector": connector,
 }
@@ -112,7 +112,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(small_disk, o
     small_disk("size=64m,rw")
     with Checkpoints(disk / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() == 10
-        np.testing.assert_array_equal(checkpoints.restore(STATE)["codebook"], STATE["codebook"])
+        np.testing.assert_array_equal(
+            checkpoints.restore(STATE).state["codebook"], STATE["codebook"]
+        )
         checkpoints.save(20, large)
     with Checkpoints(disk / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() == 20

@@ -35,6 +35,13 @@ class ClosedSet:
 
     supervised: ClassVar[bool] = False
     resident: ClassVar[bool] = False
+    evaluation_settings: ClassVar[tuple[str, ...]] = (
+        "known",
+        "selections",
+        "folds",
+        "control",
+        "probe",
+    )
     open_set: ClassVar[bool] = False
     tables = staticmethod(cross_modal_tables)
 
@@ -71,10 +78,10 @@ class ClosedSet:
         default = (classes // 2, classes * 3 // 4)
         known = tuple(k or default[min(i, 1)] for i, k in enumerate(self.known))
         for count in known:
-            if not 2 <= count < classes:
+            if type(count) is not int or not 2 <= count < classes:
                 raise ValueError(
-                    f"protocol.known={known}: {count} known classes of {classes}; "
-                    "at least 2 must be known and 1 unknown"
+                    f"protocol.known={known}: {count!r} known classes of {classes}; "
+                    "whole numbers, of which at least 2 are known and 1 is unknown"
                 )
         return known
 

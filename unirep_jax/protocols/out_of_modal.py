@@ -58,6 +58,7 @@ class OutOfModal:
 
     supervised: ClassVar[bool] = False
     resident: ClassVar[bool] = True
+    evaluation_settings: ClassVar = ("retrace",)
     tables = staticmethod(out_of_modal_tables)
 
     def __post_init__(self) -> None:

@@ -44,6 +44,7 @@ class Recognition:
 
     supervised: ClassVar[bool] = True
     resident: ClassVar[bool] = False
+    evaluation_settings: ClassVar = ("unknown",)
     tables = staticmethod(recognition_tables)
 
     def training_set(self, data: FeatureSet, seed: int) -> FeatureSet:

@@ -30,6 +30,7 @@ class Retrieval:
 
     supervised: ClassVar[bool] = False
     resident: ClassVar[bool] = False
+    evaluation_settings: ClassVar = ("captions",)
     tables = staticmethod(retrieval_tables)
 
     def training_set(self, data: FeatureSet, seed: int) -> FeatureSet:

@@ -51,6 +51,8 @@ class JudgingProtocol(Protocol):
 
     supervised: bool  # whether training batches carry labels
     resident: bool  # whether the data are kept on the devices, and drawn from `pools`
+    # Optional: fields that training does not depend on; a change of them evaluates again.
+    # evaluation_settings: tuple[str, ...]
 
     def training_set(self, data: FeatureSet, seed: int) -> FeatureSet:
         """What training may see of the data; ValueError where the settings do not fit them."""

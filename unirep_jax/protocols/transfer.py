@@ -39,6 +39,13 @@ class Transfer:
 
     supervised: ClassVar[bool] = False
     resident: ClassVar[bool] = False
+    evaluation_settings: ClassVar = (
+        "sets",
+        "selections",
+        "folds",
+        "probe",
+        "event_probe",
+    )
     tables = staticmethod(transfer_tables)
 
     def training_set(self, data: FeatureSet, seed: int) -> FeatureSet:

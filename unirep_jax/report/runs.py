@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from unirep_jax.evaluation.measurements import Measurement, read_measurements
+from unirep_jax.identity import flat
 from unirep_jax.report.tables import unique
 from unirep_jax.train.logs import read_log
-from unirep_jax.workdir import flat
 
 
 class ReportError(ValueError):
