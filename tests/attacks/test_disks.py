@@ -2,6 +2,8 @@
 
 import dataclasses
 import errno
+import os
+import stat
 from pathlib import Path
 
 import hostile
@@ -133,3 +135,38 @@ def test_measurements_of_a_new_judgement_replace_the_old_ones_whole(tmp_path, mo
             write_measurements(path, [dataclasses.replace(MEASUREMENT, value=0.1)] * 9)
     assert read_measurements(path) == [MEASUREMENT]
     assert [p.name for p in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+def test_a_file_that_was_replaced_is_on_the_disk_by_content_and_then_by_name(tmp_path, monkeypatch):
+    """After a power cut it is the old one or the new one, and never an empty one."""
+    path, synced, fsync = tmp_path / "results.jsonl", [], os.fsync
+
+    def note(descriptor):
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        synced.append((kind, path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", note)
+    write_measurements(path, [MEASUREMENT])
+    assert synced == [("file", False), ("folder", True)]
+
+
+def test_a_checkpoint_is_on_the_disk_before_an_older_one_is_removed(tmp_path, monkeypatch):
+    synced, fsync = {}, os.fsync
+
+    def note(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced[path] = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+        fsync(descriptor)
+
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        checkpoints.save(10, STATE)
+        monkeypatch.setattr("os.fsync", note)
+        checkpoints.save(20, STATE)
+        checkpoints.wait()
+    for step, there in ((10, {"10"}), (20, {"20"})):
+        folder = tmp_path / "checkpoints" / str(step)
+        before = {path: found for path, found in synced.items() if folder in (path, *path.parents)}
+        assert folder in before and folder / "_CHECKPOINT_METADATA" in before
+        assert all(found == there for found in before.values())
+    assert tmp_path / "checkpoints" in synced

@@ -13,6 +13,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from unirep_jax.train.signals import NUMBERS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,7 +35,7 @@ class CommandLine:
         with _output(workdir).open("w") as stream:
             return subprocess.Popen(
                 self.arguments(workdir, **settings), cwd=ROOT, env=self.environment,
-                stdout=stream, stderr=subprocess.STDOUT,
+                stdout=stream, stderr=subprocess.STDOUT, preexec_fn=heed_signals,
             )  # fmt: skip
 
     def arguments(self, workdir: Path, **settings) -> list[str]:
@@ -49,6 +51,12 @@ class CommandLine:
         process.wait(timeout=600)
         assert process.returncode == code, printed(workdir)
         return printed(workdir)
+
+
+def heed_signals() -> None:
+    """What was started in the background is told to ignore some."""
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _output(workdir: Path) -> Path:

@@ -2,7 +2,7 @@
 
 A command line calls `end_at_once` first. From then on a signal ends the process with one line,
 whatever it is busy with: nothing is lost, since everything that a run writes is replaced whole.
-Training is the exception; while `Noted` is entered, the first signal is only noted.
+Long work is the exception: while `Noted` is entered, the first signal is only noted.
 
 What the process was told to ignore (by `nohup`, or as a background job of a shell) stays ignored.
 """
@@ -23,7 +23,7 @@ _ECHO = 0.2
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended the training, whose state was saved. `code` is the exit status for it."""
+    """A signal ended what was under way, and it was saved. `code` is the exit status for it."""
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(f"{signal.Signals(number).name}: {what}")
@@ -34,10 +34,14 @@ class Noted:
     """While entered, the first signal is noted; the next one acts as it would have before.
 
     number: of the signal that came; 0 as long as none has.
+
+    Args:
+      answer: what is done then, in words.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, answer: str = "saving a checkpoint") -> None:
         self.number = 0
+        self._answer = answer
         self._since = 0.0
         self._previous: dict[int, object] = {}
 
@@ -61,7 +65,7 @@ class Noted:
         if self.number:
             return now - self._since < _ECHO
         self._since, self.number = now, number
-        _print(f"{signal.Signals(number).name}: saving a checkpoint; a second one ends at once")
+        _print(f"{signal.Signals(number).name}: {self._answer}; a second one ends at once")
         return True
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
