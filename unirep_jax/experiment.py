@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 from unirep_jax.data import FeatureFileError, FeatureSet
 from unirep_jax.data.catalog import DATA_SETS, load_data
 from unirep_jax.data.mapped import replace_file
+from unirep_jax.evaluation.kept import KeptMeasurements
 from unirep_jax.evaluation.measurements import (
     ResultsError,
     read_measurements,
@@ -102,7 +103,8 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
     state = fit(fitting, config, workdir, trained_from)
     say(f"trained after {time.monotonic() - started:.0f} s; evaluating")
     folder = own_folder(workdir)
-    trained = Trained(whole, config.method.name, config.seed, state, fitting, folder)
+    kept = KeptMeasurements(folder / "measured.json", facts)
+    trained = Trained(whole, config.method.name, config.seed, state, fitting, folder, kept)
     trained.figures.mkdir(exist_ok=True)
     if config.steps:
         training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
@@ -113,6 +115,7 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
     replace_file(folder / "results.md", lambda stream: stream.write(table.encode()))
     write_measurements(folder / results.name, measurements)
     seal(folder, facts)  # last: it says that the run is finished
+    kept.remove()
     wait_for_all("judged")
     say(f"\n{table}\nwrote {workdir}/ in {time.monotonic() - started:.0f} s")
     return workdir

@@ -21,6 +21,7 @@ from command_runs import (
 
 from unirep_jax import experiment
 from unirep_jax.data import FeatureFileError, FeatureSet, save_features
+from unirep_jax.evaluation import cross_modal
 from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.experiment import run
 from unirep_jax.train.checkpoints import CheckpointError
@@ -187,6 +188,30 @@ def test_results_that_are_not_whole_are_measured_again(
     assert [dataclasses.replace(m, value=0) for m in measured] == [
         dataclasses.replace(m, value=0) for m in before
     ]
+
+
+def test_an_evaluation_that_was_ended_does_not_measure_again_what_it_has(
+    feature_file, finished, unbroken, monkeypatch, standard_promotion
+):
+    """The trained network was measured, the untrained one was not."""
+    settings = {"protocol.control": True}
+    measured_ones, closed_set = [], cross_modal.closed_set
+
+    def counted(representation, *rest, **options):
+        measured_ones.append(representation)
+        if len(measured_ones) == 2:
+            raise KeyboardInterrupt
+        return closed_set(representation, *rest, **options)
+
+    monkeypatch.setattr(cross_modal, "closed_set", counted)
+    with pytest.raises(KeyboardInterrupt):
+        run(config(feature_file, **settings), finished)
+    assert not is_finished(finished) and (finished / "measured.json").exists()
+    run(config(feature_file, **settings), finished)
+    assert len(measured_ones) == 3
+    methods = {m.method for m in read_measurements(finished / "results.jsonl")}
+    assert methods == {"micu", "untrained", "chance"} and is_finished(finished)
+    assert not (finished / "measured.json").exists()
 
 
 @pytest.mark.parametrize("state", ["finished", "evaluated not yet", "without config.json"])

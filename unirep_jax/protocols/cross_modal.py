@@ -10,7 +10,7 @@ import numpy as np
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation import cross_modal
 from unirep_jax.evaluation.measurements import Measurement
-from unirep_jax.evaluation.probe import Probe, Representation, embed_data
+from unirep_jax.evaluation.probe import Probe, embed_data
 from unirep_jax.protocols.trained import Trained
 from unirep_jax.report.figures import codebook_usage
 from unirep_jax.report.tables import cross_modal_tables
@@ -50,16 +50,18 @@ class ClosedSet:
         return data
 
     def judge(self, trained: Trained) -> list[Measurement]:
-        measurements, representation = self._judge(trained, trained.state, trained.name)
+        state = trained.state
+        representation = embed_data(trained.method, state.params, state.state, trained.data)
         codebook_usage(trained.figures / "codebook_usage.png", representation, trained.data)
+        measurements = trained.once(trained.name, lambda: self._judge(trained, state, trained.name))
         if self.control:
-            measurements += self._judge(trained, _untrained(trained), "untrained")[0]
+            measurements += trained.once(
+                "untrained", lambda: self._judge(trained, _untrained(trained), "untrained")
+            )
         return measurements + list(self._chance(measurements, trained))
 
-    def _judge(
-        self, trained: Trained, state: TrainState, name: str
-    ) -> tuple[list[Measurement], Representation]:
-        """Every measurement of one trained (or untrained) network, and its codes."""
+    def _judge(self, trained: Trained, state: TrainState, name: str) -> list[Measurement]:
+        """Every measurement of one trained (or untrained) network."""
         data, seed = trained.data, trained.seed
         representation = embed_data(trained.method, state.params, state.state, data)
         probe, labels = Probe(**self.probe), trained.labels | {"method": name}
@@ -71,7 +73,7 @@ class ClosedSet:
                 selections=self.selections, folds=self.folds, probe=probe, seed=seed,
             )  # fmt: skip
             measurements += [Measurement(experiment="oscmg", **labels, **row) for row in rows]
-        return measurements, representation
+        return measurements
 
     def _known(self, classes: int) -> tuple[int, ...]:
         """Known classes per split; zeros stand for a half, then three quarters of the classes."""

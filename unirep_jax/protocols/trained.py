@@ -1,9 +1,11 @@
 """What a protocol is, and what it is given to judge."""
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from unirep_jax.data import FeatureSet
+from unirep_jax.evaluation.kept import KeptMeasurements
 from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.train.fit import Fitting
 from unirep_jax.train.step import TrainState
@@ -13,7 +15,8 @@ class Trained(NamedTuple):
     """A trained network with all that made it.
 
     data: the whole feature set, as loaded or perceived; name: of the method, in measurements;
-    fitting: of the method, whose engine and batches can train again; workdir: folder of the run.
+    fitting: of the method, whose engine and batches can train again; workdir: folder of the run;
+    kept: measurements of an evaluation that was ended before.
     """
 
     data: FeatureSet
@@ -22,6 +25,11 @@ class Trained(NamedTuple):
     state: TrainState
     fitting: Fitting
     workdir: Path
+    kept: KeptMeasurements | None = None
+
+    def once(self, part: str, measure: Callable[[], Iterable[Measurement]]) -> list[Measurement]:
+        """`measure()`, or what it gave in an evaluation of this run that was ended since."""
+        return list(measure()) if self.kept is None else self.kept.once(part, measure)
 
     @property
     def method(self):
