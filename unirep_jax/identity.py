@@ -98,7 +98,7 @@ def _within(name: str, sections: tuple[str, ...]) -> bool:
 
 def _described(data: FeatureSet) -> dict[str, Any]:
     """The shapes come first among what differs, since they say more than a hash."""
-    described = {
+    described: dict[str, Any] = {
         "data: examples": len(data.label),
         "data: training examples": int(data.train.sum()),
         "data: classes": data.num_classes,

@@ -35,9 +35,9 @@ class Progress:
     @contextlib.contextmanager
     def compiling(self) -> Iterator[None]:
         """Says so while the first step is compiled, and how long that takes."""
-        begun, done = time.monotonic(), threading.Event()
-        ticks = threading.Thread(target=self._tick, args=(begun, done), daemon=True)
-        if self._stream is not None and self._stream.isatty():
+        begun, done, stream = time.monotonic(), threading.Event(), self._stream
+        ticks = threading.Thread(target=_tick, args=(stream, begun, done), daemon=True)
+        if stream is not None and stream.isatty():
             ticks.start()
         else:
             self._print("compiling the training step ...")
@@ -98,17 +98,19 @@ class Progress:
             parts = [self._epoch(), self._loss, speed]
             self._bar.set_postfix_str(", ".join(p for p in parts if p), refresh=False)
 
-    def _tick(self, begun: float, done: threading.Event) -> None:
-        with contextlib.suppress(OSError):
-            while not done.wait(TICK_SECONDS):
-                self._stream.write(f"\rcompiling ... {time.monotonic() - begun:.0f} s")
-                self._stream.flush()
-            self._stream.write("\r\x1b[K")
-
     def _print(self, line: str) -> None:
         if self._stream is not None:
             with contextlib.suppress(OSError):
                 print(line, file=self._stream, flush=True)
+
+
+def _tick(stream: TextIO, begun: float, done: threading.Event) -> None:
+    """Shows on a terminal how long it has taken so far."""
+    with contextlib.suppress(OSError):
+        while not done.wait(TICK_SECONDS):
+            stream.write(f"\rcompiling ... {time.monotonic() - begun:.0f} s")
+            stream.flush()
+        stream.write("\r\x1b[K")
 
 
 def _duration(seconds: float) -> str:

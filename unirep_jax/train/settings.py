@@ -16,7 +16,7 @@ class Whole(NamedTuple):
     most: float = 2**31 - 1  # steps are counted in 32 bits
 
     def allows(self, value: Any) -> bool:
-        return isinstance(value, numbers.Integral) and self.least <= value <= self.most
+        return isinstance(value, numbers.Integral) and self.least <= int(value) <= self.most
 
     def __str__(self) -> str:
         return f"a whole number of {self.unit} from {self.least} to {self.most}"
@@ -29,8 +29,9 @@ class Real(NamedTuple):
     above: bool = False
 
     def allows(self, value: Any) -> bool:
-        real = isinstance(value, numbers.Real) and math.isfinite(value)
-        return real and (value > 0 if self.above else value >= 0)
+        if not isinstance(value, numbers.Real) or not math.isfinite(value):
+            return False
+        return float(value) > 0 if self.above else float(value) >= 0
 
     def __str__(self) -> str:
         return f"a finite number {'above' if self.above else 'of at least'} 0 ({self.unit})"
