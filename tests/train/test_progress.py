@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from unirep_jax.train import progress
-from unirep_jax.train.progress import Progress
+from unirep_jax.train.progress import Progress, compiling
 
 
 @pytest.fixture
@@ -48,16 +48,17 @@ def made(stream, start=0):
 def test_a_log_has_a_line_every_half_minute_with_epoch_speed_and_time_left(clock):
     stream = io.StringIO()
     shown = made(stream, start=20)
-    with shown.compiling():
+    with compiling("the network", stream):
         clock["seconds"] += 75
+    shown.begin(20)
     shown.tell(1.25)
     for step in range(21, 101):
         clock["seconds"] += 1
         shown.update(step)
     shown.close()
     assert stream.getvalue().splitlines() == [
-        "compiling the training step ...",
-        "compiled the training step in 75 s",
+        "compiling the network ...",
+        "compiled the network in 75 s",
         "step 50 of 200, epoch 6.2, loss 1.250, 8 examples/s, 150 s left",
         "step 80 of 200, epoch 10.0, loss 1.250, 8 examples/s, 120 s left",
         "step 100 of 200, epoch 12.5, loss 1.250, 8 examples/s, 100 s left",
@@ -69,14 +70,14 @@ def test_a_terminal_has_one_line_and_says_that_it_compiles(monkeypatch):
     monkeypatch.setattr(progress, "TICK_SECONDS", 0.01)
     with terminal() as (stream, shows):
         shown = made(stream)
-        with shown.compiling():
+        with compiling("the step", stream):
             progress.time.sleep(0.1)
         for step in range(1, 201):
             shown.tell(0.5)
             shown.update(step)
         shown.close()
     text = shows()
-    assert "\rcompiling ... 0 s" in text and "compiled the training step in 0 s\r\n" in text
+    assert "\rcompiling the step ... 0 s" in text and "compiled the step in 0 s\r\n" in text
     bar = text.partition("compiled")[2]
     assert "200/200" in bar and "epoch 25.0, loss 0.500" in bar and "examples/s" in bar
     assert bar.count("\n") == 2  # after the line before, and after the bar
@@ -88,7 +89,7 @@ def test_a_terminal_that_was_closed_ends_nothing():
     os.close(ours)
     stream.isatty = lambda: True  # as it was when the run began
     shown = made(stream)
-    with shown.compiling():
+    with compiling("the step", stream):
         pass
     for step in range(1, 5):
         shown.update(step)
@@ -99,7 +100,7 @@ def test_a_terminal_that_was_closed_ends_nothing():
 
 def test_other_processes_than_the_first_print_nothing(capfd):
     shown = made(None)
-    with shown.compiling():
+    with compiling("the step", None):
         shown.update(1)
     shown.close()
     assert capfd.readouterr() == ("", "")

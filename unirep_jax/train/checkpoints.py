@@ -108,12 +108,12 @@ class Checkpoints:
         Newer ones that are damaged are renamed to <step>.damaged, with a line that says why.
 
         Args:
-          template: has the structure, shapes and dtypes of the state.
+          template: has the structure, shapes and dtypes of the state; its values do not matter.
 
         Raises:
           CheckpointError: none is whole, or one is of another training.
         """
-        host = jax.tree.map(np.asarray, template)
+        host = jax.tree.map(lambda x: np.empty(x.shape, x.dtype), template)
         damaged: dict[int, str] = {}
         for step in sorted(self._manager.all_steps(), reverse=True):
             try:

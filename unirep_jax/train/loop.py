@@ -15,7 +15,7 @@ from unirep_jax.train.lock import owned
 from unirep_jax.train.logs import NonFiniteError, RunLog
 from unirep_jax.train.parallel import Engine
 from unirep_jax.train.processes import is_first, largest_of, own_folder
-from unirep_jax.train.progress import Progress, progress_stream
+from unirep_jax.train.progress import Progress, compiling, progress_stream
 from unirep_jax.train.settings import CHECKPOINT_SECONDS, check_numbers
 from unirep_jax.train.signals import Interrupted, Noted
 from unirep_jax.train.step import TrainState
@@ -84,16 +84,17 @@ def train(
         steps, batch_size, log_every, checkpoint_every, checkpoint_seconds, fused, examples
     )  # fmt: skip
     with owned(workdir), Checkpoints(workdir / "checkpoints", identity=identity) as checkpoints:
-        state = initial()
-        saved = checkpoints.restore(state)
-        if saved is not None:
+        saved = checkpoints.restore(jax.eval_shape(initial))
+        if saved is None:
+            with compiling("the network", progress_stream(is_first())):
+                state = initial()
+        else:
             state = saved.state
-            if saved.step >= steps:
-                return state
+        if (saved.step if saved else 0) >= steps:
+            return state
+        if saved is not None:
             _check_version(saved, identity, workdir)
             say(f"continuing from step {saved.step} of {steps}")
-        elif not steps:
-            return state
         with _Run(engine, checkpoints, own_folder(workdir), pace, saved) as run:
             return run.train(engine.place_state(state), batches)
 
@@ -132,8 +133,9 @@ class _Run(contextlib.ExitStack):
 
     def _train(self, placed: Any, batches: Iterator[Any]) -> TrainState:
         pace, step = self._pace, self._start + self._pace.fused
-        with self._progress.compiling():
+        with compiling("the training step", progress_stream(is_first())):
             placed = self._step(step, placed, next(batches))
+        self._progress.begin(step)
         # Until here a signal ends the process at once: there is nothing new to save.
         with Noted() as signals:
             moments = Moments(signals, pace)

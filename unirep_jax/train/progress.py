@@ -32,23 +32,9 @@ class Progress:
         self._marked = (time.monotonic(), start)
         self._bar: tqdm.tqdm | None = None
 
-    @contextlib.contextmanager
-    def compiling(self) -> Iterator[None]:
-        """Says so while the first step is compiled, and how long that takes."""
-        begun, done, stream = time.monotonic(), threading.Event(), self._stream
-        ticks = threading.Thread(target=_tick, args=(stream, begun, done), daemon=True)
-        if stream is not None and stream.isatty():
-            ticks.start()
-        else:
-            self._print("compiling the training step ...")
-        try:
-            yield
-        finally:
-            done.set()
-            if ticks.is_alive():
-                ticks.join()
-        self._print(f"compiled the training step in {time.monotonic() - begun:.0f} s")
-        self._marked = (time.monotonic(), self._step)
+    def begin(self, step: int) -> None:
+        """To be called where a program has been compiled: speed is measured from here on."""
+        self._step, self._marked = step, (time.monotonic(), step)
 
     def update(self, step: int) -> None:
         """To be called after every step; prints when it is time."""
@@ -58,7 +44,7 @@ class Progress:
         if self._stream.isatty():
             self._draw()
         elif time.monotonic() - self._marked[0] >= LINE_SECONDS:
-            self._print(self._line())
+            _print(self._line(), self._stream)
 
     def tell(self, loss: float) -> None:
         """The loss from now on."""
@@ -69,7 +55,7 @@ class Progress:
             with contextlib.suppress(OSError):
                 self._bar.close()
         elif self._marked[1] != self._step:
-            self._print(self._line())
+            _print(self._line(), self._stream)
 
     def _line(self) -> str:
         now, (then, before) = time.monotonic(), self._marked
@@ -98,17 +84,36 @@ class Progress:
             parts = [self._epoch(), self._loss, speed]
             self._bar.set_postfix_str(", ".join(p for p in parts if p), refresh=False)
 
-    def _print(self, line: str) -> None:
-        if self._stream is not None:
-            with contextlib.suppress(OSError):
-                print(line, file=self._stream, flush=True)
+
+@contextlib.contextmanager
+def compiling(what: str, stream: TextIO | None) -> Iterator[None]:
+    """Says that a program is compiled, which may take minutes, and in the end how long it took."""
+    begun, done = time.monotonic(), threading.Event()
+    ticks = threading.Thread(target=_tick, args=(what, stream, begun, done), daemon=True)
+    if stream is not None and stream.isatty():
+        ticks.start()
+    else:
+        _print(f"compiling {what} ...", stream)
+    try:
+        yield
+    finally:
+        done.set()
+        if ticks.is_alive():
+            ticks.join()
+    _print(f"compiled {what} in {time.monotonic() - begun:.0f} s", stream)
 
 
-def _tick(stream: TextIO, begun: float, done: threading.Event) -> None:
+def _print(line: str, stream: TextIO | None) -> None:
+    if stream is not None:
+        with contextlib.suppress(OSError):  # the terminal was closed
+            print(line, file=stream, flush=True)
+
+
+def _tick(what: str, stream: TextIO, begun: float, done: threading.Event) -> None:
     """Shows on a terminal how long it has taken so far."""
     with contextlib.suppress(OSError):
         while not done.wait(TICK_SECONDS):
-            stream.write(f"\rcompiling ... {time.monotonic() - begun:.0f} s")
+            stream.write(f"\rcompiling {what} ... {time.monotonic() - begun:.0f} s")
             stream.flush()
         stream.write("\r\x1b[K")
 
