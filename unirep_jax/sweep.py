@@ -6,7 +6,6 @@ python -m unirep_jax.sweep --config=configs/oscmg.py --variants=configs/ablation
 
 import dataclasses
 import runpy
-import sys
 from pathlib import Path
 
 from unirep_jax.train import signals
@@ -84,24 +83,38 @@ def varied(config: ConfigDict, settings: dict) -> ConfigDict:
 
 def main(_: list[str]) -> None:
     from unirep_jax.experiment import FAILURES
-    from unirep_jax.identity import flat
     from unirep_jax.terminal import say
     from unirep_jax.train.lock import owned
 
-    config = _CONFIG.value
-    variants = {config.method.name: {}}
-    if _VARIANTS.value:
-        path, _, name = _VARIANTS.value.partition(":")
-        variants = runpy.run_path(path)["get_variants"](name)
-    for settings in variants.values():
-        unknown = settings.keys() - flat(config.to_dict()).keys() - {*config}
-        if unknown:
-            sys.exit(f"error: {_VARIANTS.value} sets {sorted(unknown)[0]!r}, which does not exist")
-    workdir = Path(_WORKDIR.value).expanduser()
     with command_line.answering(FAILURES):
+        config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser()
+        variants = _variants(config)
         compile_cache.use_compile_cache()
         with owned(workdir):
             say(sweep(config, variants, seeds=_SEEDS.value, workdir=workdir))
+
+
+def _variants(config: ConfigDict) -> dict[str, dict]:
+    """Those that the flag names; without it, the configuration alone."""
+    from unirep_jax.identity import flat
+    from unirep_jax.workdir import ConfigError
+
+    if not _VARIANTS.value:
+        return {config.method.name: {}}
+    path, _, name = _VARIANTS.value.partition(":")
+    try:
+        variants = runpy.run_path(path)["get_variants"](name)
+    except KeyError as error:
+        raise ConfigError(f"--variants: {path} defines no {error}") from error
+    except (ValueError, SyntaxError, OSError) as error:
+        raise ConfigError(f"--variants={_VARIANTS.value}: {error}") from error
+    for settings in variants.values():
+        unknown = settings.keys() - flat(config.to_dict()).keys() - {*config}
+        if unknown:
+            raise ConfigError(
+                f"--variants={_VARIANTS.value} sets {sorted(unknown)[0]!r}, which does not exist"
+            )
+    return variants
 
 
 if __name__ == "__main__":
