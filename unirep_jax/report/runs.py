@@ -8,8 +8,8 @@ from pathlib import Path
 
 from unirep_jax.evaluation.measurements import Measurement, read_measurements
 from unirep_jax.evaluation.tables import unique
+from unirep_jax.identity import flat
 from unirep_jax.train.logs import read_log
-from unirep_jax.workdir import flat
 
 
 class ReportError(ValueError):
