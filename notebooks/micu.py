@@ -74,8 +74,8 @@ workdir = run(config)
 # %%
 import matplotlib.pyplot as plt
 
-from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.evaluation.figures import PALETTE
+from unirep_jax.evaluation.measurements import read_measurements
 
 
 def shown(m):

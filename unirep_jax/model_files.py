@@ -10,6 +10,8 @@ import jax
 import numpy as np
 
 from unirep_jax import __version__, losses
+from unirep_jax.data.files import read_bytes, read_text, user_path
+from unirep_jax.data.limits import memory
 from unirep_jax.data.mapped import replace_file
 from unirep_jax.methods import METHODS
 from unirep_jax.methods.emergent import Anchors, Centroids
@@ -69,16 +71,14 @@ def load_model(folder: str | Path) -> Model:
     """
     from safetensors.numpy import load
 
-    folder = Path(folder)
+    folder = user_path(folder)
     path = folder / "model.json"
     try:
-        if path.stat().st_size > _LARGEST_DESCRIPTION:
-            raise ValueError(f"has {path.stat().st_size} bytes")
-        description = json.loads(path.read_text("utf-8"))
+        description = json.loads(read_text(path, _LARGEST_DESCRIPTION))
         if description["format"] != FORMAT:
             raise ValueError(f"format is {description['format']!r}, expected {FORMAT!r}")
         path = folder / "weights.safetensors"
-        content = path.read_bytes()
+        content = read_bytes(path, memory())
         if hashlib.sha256(content).hexdigest() != description["sha256"]:
             raise ValueError("the sha256 differs from that in model.json")
         tensors = load(content)
@@ -114,7 +114,7 @@ def load_run(folder: str | Path) -> Model:
     Raises:
       ModelFileError: there is no model, it is damaged, or of another program.
     """
-    folder = Path(folder).expanduser()
+    folder = user_path(folder)
     inside = folder / FOLDER
     if not (folder / "model.json").exists() and not (inside / "model.json").exists():
         unfinished = (folder / "config.json").exists()
@@ -126,7 +126,7 @@ def load_run(folder: str | Path) -> Model:
 def _way(folder: Path, encoder: str | None, stream: str) -> Way:
     if encoder is None:
         return Way(None, stream)
-    if Path(encoder).name != encoder:
+    if Path(encoder).name != encoder or encoder in ("", ".."):
         raise ValueError(f"encoder {encoder!r} is not in the folder")
     return Way(load_model(folder / encoder), stream)
 

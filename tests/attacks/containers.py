@@ -14,7 +14,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from safetensors.numpy import save
 
-from unirep_jax import perceptors
 from unirep_jax.aggregate.parts import Parts
 from unirep_jax.connect import Connector, load
 from unirep_jax.connect.connector import Space
@@ -86,22 +85,6 @@ def _connector(folder: Path) -> None:
     Connector(spaces).save(folder / "connector.safetensors")
 
 
-def _perceive(folder: Path) -> dict:
-    data = hostile.feature_set()
-    modalities, settings = ("sight", "sound"), ConfigDict({"steps": 1})
-    return perceptors.perceive(
-        data, modalities, data.train, settings=settings, folder=folder, seed=0
-    )
-
-
-def _perceived(folder: Path) -> None:
-    data = hostile.feature_set()
-    settings = ConfigDict({"steps": 1})
-    name = perceptors._name(data, ("sight", "sound"), data.train, settings, 0)
-    (folder / name).mkdir()
-    np.savez(folder / name / "embeddings.npz", sight=unit_rows(4), sound=unit_rows(4))
-
-
 def _parts(folder: Path) -> Parts:
     settings = {"count": 4, "dim": 4, "dtype": "float32", "shard_rows": 2}
     return Parts(folder / "out.npy.parts", settings, {})
@@ -160,7 +143,6 @@ CONTAINERS = {
     ),
     "text vectors": Container(_text_vectors, lambda f: TextVectors(f, (3, 4))),
     "connector": Container(_connector, lambda f: load(f / "connector.safetensors")),
-    "perceptor": Container(_perceived, _perceive),
     "learner": Container(
         lambda f: np.savez(f / "learner.npz", weight=np.ones((2, 2), np.float32)),
         lambda f: read_learner(f / "learner.npz", {"weight": np.ones((2, 2), np.float32)}),

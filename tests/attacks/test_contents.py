@@ -31,7 +31,7 @@ def npy_header(shape, dtype="<f4"):
 
 def test_an_archive_that_becomes_larger_than_memory_is_refused_unread(tmp_path, monkeypatch):
     path = hostile.feature_file(tmp_path / "set.npz")
-    monkeypatch.setattr("unirep_jax.data.members._memory", lambda: 100)
+    monkeypatch.setattr("unirep_jax.data.members.memory", lambda: 100)
     with pytest.raises(
         FeatureFileError, match=r"set\.npz: .*memory; a folder of \.npy files stays"
     ):
@@ -173,6 +173,18 @@ def test_a_modality_has_a_plain_name(tmp_path, modality):
     np.savez(made, **arrays, **{f"modality/{modality}": arrays["modality/sound"]})
     with pytest.raises(FeatureFileError, match="letters, digits"):
         load_features(made)
+
+
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "a\nerror: b", "\u202egnp", "x" * 60_000])
+def test_names_in_a_file_do_not_write_to_the_terminal(tmp_path, name):
+    path = hostile.feature_file(tmp_path / "set.npz", **{name: np.ones(3)})
+    with pytest.raises(FeatureFileError) as caught:
+        load_features(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 3000
+    (tmp_path / "clips.csv").write_text(f'id,"{name}"\na,b\n')
+    with pytest.raises(DataFolderError) as caught:
+        table(tmp_path / "clips.csv", "label")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 3000
 
 
 # -- values ----------------------------------------------------------------------------------------

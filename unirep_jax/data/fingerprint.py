@@ -20,20 +20,20 @@ _ROW_BYTES = 1 << 16  # of a sampled row, from its start
 def fingerprint(feature_set: FeatureSet) -> str:
     """A hash by which two feature sets are told apart, 64 hexadecimal digits.
 
-    It covers modality names in their order, dtypes and shapes, class names, and every value of
-    `label`, `train`, `group` and `present`. Of the features it covers every value of a modality of
-    up to 64 MiB; of a larger one the first 64 KiB of 1,024 rows, whose choice depends on the number
-    of rows alone. So it costs at most 64 MiB of reading per modality however large the set is, and
-    a change that is confined to other rows of a large modality goes unnoticed.
+    It covers modality names in their order, kinds, dtypes and shapes, class names, and every value
+    of `label`, `train`, `group` and `present`. Of the features it covers every value of a modality
+    of up to 64 MiB; of a larger one the first 64 KiB of 1,024 rows, whose choice depends on the
+    number of rows alone. So it costs at most 64 MiB of reading per modality however large the set
+    is, and a change that is confined to other rows of a large modality goes unnoticed.
 
     Rows of absent modalities may hold anything and do not count; neither do the name of the set,
     byte order, memory layout, or whether the features lie in a file, a folder or in memory.
     """
-    digest = hashlib.sha256()
+    digest, kinds = hashlib.sha256(), feature_set.kinds
     head = {
         "version": _VERSION,
         "modalities": [
-            [modality, array.dtype.newbyteorder("<").str, list(array.shape)]
+            [modality, kinds[modality].value, array.dtype.newbyteorder("<").str, list(array.shape)]
             for modality, array in feature_set.features.items()
         ],
         "class_names": list(feature_set.class_names),

@@ -20,7 +20,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from unirep_jax.data.features import FeatureSet, standardization
+from unirep_jax.data.channel_statistics import standardization
+from unirep_jax.data.features import FeatureSet
 from unirep_jax.losses import unit
 from unirep_jax.methods.batch import standardize
 from unirep_jax.methods.method import Embedding, RepresentationMethod, Shapes, SolvedMethod

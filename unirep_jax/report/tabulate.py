@@ -9,7 +9,7 @@ from typing import NamedTuple
 from scipy.special import stdtrit
 
 from unirep_jax.evaluation.measurements import Measurement
-from unirep_jax.evaluation.tables import seed_means, unique
+from unirep_jax.evaluation.tables import unique
 from unirep_jax.report.runs import Group
 from unirep_jax.tasks import TASKS
 
@@ -60,7 +60,11 @@ class Table(NamedTuple):
     @property
     def names(self) -> int:
         """How many columns stand before those of numbers."""
-        return len(self.texts()[0]) - len(self.columns)
+        return 1 if self._one_place else 2
+
+    @property
+    def _one_place(self) -> bool:
+        return len({line.place for line in self.lines}) == 1
 
     def texts(self) -> list[list[str]]:
         """Header and lines as text; "place" is left out where it is one and the same."""
@@ -69,7 +73,7 @@ class Table(NamedTuple):
             [line.place, line.run, *("–" if cell is None else str(cell) for cell in line.cells)]
             for line in self.lines
         ]
-        skipped = int(len({line.place for line in self.lines}) == 1)
+        skipped = int(self._one_place)
         return [row[skipped:] for row in (header, *rows)]
 
 
@@ -116,31 +120,29 @@ def _titled(groups: Sequence[Group]) -> Iterable[Measurement]:
 def _table(rows: Sequence[Measurement]) -> Table:
     first = rows[0]
     metrics = unique(m.metric for m in rows)
-    places = unique((m.source, m.target) for m in rows)
+    by_place: dict[tuple[str, str], list[Measurement]] = {}
+    for m in rows:
+        by_place.setdefault((m.source, m.target), []).append(m)
     # What is done class by class with one kind of input needs only the class.
-    classes = metrics == ["class_accuracy"] and len({source for source, _ in places}) == 1
+    classes = metrics == ["class_accuracy"] and len({source for source, _ in by_place}) == 1
     lines = []
-    for source, target in places:
-        here = [m for m in rows if (m.source, m.target) == (source, target)]
+    for (source, target), here in by_place.items():
         place = target if classes else f"{source} → {target}" if target else source
-        lines += [_line(place, run, metrics, here) for run in unique(m.method for m in here)]
-    if first.target and len(places) > 1:
-        across = [m for m in rows if m.source != m.target]
-        runs = unique(m.method for m in across)
-        lines += [_line("mean of all", run, metrics, across) for run in runs]
+        lines += _lines(place, metrics, here)
+    if first.target and len(by_place) > 1:
+        lines += _lines("mean of all", metrics, [m for m in rows if m.source != m.target])
     units = {name: _scale(name) for name in metrics}
     columns = tuple(
         Column(METRICS[name][0] if name in METRICS else name.replace("_", " "), UNITS[scale])
         for name, scale in units.items()
     )
-    return Table(
-        _title(rows, metrics), SELECTIONS.get(first.selection, ""), columns, tuple(lines)
-    )  # fmt: skip
+    title = _title(rows, metrics, len(by_place))
+    return Table(title, SELECTIONS.get(first.selection, ""), columns, tuple(lines))
 
 
-def _title(rows: Sequence[Measurement], metrics: Sequence[str]) -> str:
+def _title(rows: Sequence[Measurement], metrics: Sequence[str], num_places: int) -> str:
     """What the measurements of a table have in common, in words."""
-    one, places = rows[0], {(m.source, m.target) for m in rows}
+    one = rows[0]
     parts = [
         SPLITS.get(one.split, one.split),
         EXPERIMENTS.get(one.experiment, ""),
@@ -148,7 +150,7 @@ def _title(rows: Sequence[Measurement], metrics: Sequence[str]) -> str:
         "in-modal heads on features" if metrics == ["in_modal_accuracy"] else "",
         "class by class" if metrics == ["class_accuracy"] else "",
         "one modality against the others" if _of_groups(one) else "",
-        one.source if len(places) == 1 or metrics == ["class_accuracy"] else "",
+        one.source if num_places == 1 or metrics == ["class_accuracy"] else "",
     ]
     return f"{one.dataset}: {', '.join(filter(None, parts))}".removesuffix(": ")
 
@@ -158,12 +160,17 @@ def _of_groups(one: Measurement) -> bool:
     return bool(one.target) and "+" in one.source + one.target and one.metric != "class_accuracy"
 
 
-def _line(place: str, run: str, metrics: Sequence[str], rows: Sequence[Measurement]) -> Line:
-    cells = []
-    for name in metrics:
-        means = seed_means(rows, method=run, metric=name)
-        cells.append(estimate([_scale(name) * value for value in means.values()]))
-    return Line(place, run, tuple(cells))
+def _lines(place: str, metrics: Sequence[str], rows: Iterable[Measurement]) -> list[Line]:
+    """A line per run; a seed counts by the mean of its values, whatever places they are from."""
+    values: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for m in rows:
+        seeds = values.setdefault(m.method, {}).setdefault(m.metric, {})
+        seeds.setdefault(m.seed, []).append(_scale(m.metric) * m.value)
+    means = lambda seeds: [statistics.fmean(found) for found in seeds.values()]
+    return [
+        Line(place, run, tuple(estimate(means(found.get(name, {}))) for name in metrics))
+        for run, found in values.items()
+    ]
 
 
 def _scale(metric: str) -> int:
