@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from unirep_jax import process_flags
+from unirep_jax.command_line import shipped_configurations
 from unirep_jax.train import processes
 
 ROOT = Path(__file__).parents[1]
@@ -176,3 +177,25 @@ def test_nobody_has_to_read_what_is_said():
         "say('x'); os._exit(7)"
     )
     assert subprocess.run([sys.executable, "-c", program], cwd=ROOT).returncode == 7
+
+
+@pytest.mark.parametrize(
+    ("given", "file"),
+    [
+        (["--config=oscmg"], "oscmg.py"),
+        (["--config", "oscmg:dcid"], "oscmg.py:dcid"),
+        (["--config=configs/tables/oscmg.py"], "tables/oscmg.py"),
+        (["--variants=ablations:losses"], "ablations.py:losses"),
+    ],
+)
+def test_shipped_configurations_are_named_without_their_folder(given, file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    last = shipped_configurations(given)[-1].removeprefix("--config=").removeprefix("--variants=")
+    assert last == str(ROOT / "configs" / file)
+
+
+def test_a_file_of_ones_own_and_an_unknown_name_stay_as_they_are(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "oscmg").write_text("")
+    arguments = ["--config=oscmg", "--config=nothing:there", "--config.steps=3", "run"]
+    assert shipped_configurations(arguments) == arguments

@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 
@@ -17,12 +18,42 @@ from unirep_jax.train.signals import Interrupted
 def start(main: Callable[[list[str]], None]) -> None:
     """Parses the flags and calls `main`; a setting that does not exist is named with its like."""
     escape_what_cannot_be_shown()
+    sys.argv = [sys.argv[0], *shipped_configurations(sys.argv[1:])]
     logging.set_verbosity(logging.WARNING)
     try:
         app.run(main, flags_parser=_parse)
     except KeyboardInterrupt:
         print("SIGINT: ended", file=sys.stderr)
         sys.exit(128 + signal.SIGINT)
+
+
+def shipped_configurations(arguments: list[str]) -> list[str]:
+    """The arguments with the names of shipped configurations in place as files.
+
+    `--config=oscmg:dcid` is `--config=.../oscmg.py:dcid`, of the package where it was installed, of the
+    folder configs/ beside it in a clone; files that exist are left as they are. So for --variants.
+    """
+    result, before = [], ""
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        if flag.lstrip("-") in ("config", "variants") and equals:
+            argument = f"{flag}={_shipped(value)}"
+        elif before.lstrip("-") in ("config", "variants"):
+            argument = _shipped(argument)
+        before = "" if equals else argument
+        result.append(argument)
+    return result
+
+
+def _shipped(value: str) -> str:
+    name, colon, rest = value.partition(":")
+    if not Path(name).exists():
+        package = Path(__file__).parent
+        for folder in (package / "configs", package.parent / "configs"):
+            file = folder / f"{name.removeprefix('configs/').removesuffix('.py')}.py"
+            if file.is_file():
+                return f"{file}{colon}{rest}"
+    return value
 
 
 @contextlib.contextmanager
