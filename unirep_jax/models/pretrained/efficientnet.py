@@ -15,7 +15,7 @@ _EPSILON = 1e-3
 class Blocks(NamedTuple):
     """Blocks one after the other; the first has the stride."""
 
-    count: int
+    repeats: int
     size: int
     stride: int
     expansion: int
@@ -78,7 +78,7 @@ class EfficientNetLite(nn.Module):
         x = nn.relu6(FrozenBatchNorm(_EPSILON, name="_bn0")(x))
         number = 0
         for part in self.blocks:
-            for i in range(part.count):
+            for i in range(part.repeats):
                 stride = 1 if i else part.stride
                 x = Block(part.size, stride, part.expansion, part.width, name=f"_blocks.{number}")(
                     x

@@ -62,7 +62,7 @@ class Picture:
             left, top = ((n - self.crop) // 2 for n in image.size)
             image = image.crop((left, top, left + self.crop, top + self.crop))
         values = np.asarray(image, np.float32) / 255
-        return (values - np.float32(self.mean)) / np.float32(self.std)
+        return (values - np.array(self.mean, np.float32)) / np.array(self.std, np.float32)
 
 
 CLIP_PICTURE = Picture(224, 224, BICUBIC, *CLIP_MEAN)
@@ -98,11 +98,11 @@ class Texts:
         return self._tokenizer.encode(text, add_special_tokens=special).ids
 
     def pad(
-        self, texts: list[list[int]], padding: int, *, multiple: int = 16
+        self, texts: list[list[int]], padding: int
     ) -> tuple[Int[np.ndarray, "text token"], Float[np.ndarray, "text token"]]:
         """Ids and a mask that is 1 for tokens; few lengths, so that few programs are compiled."""
-        longest = max(map(len, texts))
-        length = max(1, min(self.length, -(-longest // multiple) * multiple))
+        longest = max(_SHORTEST, *map(len, texts))
+        length = min(self.length, 1 << (longest - 1).bit_length())
         ids = np.full((len(texts), length), padding, np.int32)
         for row, text in zip(ids, texts, strict=True):
             row[: len(text)] = text
@@ -110,6 +110,7 @@ class Texts:
         return ids, (np.arange(length) < count[:, None]).astype(np.float32)
 
 
+_SHORTEST = 16  # tokens, below which all texts are of one length
 VGGISH_RATE, CLAP_RATE = 16000, 48000
 _VGGISH_FRAMES = 96
 _CLAP_SECONDS = 10
