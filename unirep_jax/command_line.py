@@ -30,8 +30,9 @@ def start(main: Callable[[list[str]], None]) -> None:
 def shipped_configurations(arguments: list[str]) -> list[str]:
     """The arguments with the names of shipped configurations in place as files.
 
-    `--config=oscmg:dcid` is `--config=.../oscmg.py:dcid`, of the package where it was installed, of the
-    folder configs/ beside it in a clone; files that exist are left as they are. So for --variants.
+    `--config=oscmg:dcid` is `--config=.../oscmg.py:dcid`, of the package where it was installed, of
+    the folder configs/ beside it in a clone; files that exist are left as they are. So for
+    --variants.
     """
     result, before = [], ""
     for argument in arguments:
