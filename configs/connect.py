@@ -8,7 +8,7 @@
 
 The argument names a data set, a preset (small, paper, released) or both. On raw features two small
 contrastive spaces are trained first, on halves of the training part that have no example in common;
-`banks` are embeddings of your own models (docs/banks.md). README.md has what to expect.
+`banks` are embeddings of your own models (docs/banks.md). docs/results/cmcr.md has what to expect.
 """
 
 import dataclasses

@@ -11,7 +11,7 @@
 The argument names a data set, a method, or both; methods are listed in
 unirep_jax/methods/recognition.py. Every seed draws its own known classes. These networks are small,
 because these data are; the paper's are --config.method.width=512 and so on, the method's defaults.
-README.md has what to expect.
+docs/results/mrn.md has what to expect.
 """
 
 import dataclasses

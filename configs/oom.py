@@ -10,7 +10,8 @@
 The argument names a data set, a method, or both; `paper` after them has the paper's learner and
 optimiser (ViT-T/16, Adam 1e-3, weight decay 1e-5; its features must be images or spectrograms).
 Frozen encoders of the in-modal modalities are pretrained first, on their pairs; with embeddings of
-your own models in the feature file set --config.task.given=True. README.md has what to expect.
+your own models in the feature file set --config.task.given=True. What to expect:
+docs/results/cox.md.
 """
 
 import dataclasses

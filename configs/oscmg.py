@@ -9,8 +9,8 @@
 
 The argument names a data set, a method (micu, dcid, cmcm, codis, turn, mmjp; or one of vectors:
 mover, gram, pairwise, cmcr, cca), a preset of configs/methods.py, or several of them. Presets but
-the default have the authors' optimiser. The table: configs/tables/oscmg.py. README.md has what to
-expect.
+the default have the authors' optimiser. The table: configs/tables/oscmg.py. What to expect:
+docs/results/micu.md.
 """
 
 import runpy

@@ -11,7 +11,7 @@
       --variants=configs/retrieval.py:table4 --seeds=5 --workdir=runs/table4
 
 The argument names a data set, a method (mover, gram, pairwise, or any other of configs/methods.py),
-a preset, or several of them. README.md has what to expect.
+a preset, or several of them. docs/results/mover.md has what to expect.
 """
 
 import dataclasses

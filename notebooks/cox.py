@@ -135,4 +135,4 @@ print(load_features("my_set.npz").modalities)
 # %% [markdown]
 # Other baselines are `"digits_avt,entmin"`, `ssl`, `moco`, `freematch`, `mixtext`, `random` and
 # `supervised`; what to expect of each is in the
-# [README](https://github.com/unirep-jax/unirep_jax#what-to-expect-cox).
+# [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/cox.md).

@@ -145,4 +145,4 @@ print(load_features("my_set.npz").modalities)
 # %% [markdown]
 # Rivals are `"digits_avt,dcid"`, `cmcm`, `codis`, `turn` and `mmjp`; `"digits_avt,paper"` takes the
 # equations as printed. What to expect is in the
-# [README](https://github.com/unirep-jax/unirep_jax#what-to-expect-micu).
+# [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/micu.md).

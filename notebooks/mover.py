@@ -144,4 +144,4 @@ print(load_features("my_set.npz").modalities)
 # %% [markdown]
 # The other rows of the paper's Table 4 are `"digits_avt,gram"`, `"digits_avt,pairwise"` and
 # `config.method.weight_transport = 0.0`; what to expect of each is in the
-# [README](https://github.com/unirep-jax/unirep_jax#what-to-expect-mover).
+# [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/mover.md).

@@ -129,4 +129,4 @@ print(load_features("my_set.npz").modalities)
 # %% [markdown]
 # Rivals are every fusion with every head: `"digits_avt,concat"`, `"digits_avt,arpl-mrn"`, `tmc`,
 # `mla` and more; all are listed in `unirep_jax/methods/recognition.py`, and what to expect is in
-# the [README](https://github.com/unirep-jax/unirep_jax#what-to-expect-mrn-and-its-rivals).
+# the [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/mrn.md).

@@ -9,10 +9,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from unirep_jax.experiment import DATA_SETS
+from unirep_jax.identity import flat
 from unirep_jax.methods import METHODS, RECOGNIZERS
 from unirep_jax.methods.unified import CodebookMethod
 from unirep_jax.tasks import TASKS
-from unirep_jax.workdir import ConfigError, claim, default_workdir, flat
+from unirep_jax.workdir import ConfigError, default_workdir, write_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Configurations whose argument is DATASET, METHOD or both, and the methods that they offer.
@@ -213,7 +214,7 @@ def test_the_default_workdir_is_a_function_of_every_setting():
 
 
 def test_a_workdir_belongs_to_one_configuration(tmp_path):
-    claim(tmp_path, ConfigDict({"a": {"b": 1}, "c": (1, 2)}))
-    claim(tmp_path, ConfigDict({"a": {"b": 1}, "c": (1, 2)}))
+    write_config(tmp_path, ConfigDict({"a": {"b": 1}, "c": (1, 2)}))
+    write_config(tmp_path, ConfigDict({"a": {"b": 1}, "c": (1, 2)}))
     with pytest.raises(ConfigError, match=r"a\.b is 1 there and 2 here"):
-        claim(tmp_path, ConfigDict({"a": {"b": 2}, "c": (1, 2)}))
+        write_config(tmp_path, ConfigDict({"a": {"b": 2}, "c": (1, 2)}))

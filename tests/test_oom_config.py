@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from unirep_jax.data.catalog import DATA_SETS
+from unirep_jax.identity import flat
 from unirep_jax.methods import METHODS
 from unirep_jax.sweep import varied
 from unirep_jax.tasks import TASKS
-from unirep_jax.workdir import flat
 
 MODULE = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "oom.py"))
 get_config, get_variants = MODULE["get_config"], MODULE["get_variants"]

@@ -11,10 +11,10 @@ from ml_collections import ConfigDict
 from unirep_jax import experiment
 from unirep_jax.data import standardization
 from unirep_jax.evaluation.tables import markdown_table
+from unirep_jax.identity import flat
 from unirep_jax.methods import MOVER
 from unirep_jax.model import Model, Way
 from unirep_jax.train.fit import Fitting
-from unirep_jax.workdir import flat
 
 TIMED_CALLS = 3
 

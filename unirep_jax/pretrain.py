@@ -15,13 +15,15 @@ from jaxtyping import Bool
 from ml_collections import ConfigDict
 
 from unirep_jax.data import FeatureSet
+from unirep_jax.data.fingerprint import fingerprint
 from unirep_jax.data.resident import Pool
+from unirep_jax.identity import resolved
 from unirep_jax.methods import MOVER
 from unirep_jax.model import Model, Way
 from unirep_jax.model_files import load_model, save_model
+from unirep_jax.terminal import say
 from unirep_jax.train.fit import fit, prepare
 from unirep_jax.train.processes import is_first, wait_for_all
-from unirep_jax.workdir import resolved
 
 
 def pretrain(
@@ -60,8 +62,8 @@ def pretrain(
         )
         pool = Pool(np.flatnonzero(rows), min(settings.batch_size, int(rows.sum())), (*modalities,))
         method = MOVER(**settings.method.to_dict())
-        fitting = prepare(method, part, settings, seed=seed, pools=pool)
-        print(f"pretraining {', '.join(modalities)}: {rows.sum()} examples", flush=True)
+        fitting = prepare(method, part, settings, seed=seed, pools=pool, section="pretrain")
+        say(f"pretraining {', '.join(modalities)}: {rows.sum()} examples")
         state = fit(fitting, settings, folder)
         shapes = {m: tuple(x.shape[1:]) for m, x in part.features.items()}
         ways = {m: (Way(None, m),) for m in modalities}
@@ -75,6 +77,7 @@ def pretrain(
 def _name(data, modalities, rows, settings, seed) -> str:
     known = {k: v for k, v in resolved(settings).items() if k != "path"}
     shapes = {m: data.features[m].shape for m in modalities}
-    text = json.dumps([data.name, shapes, known, seed], sort_keys=True, default=list)
-    digest = hashlib.sha256(text.encode() + np.packbits(rows).tobytes() + data.label.tobytes())
+    content = fingerprint(data)
+    text = json.dumps([data.name, content, shapes, known, seed], sort_keys=True, default=list)
+    digest = hashlib.sha256(text.encode() + np.packbits(rows).tobytes())
     return f"{'-'.join(modalities)}-seed{seed}-{digest.hexdigest()[:8]}"

@@ -33,7 +33,8 @@ def search(
       k: at most the number of items.
 
     Raises:
-      ValueError: shapes do not fit, a side is empty, or k is not within 1 … items.
+      ValueError: shapes do not fit, a side is empty, k is not within 1 … items, or a row of either
+        holds NaN, infinity or a masked entry.
     """
     if queries.ndim != 2 or items.ndim != 2 or queries.shape[1] != items.shape[1]:
         raise ValueError(
@@ -41,15 +42,28 @@ def search(
         )
     if not len(queries) or not 1 <= k <= len(items):
         raise ValueError(f"k={k} of {len(items)} items for {len(queries)} queries")
+    checked_queries = _checked("queries", queries, 0, len(queries))
     shape = (len(queries), k)
     score, index = np.full(shape, -np.inf, np.float32), np.zeros(shape, np.int32)
     for first in range(0, len(items), item_block):
-        block = jnp.asarray(np.asarray(items[first : first + item_block], np.float32))
+        block = jnp.asarray(_checked("items", items, first, item_block))
         for start in range(0, len(queries), query_block):
             rows = slice(start, start + query_block)
-            part = np.asarray(queries[rows], np.float32)
+            part = checked_queries[rows]
             score[rows], index[rows] = _merge(part, block, score[rows], index[rows], first)
     return Found(index, score)
+
+
+def _checked(name: str, rows: np.ndarray, first: int, count: int) -> np.ndarray:
+    """Some rows in float32, all finite: `top_k` puts NaN before every number."""
+    block = rows[first : first + count]
+    if isinstance(block, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array: pass the rows that count")
+    block = np.asarray(block, np.float32)
+    finite = np.isfinite(block).all(axis=1)
+    if not finite.all():
+        raise ValueError(f"{name}[{first + int(np.argmin(finite))}] is not finite")
+    return block
 
 
 @jax.jit

@@ -28,7 +28,7 @@ from unirep_jax.data.prepared import load_prepared
 from unirep_jax.evaluation.measurements import Measurement, read_measurements, write_measurements
 from unirep_jax.methods.out_of_modal_learner import read_learner
 from unirep_jax.train.checkpoints import Checkpoints
-from unirep_jax.workdir import check_claim, claim
+from unirep_jax.workdir import verify_config, write_config
 
 CONFIG = ConfigDict({"experiment": "oscmg", "steps": 10, "train": {"lr": 0.1}})
 STATE = {"codebook": np.random.default_rng(1).standard_normal((64, 64)), "step": np.array(20)}
@@ -99,13 +99,12 @@ def _aggregation(folder: Path) -> None:
 
 def _checkpoints(folder: Path) -> None:
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        checkpoints.save(10, STATE)
-        checkpoints.save(20, STATE)
+        checkpoints.save(20, STATE)  # alone: no other takes its place
 
 
 def _restore(folder: Path) -> dict:
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        return checkpoints.restore(STATE)
+        return checkpoints.restore(STATE).state
 
 
 CONTAINERS = {
@@ -151,7 +150,7 @@ CONTAINERS = {
     "aggregation": Container(_aggregation, lambda f: [x.copy() for x in _parts(f).blocks()]),
     "checkpoint": Container(_checkpoints, _restore),
     "configuration of a run": Container(
-        lambda f: claim(f, CONFIG), lambda f: check_claim(f, CONFIG)
+        lambda f: write_config(f, CONFIG), lambda f: verify_config(f, CONFIG)
     ),
     "results": Container(
         lambda f: write_measurements(

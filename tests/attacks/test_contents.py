@@ -228,7 +228,20 @@ def test_a_set_of_no_example_or_of_sequences_without_a_step_is_refused(tmp_path,
 
 def test_lines_of_a_log_that_are_damaged_are_left_out(tmp_path):
     right = {"step": 20, "loss": 1.5}
-    wrong = ["", "[" * 100_000, "[1]", "null", '{"loss": 1}', '{"step": "20"}', '{"step": 40, "lo']
+    wrong = [
+        "",
+        "[" * 100_000,
+        '{"step": 3}',
+        '{"step": -1, "loss": 1}',
+        '{"step": 30, "loss": 1e999}',
+        f'{{"step": {10**400}, "loss": 1}}',
+        f'{{"step": 30, "loss": {10**400}}}',
+        "[1]",
+        "null",
+        '{"loss": 1}',
+        '{"step": "20"}',
+        '{"step": 40, "lo',
+    ]
     lines = [json.dumps(right), *wrong, json.dumps(right | {"note": "text"})]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     assert read_log(tmp_path / "metrics.jsonl") == [right, right]

@@ -17,6 +17,8 @@ from command_runs import (
     unfinished_checkpoints,
 )
 
+from unirep_jax.train.signals import NUMBERS
+
 pytestmark = pytest.mark.slow
 
 STREAMED = {
@@ -49,7 +51,7 @@ class Attempt:
         return set()
 
     def trains(self) -> bool:
-        return any(words in printed(self.workdir) for words in ("device(s) |", "perceptor of"))
+        return any(words in printed(self.workdir) for words in ("device(s) |", "pretraining "))
 
     def has_stepped(self) -> bool:
         return bool(checkpoint_folders(self.workdir) - self.old)
@@ -129,19 +131,20 @@ def command(tmp_path_factory) -> CommandLine:
     return CommandLine(tmp_path_factory.mktemp("runs"), "oscmg.py:digits_avt", STREAMED)
 
 
-def test_sigterm_saves_and_exits_cleanly_and_the_run_continues(command, tmp_path):
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda n: n.name)
+def test_a_signal_saves_and_says_so_by_its_exit_status_and_the_run_continues(
+    command, tmp_path, number
+):
     command.finish(tmp_path / "unbroken")
     workdir = tmp_path / "broken"
     process = command.start(workdir)
     while not checkpoint_folders(workdir) and process.poll() is None:
         time.sleep(0.02)
-    process.terminate()
-    assert process.wait(timeout=600) == 0, printed(workdir)
-    assert "SIGTERM: saved after step" in printed(workdir)
+    process.send_signal(number)
+    assert process.wait(timeout=600) == 128 + number, printed(workdir)
+    assert f"{number.name}: saved after step" in printed(workdir)
     assert "Traceback" not in printed(workdir)
     assert "continuing from step" in command.finish(workdir)
-    # The checkpoint of the signal begins another mean in the log.
-    (workdir / "metrics.jsonl").write_bytes((tmp_path / "unbroken/metrics.jsonl").read_bytes())
     assert_same_run(workdir, tmp_path / "unbroken")
 
 

@@ -21,7 +21,7 @@ from typing import Any
 
 import numpy as np
 
-from unirep_jax.data import builders
+from unirep_jax.data import builders, tuxpaint
 from unirep_jax.data.archive import FeatureFileError
 from unirep_jax.data.builders import DataFolderError, FeatureBuilder, OpenSetCounts
 from unirep_jax.data.builders._features import place_of
@@ -268,7 +268,7 @@ def _write_columns(builder: FeatureBuilder, folder: Path, columns: dict) -> None
 def arguments_parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m unirep_jax.data.prepare",
                                      description=__doc__.splitlines()[2])  # fmt: skip
-    parser.add_argument("name", choices=sorted(BUILDERS))
+    parser.add_argument("name", choices=sorted(BUILDERS), help="or tuxpaint, with its own flags")
     parser.add_argument("--manual_dir", required=True, help="where the published files are")
     parser.add_argument("--out", required=True, help="a new folder")
     parser.add_argument("--config", default="", help="of the data set: partial, audio_video ...")
@@ -278,6 +278,10 @@ def arguments_parser() -> argparse.ArgumentParser:
 
 
 def main(arguments: list[str] | None = None) -> None:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["tuxpaint"]:  # made of files, where the others are features already
+        tuxpaint.main(arguments[1:])
+        return
     options = arguments_parser().parse_args(arguments)
     try:
         with tempfile.TemporaryDirectory() as scratch:  # TFDS wants a place, and puts nothing there

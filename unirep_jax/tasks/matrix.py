@@ -76,6 +76,9 @@ class Matrix(RepresentationTask):
         selections={**OpenSet.vocabulary.selections, **Retrieval.vocabulary.selections},
         experiments={"cmg": "closed set", "few_label": "few labels"},
     )
+    evaluation_settings: ClassVar[tuple[str, ...]] = (
+        "oscmg", "retrieval", "few_label", "control",
+    )  # fmt: skip
     tables = staticmethod(matrix_tables)
 
     @property

@@ -2,7 +2,8 @@
 
 import abc
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, ClassVar, NamedTuple
 
 import jax
@@ -12,7 +13,13 @@ from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.embedding import Representation, represent
 from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.methods.baselines import CCA, RawFeatures
-from unirep_jax.methods.method import Method, Pretrain, RepresentationMethod, TrainedMethod
+from unirep_jax.methods.method import (
+    Method,
+    Pretrain,
+    RepresentationMethod,
+    SolvedMethod,
+    TrainedMethod,
+)
 from unirep_jax.methods.unified import CodebookMethod
 from unirep_jax.model import Model
 from unirep_jax.tasks.task import Prepared, Task, Trained, Way, encode, ways
@@ -68,12 +75,18 @@ class RepresentationTask(Task):
     def evaluate(self, trained: Trained) -> list[Measurement]:
         subject = self.subject(trained, trained.model)
         self.draw(trained, subject)
-        measurements = list(self.measurements(subject, chance=True))
-        if self.control:
-            for model in baselines(trained):
-                if not self.refusal(model.method, model.name):
-                    measurements += self.measurements(self.subject(trained, model), chance=False)
+        measure = lambda: self.measurements(subject, chance=True)
+        measurements = trained.once(trained.name, measure)
+        for name, make in baselines(trained).items() if self.control else ():
+            control = lambda make=make: self._control(trained, make())
+            measurements += trained.once(name, control)
         return measurements
+
+    def _control(self, trained: Trained, model: Model) -> list[Measurement]:
+        """Of a baseline; none of one whose modalities cannot be compared, where they must be."""
+        if self.refusal(model.method, model.name):
+            return []
+        return [*self.measurements(self.subject(trained, model), chance=False)]
 
     def subject(self, trained: Trained, model: Model) -> Subject:
         """The data as this model sees them."""
@@ -98,19 +111,30 @@ class RepresentationTask(Task):
                 yield dataclasses.replace(found, method="chance", value=by_chance)
 
 
-def baselines(trained: Trained) -> Iterator[Model]:
-    """What every method has to beat: the network untrained, linear CCA, raw features."""
+def baselines(trained: Trained) -> dict[str, Callable[[], Model]]:
+    """What every method has to beat, made when called: the network untrained, CCA, raw features."""
+    found = {
+        name: partial(_solved, name, method, trained.prepared.shown)
+        for name, method in (("cca", CCA()), ("raw", RawFeatures()))
+        if name != trained.name
+    }
     if isinstance(trained.method, TrainedMethod) and int(trained.state.step):
-        state = untrained(trained)
-        model = trained.model
-        yield dataclasses.replace(model, name="untrained", params=state.params, state=state.state)
-    shown = trained.prepared.shown
+        return {"untrained": lambda: _untrained_model(trained)} | found
+    return found
+
+
+def _solved(name: str, method: SolvedMethod, shown: FeatureSet) -> Model:
     shapes = {m: tuple(x.shape[1:]) for m, x in shown.features.items()}
     through = {m: (Way(None, m),) for m in shown.modalities}
-    for name, method in (("cca", CCA()), ("raw", RawFeatures())):
-        if name != trained.name:
-            params, state = method.solve(shown)
-            yield Model(name, method, params, state, shapes, shapes, through, shown.class_names)
+    params, state = method.solve(shown)
+    return Model(name, method, params, state, shapes, shapes, through, shown.class_names)
+
+
+def _untrained_model(trained: Trained) -> Model:
+    state = untrained(trained)
+    return dataclasses.replace(
+        trained.model, name="untrained", params=state.params, state=state.state
+    )
 
 
 def untrained(trained: Trained) -> TrainState:

@@ -5,11 +5,12 @@ A task's split, measures, tables, pictures and words for them live in its folder
 """
 
 import abc
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 from unirep_jax.data import FeatureSet
+from unirep_jax.evaluation.kept import KeptMeasurements
 from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.methods.method import (
     Batches,
@@ -82,7 +83,8 @@ class Trained(NamedTuple):
     """A trained method with all that made it.
 
     name: of the method, in measurements; state: of training; fitting: of the method, whose engine
-    and batches can train again; pretrain: trains a frozen encoder; workdir: folder of the run.
+    and batches can train again; pretrain: trains a frozen encoder; workdir: folder of the run;
+    kept: measurements of an evaluation that was ended before.
     """
 
     prepared: Prepared
@@ -92,6 +94,11 @@ class Trained(NamedTuple):
     fitting: Fitting
     pretrain: Pretrain
     workdir: Path
+    kept: KeptMeasurements | None = None
+
+    def once(self, part: str, measure: Callable[[], Iterable[Measurement]]) -> list[Measurement]:
+        """`measure()`, or what it gave in an evaluation of this run that was ended since."""
+        return list(measure()) if self.kept is None else self.kept.once(part, measure)
 
     @property
     def method(self) -> Method:
@@ -133,12 +140,14 @@ class Trained(NamedTuple):
 class Task(abc.ABC):
     """How a task prepares data and evaluates; its fields are `config.task`.
 
-    requires: the class of method that it can evaluate; offers: the batches that it can train on.
+    requires: the class of method that it can evaluate; offers: the batches that it can train on;
+    evaluation_settings: fields that training does not depend on, a change of which evaluates again.
     """
 
     requires: ClassVar[type[Method]]
     offers: ClassVar[tuple[Batches, ...]] = (Batches.PAIRED,)
     vocabulary: ClassVar[Vocabulary]
+    evaluation_settings: ClassVar[tuple[str, ...]] = ()
 
     def refusal(self, method: Method, name: str) -> str:
         """Why the method cannot be evaluated here, in one line; "" if it can."""

@@ -13,10 +13,12 @@ from ml_collections import ConfigDict
 from unirep_jax import data
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.resident import index_batches, is_pool, resident_arrays
+from unirep_jax.identity import Identity
 from unirep_jax.methods.method import Method, RefreshingMethod, SolvedMethod, TrainedMethod
 from unirep_jax.train.loop import train
 from unirep_jax.train.optimizer import make_optimizer
 from unirep_jax.train.parallel import AXIS, Engine, make_engine
+from unirep_jax.train.settings import CHECKPOINT_SECONDS, NUMBERS, check_numbers
 from unirep_jax.train.step import TrainState, fused_step, init_state, train_step
 
 
@@ -26,7 +28,7 @@ class Fitting(NamedTuple):
     method: for the shapes of the data; engine: its step; initial: makes the state before step 0;
     batches: (start, steps) -> what the engine's step takes, on the host, for these steps: this
     process's share of it;
-    steps_per_call: how many steps one call of the engine's step makes.
+    steps_per_call: how many steps one call of the engine's step makes; examples: of an epoch.
     """
 
     method: Method
@@ -34,6 +36,7 @@ class Fitting(NamedTuple):
     initial: Callable[[], TrainState]
     batches: Callable[[int, int], Iterator[Any]]
     steps_per_call: int
+    examples: int
 
 
 def prepare(
@@ -44,6 +47,7 @@ def prepare(
     seed: int,
     labels: bool = False,
     pools: Any = None,
+    section: str = "",
 ) -> Fitting:
     """Everything before the first step.
 
@@ -54,6 +58,7 @@ def prepare(
       labels: whether batches carry labels.
       pools: a `Pool`, or a tree of them: the set is kept on the devices, batches are drawn from
         these pools instead, and `settings.train.fused` steps are made at a time.
+      section: of the configuration in which the settings are, to name them in errors.
 
     Raises:
       ValueError: a setting is not possible.
@@ -61,6 +66,9 @@ def prepare(
     if settings.steps and not isinstance(method, TrainedMethod):
         name = type(method).__name__
         raise ValueError(f"steps={settings.steps}: {name} is not trained by steps; must be 0")
+    numbers = {"seed": seed, "steps": settings.steps, "batch_size": settings.batch_size}
+    numbers |= {f"train.{k}": v for k, v in settings.train.items() if f"train.{k}" in NUMBERS}
+    check_numbers(numbers, section)
     shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
     method = method.for_data(shapes, training_set.num_classes)
     names = ("lr", "schedule", "warmup", "weight_decay", "clip")
@@ -69,7 +77,7 @@ def prepare(
         step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
         engine = make_engine(step, parallel=settings.parallel)
         batches = partial(_streamed, training_set, settings.batch_size, seed, labels)
-        counts = [settings.batch_size]
+        counts, examples = [settings.batch_size], int(training_set.train.sum())
         batches(0, 0)  # refuses an impossible batch size now
     else:
         refreshing = None
@@ -83,13 +91,14 @@ def prepare(
             step, parallel=settings.parallel, resident=resident_arrays(training_set, pools)
         )
         batches = partial(_drawn, pools, seed, settings.train.fused)
-        counts = [pool.count for pool in jax.tree.leaves(pools, is_leaf=is_pool)]
+        leaves = jax.tree.leaves(pools, is_leaf=is_pool)
+        counts, examples = [pool.count for pool in leaves], max(len(pool.rows) for pool in leaves)
     for count in counts:
         if count % engine.devices:
             raise ValueError(f"batch_size={count} does not split over {engine.devices} devices")
     initial = _initial(method, optimizer, training_set, seed)
     fused = 1 if pools is None else settings.train.fused
-    return Fitting(method, engine, initial, batches, fused)
+    return Fitting(method, engine, initial, batches, fused, examples)
 
 
 def _initial(
@@ -105,7 +114,9 @@ def _initial(
     return partial(init_state, method, optimizer, seed=seed, shapes=shapes, statistics=statistics)
 
 
-def fit(fitting: Fitting, settings: ConfigDict, workdir: Path) -> TrainState:
+def fit(
+    fitting: Fitting, settings: ConfigDict, workdir: Path, identity: Identity | None = None
+) -> TrainState:
     """Trains, from the last checkpoint in `workdir` where there is one; see `train.loop.train`."""
 
     def placed(start: int) -> Iterator[Any]:
@@ -115,7 +126,9 @@ def fit(fitting: Fitting, settings: ConfigDict, workdir: Path) -> TrainState:
     return train(
         fitting.engine, fitting.initial, placed, workdir=workdir, steps=settings.steps,
         batch_size=settings.batch_size, log_every=settings.train.log_every,
-        checkpoint_every=settings.train.checkpoint_every, fused=fitting.steps_per_call,
+        checkpoint_every=settings.train.checkpoint_every,
+        checkpoint_seconds=settings.train.get("checkpoint_seconds", CHECKPOINT_SECONDS),
+        fused=fitting.steps_per_call, examples=fitting.examples, identity=identity,
     )  # fmt: skip
 
 

@@ -50,6 +50,7 @@ class Connection(Task):
             "spaces_map": "Map of the two spaces before they are connected",
         },
     )
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("control",)
     tables = staticmethod(retrieval_tables)
 
     # -- training ----------------------------------------------------------------------------

@@ -58,6 +58,7 @@ class FewLabel(RepresentationTask):
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
         "few-label classification", metrics={"accuracy": ("accuracy", 100)}
     )
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("labelled", "probe", "control")
     tables = staticmethod(few_label_tables)
 
     def __post_init__(self) -> None:

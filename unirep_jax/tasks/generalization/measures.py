@@ -117,7 +117,15 @@ def source_threshold(
     source sequence. How many is not known from the source. Hidden examples are therefore scored
     with all of their time steps, half, a quarter ... one, drawn at random, and the threshold is the
     one whose HOS, relative to the best HOS with as many steps, is highest in the worst case.
+
+    Raises:
+      ValueError: folds or classes below 2, with which every class would be hidden at once.
     """
+    if min(folds, classes) < 2:
+        raise ValueError(
+            f"folds={folds} of {classes} classes: a fold must leave some classes to train on, "
+            "so both must be at least 2"
+        )
     folds = min(folds, classes)
     labels = feature_set.label[rows]
     _, group = np.unique(feature_set.group[rows], return_inverse=True)

@@ -58,6 +58,9 @@ class ClosedSet(RepresentationTask):
     probe: dict = dataclasses.field(default_factory=dict)
 
     open_set: ClassVar[bool] = False
+    evaluation_settings: ClassVar[tuple[str, ...]] = (
+        "known", "selections", "folds", "control", "probe",
+    )  # fmt: skip
     vocabulary: ClassVar[Vocabulary] = WORDS
     tables = staticmethod(cross_modal_tables)
 
@@ -89,10 +92,10 @@ class ClosedSet(RepresentationTask):
         default = (classes // 2, classes * 3 // 4)
         known = tuple(k or default[min(i, 1)] for i, k in enumerate(self.known))
         for count in known:
-            if not 2 <= count < classes:
+            if type(count) is not int or not 2 <= count < classes:
                 raise ValueError(
-                    f"task.known={known}: {count} known classes of {classes}; "
-                    "at least 2 must be known and 1 unknown"
+                    f"task.known={known}: {count!r} known classes of {classes}; "
+                    "whole numbers, of which at least 2 are known and 1 is unknown"
                 )
         return known
 

@@ -76,6 +76,7 @@ class Recognition(Task):
             "experts": "Mean gate of every expert by class",
         },
     )
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("unknown",)
     tables = staticmethod(recognition_tables)
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:

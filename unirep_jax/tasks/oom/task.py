@@ -95,6 +95,7 @@ class OutOfModal(Task):
             "agreement": "Accuracy where in-modal heads agree and where they do not",
         },
     )
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("retrace",)
     tables = staticmethod(out_of_modal_tables)
 
     def __post_init__(self) -> None:

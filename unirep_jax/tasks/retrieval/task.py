@@ -58,6 +58,7 @@ class Retrieval(RepresentationTask):
             "transport_plans": "Transport plans between modalities; true pairs are on the diagonal",
         },
     )
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("captions", "control")
     tables = staticmethod(retrieval_tables)
 
     def shown(self, data: FeatureSet, seed: int) -> FeatureSet:

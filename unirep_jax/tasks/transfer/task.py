@@ -53,6 +53,9 @@ class Transfer(Task):
         selections={**OpenSet.vocabulary.selections, **Retrieval.vocabulary.selections},
         experiments={"cmg": "closed set", "events": "events in time"},
     )
+    evaluation_settings: ClassVar[tuple[str, ...]] = (
+        "sets", "selections", "folds", "probe", "event_probe",
+    )  # fmt: skip
     tables = staticmethod(transfer_tables)
 
     def prepare(
