@@ -53,6 +53,7 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
             "lr": 1e-3, "schedule": "cosine", "warmup": 0, "weight_decay": 0.01, "clip": 0.0,
             "log_every": 20,
             "checkpoint_every": 300,
+            "checkpoint_seconds": 120.0,  # whatever comes first
             "fused": 20,  # steps in one program, on data that stay on the device
         },
         # Also evaluate the spaces unconnected and, of raw features, an encoder of the true pairs.

@@ -39,7 +39,9 @@ def get_config(argument: str = "digits_avt") -> ConfigDict:
         "parallel": "shard_map",  # or "pmap"
         "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
         "method": SHARED["chosen"](method, preset, dataset),
-        "train": {**training, "log_every": 50, "checkpoint_every": 500},
+        "train": {
+            **training, "log_every": 50, "checkpoint_every": 500, "checkpoint_seconds": 120.0,
+        },
         "task": {
             "oscmg": {
                 "known": facts.known, "selections": ("honest", "paper"), "folds": 3,

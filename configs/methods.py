@@ -89,6 +89,7 @@ def pretraining(dim: int, steps: int) -> dict:
             "lr": 1e-3, "schedule": "cosine", "warmup": 20, "weight_decay": 0.01, "clip": 1.0,
             "log_every": 50,
             "checkpoint_every": 100,
+            "checkpoint_seconds": 120.0,  # whatever comes first
             "fused": 10,
         },
     }  # fmt: skip

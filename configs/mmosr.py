@@ -50,6 +50,7 @@ def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
             "lr": 1e-3, "schedule": "cosine", "warmup": 30, "weight_decay": 0.01, "clip": 1.0,
             "log_every": 50,
             "checkpoint_every": 150,
+            "checkpoint_seconds": 120.0,  # whatever comes first
         },
         "task": {
             "known": 0,  # half of the classes

@@ -56,6 +56,7 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
             "weight_decay": 1e-5 if paper else 0.01, "clip": 0.0 if paper else 1.0,
             "log_every": 20,
             "checkpoint_every": 100,
+            "checkpoint_seconds": 120.0,  # whatever comes first
             "fused": 20,  # steps in one program, on data that stay on the device
         },
         "task": {

@@ -39,7 +39,12 @@ def get_config(argument: str = "digits_avt") -> ConfigDict:
         # A folder of flow gives one more modality; () takes all modalities that there are.
         "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
         "method": SHARED["chosen"](method, preset, dataset),
-        "train": {**training, "log_every": 50, "checkpoint_every": 500},
+        "train": {
+            **training,
+            "log_every": 50,
+            "checkpoint_every": 500,
+            "checkpoint_seconds": 120.0,
+        },
         "task": {
             # Of split 1 and 2; (0, 0) stands for a half and three quarters of the classes.
             "known": facts.known,

@@ -41,7 +41,12 @@ def get_config(argument: str = "digits_avt,mover") -> ConfigDict:
         "parallel": "shard_map",  # or "pmap"
         "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
         "method": SHARED["chosen"](method, preset, dataset),
-        "train": {**training, "log_every": 50, "checkpoint_every": 150},
+        "train": {
+            **training,
+            "log_every": 50,
+            "checkpoint_every": 150,
+            "checkpoint_seconds": 120.0,
+        },
         "task": {
             "captions": "",
             "withheld": (),  # Table 3: modalities that training never has in one example
