@@ -12,7 +12,13 @@ from unirep_jax.evaluation.chance import guess
 from unirep_jax.evaluation.embedding import Representation
 from unirep_jax.evaluation.measurements import Measurement, read_measurements, write_measurements
 from unirep_jax.evaluation.probe import Probe
-from unirep_jax.tasks.generalization.measures import closed_set, open_set, source_threshold
+from unirep_jax.tasks.generalization.measures import (
+    closed_set,
+    open_set,
+    source_folds,
+    source_threshold,
+)
+from unirep_jax.tasks.generalization.task import ClosedSet, OpenSet
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -141,5 +147,98 @@ def test_a_threshold_needs_two_folds_of_two_classes(folds, classes):
     codes = one_code_per_class(data)
     rows = np.flatnonzero(data.train & (data.label < classes))
     settings = {"folds": folds, "probe": PROBE, "seed": 0}
-    with pytest.raises(ValueError, match=f"folds={folds} of {classes} classes"):
+    with pytest.raises(ValueError, match=f"folds={folds} of {classes} known classes"):
         source_threshold(representation(codes, codes), data, "a", rows, classes, **settings)
+
+
+@pytest.mark.parametrize("order", ["classes together", "shuffled", "classes in turn"])
+@pytest.mark.parametrize("classes", [6, 12])
+def test_every_fold_hides_examples_of_known_and_of_unknown_classes(order, classes):
+    """Without groups every example is one, in whose number the class may be written."""
+    label = {
+        "classes together": np.repeat(np.arange(classes), 20),
+        "classes in turn": np.tile(np.arange(classes), 20),
+        "shuffled": np.random.default_rng(0).permutation(np.repeat(np.arange(classes), 20)),
+    }[order]
+    hidden_class, hidden_group, allowed = source_folds(
+        label, np.arange(len(label)), classes, 3, seed=0
+    )
+    assert hidden_class.shape == hidden_group.shape == (3, len(label))
+    assert (hidden_group & ~hidden_class).any(1).all() and hidden_class.any(1).all()
+    np.testing.assert_array_equal(hidden_class, ~allowed[:, label])
+    np.testing.assert_array_equal(hidden_class.sum(0), np.ones(len(label)))
+    np.testing.assert_array_equal(hidden_group.sum(0), np.ones(len(label)))
+    again = source_folds(label, np.arange(len(label)), classes, 3, seed=0)
+    np.testing.assert_array_equal(again[1], hidden_group)
+    assert not np.array_equal(source_folds(label, np.arange(len(label)), classes, 3, seed=1)[1],
+                              hidden_group)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("classes", "groups", "folds"), [(2, 9, 3), (6, 9, 1), (6, 1, 3), (3, 9, 2)]
+)
+def test_folds_that_cannot_be_made_are_refused(classes, groups, folds):
+    label = np.repeat(np.arange(classes), 6)
+    with pytest.raises(ValueError, match=f"folds={folds}"):
+        source_folds(label, np.arange(len(label)) % groups, classes, folds, seed=0)
+
+
+def test_the_honest_rule_holds_where_rows_are_in_the_order_of_their_classes():
+    """12 classes, 6 known, codes that every modality shares: nearly the best rule is found."""
+    classes, count = 12, 20
+    label = np.repeat(np.arange(classes), count).astype(np.int32)
+    features = {m: np.zeros((len(label), 1), np.float32) for m in ("a", "b")}
+    data = FeatureSet.from_arrays("sorted", features, label, np.arange(len(label)) % 2 == 0)
+    codebook = jnp.asarray(np.random.default_rng(0).normal(size=(classes, 8)), jnp.float32)
+    codes = jnp.asarray(np.repeat(label[:, None], TIME, axis=1))
+    view = Representation(
+        dict.fromkeys(("a", "b"), codebook), {"a": codes, "b": codes}, {}, codebook
+    )
+    settings = {"selections": ("honest", "paper"), "folds": 3, "probe": PROBE, "seed": 0}
+    rows = [r for r in open_set(view, data, known=(6,), **settings) if r["metric"] == "hos"]
+    hos = {
+        rule: [r["value"] for r in rows if r["selection"] == rule] for rule in ("honest", "paper")
+    }
+    assert len(hos["honest"]) == 2
+    assert min(hos["honest"]) > 0.75 * max(hos["paper"]) > 0, "0 where no known example was hidden"
+
+
+def test_directions_that_cannot_be_measured_are_left_out():
+    label = np.tile(np.arange(CLASSES), PER_CLASS)
+    present = {"a": np.ones(len(label), bool), "b": np.arange(len(label)) < len(label) // 2}
+    data = feature_set(present)  # no test example has b
+    codes = one_code_per_class(data)
+    rows = list(closed_set(representation(codes, codes), data, probe=PROBE, seed=0))
+    assert {(r["source"], r["target"]) for r in rows} == {("a", "a"), ("b", "a")}
+    data = dataclasses.replace(data, label=np.where(data.train, data.label, data.label % 3))
+    settings = {"selections": ("paper",), "folds": 3, "probe": PROBE, "seed": 0}
+    assert not list(open_set(representation(codes, codes), data, known=(4,), **settings))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"label": np.full(120, -1, np.int32)}, "no training example has a label"),
+        ({"label": np.zeros(120, np.int32)}, "are of one class"),
+        ({"train": np.ones(120, bool)}, "no test example has a label"),
+    ],
+)
+def test_data_without_what_the_task_needs_are_refused(change, message):
+    data = dataclasses.replace(feature_set(), **change)
+    with pytest.raises(ValueError, match=message):
+        ClosedSet().shown(data, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"selections": ("best",)}, "'best' is none of honest, paper"),
+        ({"folds": 1}, "folds=1"),
+        ({"probe": {"steps": 0}}, "probe.steps=0"),
+        ({"probe": {"lr": float("nan")}}, "probe.lr=nan"),
+        ({"known": (2, 4)}, "must leave two classes"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused_before_training(settings, message):
+    with pytest.raises(ValueError, match=message):
+        OpenSet(**settings).shown(feature_set(), 0)

@@ -5,6 +5,7 @@ sequence exist for one batch at a time.
 """
 
 import dataclasses
+import math
 from functools import partial
 
 import jax
@@ -27,6 +28,17 @@ class Probe:
     batch_size: int = 80
     lr: float = 2e-3
     weight_decay: float = 3.0
+
+    def __post_init__(self) -> None:
+        for name in ("hidden", "steps", "batch_size"):
+            value = getattr(self, name)
+            if type(value) is not int or value < 1:
+                raise ValueError(f"probe.{name}={value!r} is not a whole number from 1")
+        for name, least in (("lr", "above 0"), ("weight_decay", "at least 0")):
+            value = getattr(self, name)
+            positive = value > 0 if name == "lr" else value >= 0
+            if not positive or not math.isfinite(value):
+                raise ValueError(f"probe.{name}={value!r} is not {least} and finite")
 
     @partial(jax.jit, static_argnums=(0,))
     def fit(

@@ -20,19 +20,27 @@ from unirep_jax.evaluation.embedding import Representation
 from unirep_jax.evaluation.probe import Probe
 
 Row = dict[str, Any]  # the fields of a Measurement that a task knows, and `chance`
+_DRAWS = 100  # of folds, until each hides examples of known classes
 NUM_CANDIDATES = 1001  # thresholds tried on held-out source data, from chance to certainty
 
 
 def closed_set(
     representation: Representation, feature_set, *, probe: Probe, seed: int
 ) -> Iterator[Row]:
-    """Accuracy on the test split for every ordered pair of modalities, and within each."""
+    """Accuracy on the test split for every ordered pair of modalities, and within each.
+
+    A direction without labelled training or test examples is left out.
+    """
     classes = feature_set.num_classes
     for source in feature_set.modalities:
-        rows = _examples(feature_set, source, train=True, classes=classes)
+        rows = labelled_rows(feature_set, source, train=True, classes=classes)
+        if not len(rows):
+            continue
         params = _fit(probe, representation, feature_set, source, rows, classes, seed)
         for target in feature_set.modalities:
-            test = _examples(feature_set, target, train=False, classes=classes)
+            test = labelled_rows(feature_set, target, train=False, classes=classes)
+            if not len(test):
+                continue
             _, prediction = _answers(probe, params, representation, target, test)
             correct = prediction == feature_set.label[test]
             yield {"split": "all", "source": source, "target": target, "metric": "accuracy",
@@ -52,7 +60,8 @@ def open_set(
 ) -> Iterator[Row]:
     """OS, OS*, UNK and HOS of every ordered pair of different modalities, per split and rule.
 
-    Over instances, as published, and over classes (names ending in _class).
+    Over instances, as published, and over classes (names ending in _class). A direction whose test
+    examples are all known or all unknown has no HOS and is left out.
 
     Args:
       known: per split the number of known classes, the first ones of the label order.
@@ -62,7 +71,9 @@ def open_set(
     """
     for number, count in enumerate(known, start=1):
         for source in feature_set.modalities:
-            rows = _examples(feature_set, source, train=True, classes=count)
+            rows = labelled_rows(feature_set, source, train=True, classes=count)
+            if not len(rows):
+                continue
             params = _fit(probe, representation, feature_set, source, rows, count, seed)
             thresholds = {}
             if "honest" in selections:
@@ -73,9 +84,11 @@ def open_set(
             for target in feature_set.modalities:
                 if target == source:
                     continue
-                test = _examples(feature_set, target, train=False, classes=None)
+                test = labelled_rows(feature_set, target, train=False, classes=None)
                 labels = feature_set.label[test]
                 labels = np.where(labels < count, labels, -1)
+                if (labels >= 0).all() or (labels < 0).all():
+                    continue
                 confidence, prediction = _answers(probe, params, representation, target, test)
                 if "paper" in selections:
                     sweep = metrics.threshold_sweep(confidence, prediction, labels)
@@ -109,9 +122,10 @@ def source_threshold(
 ) -> float:
     """The rejection threshold that source data alone suggests.
 
-    The source has no unknown classes, so it plays them: fold f hides every `folds`-th class and
-    every `folds`-th group of examples (a group is a person, say), trains a probe on the rest, and
-    scores the hidden groups as known and the hidden classes as unknown.
+    The source has no unknown classes, so it plays them: each fold hides a share of the classes and
+    a share of the groups of examples (a group is a person, say), drawn at random by the seed,
+    trains a probe on the rest, and scores the hidden groups as known and the hidden classes as
+    unknown.
 
     Another modality shares only some codes of an example, so the probe is less sure of it than of a
     source sequence. How many is not known from the source. Hidden examples are therefore scored
@@ -119,21 +133,13 @@ def source_threshold(
     one whose HOS, relative to the best HOS with as many steps, is highest in the worst case.
 
     Raises:
-      ValueError: folds or classes below 2, with which every class would be hidden at once.
+      ValueError: as `source_folds`.
     """
-    if min(folds, classes) < 2:
-        raise ValueError(
-            f"folds={folds} of {classes} classes: a fold must leave some classes to train on, "
-            "so both must be at least 2"
-        )
-    folds = min(folds, classes)
     labels = feature_set.label[rows]
-    _, group = np.unique(feature_set.group[rows], return_inverse=True)
-    fold = np.arange(folds)[:, None]
-    hidden_class = labels[None] % folds == fold
-    hidden_group = group[None] % folds == fold
-    allowed = np.arange(classes)[None] % folds != fold
-
+    hidden_class, hidden_group, allowed = source_folds(
+        labels, feature_set.group[rows], classes, folds, seed=seed
+    )
+    folds = len(allowed)
     table, indices = representation.table[source], representation.indices[source][rows]
     params = jax.vmap(probe.fit, in_axes=(0, None, None, None, 0, 0))(
         jax.random.split(jax.random.key(seed), folds), table, indices, jnp.asarray(labels),
@@ -155,6 +161,46 @@ def source_threshold(
     return float(thresholds[np.argmax(np.min(relative, axis=0))])
 
 
+def source_folds(
+    labels: np.ndarray, group: np.ndarray, classes: int, folds: int, *, seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Classes and groups that each fold hides: disjoint shares, drawn independently of each other.
+
+    Classes and groups may be in any order, and the one may be a function of the other's number, so
+    both are shuffled. Where a fold hides no example of a class that it knows, the groups are drawn
+    again.
+
+    Returns:
+      Whether an example is of a hidden class, of a hidden group, [fold, example], and whether a
+      class may be answered, [fold, class].
+
+    Raises:
+      ValueError: there are too few folds, classes or groups for a fold to hide one and to leave two
+        classes; or no draw gives every fold hidden examples of known and of unknown classes.
+    """
+    names, group = np.unique(group, return_inverse=True)
+    count = min(folds, classes, len(names))
+    if count < 2 or classes - -(-classes // count) < 2:
+        raise ValueError(
+            f"folds={folds} of {classes} known classes and {len(names)} groups: a fold hides at "
+            "least one of each and must leave two classes; give other folds or known classes, or "
+            "selections=('paper',)"
+        )
+    fold = np.arange(count)[:, None]
+    for attempt in range(_DRAWS):
+        generator = np.random.default_rng((seed, attempt))
+        class_fold = generator.permutation(classes) % count
+        hidden_class = class_fold[labels][None] == fold
+        hidden_group = (generator.permutation(len(names)) % count)[group][None] == fold
+        parts = (hidden_group & ~hidden_class, hidden_class, ~hidden_group & ~hidden_class)
+        if all(part.any(1).all() for part in parts):
+            return hidden_class, hidden_group, class_fold[None] != fold
+    raise ValueError(
+        f"folds={folds}: no fold of {len(names)} groups and {classes} known classes hides examples "
+        "of known and of unknown classes; give fewer folds, or selections=('paper',)"
+    )
+
+
 def _share_from(
     values: np.ndarray, count: np.ndarray, among: np.ndarray, thresholds: np.ndarray
 ) -> np.ndarray:
@@ -166,8 +212,8 @@ def _share_from(
     return np.stack(shares)
 
 
-def _examples(feature_set, modality: str, *, train: bool, classes: int | None) -> np.ndarray:
-    """Rows of a split that have the modality and a label (below `classes` where given)."""
+def labelled_rows(feature_set, modality: str, *, train: bool, classes: int | None) -> np.ndarray:
+    """Rows of a part that have the modality and a label, below `classes` where given."""
     keep = (feature_set.train == train) & feature_set.present[modality] & (feature_set.label >= 0)
     if classes is not None:
         keep &= feature_set.label < classes

@@ -11,7 +11,7 @@ from unirep_jax.evaluation.tables import OPEN_SET_METRICS
 from unirep_jax.tasks.generalization import measures
 from unirep_jax.tasks.generalization.figures import codebook_usage
 from unirep_jax.tasks.generalization.tables import SELECTION_RULES, cross_modal_tables
-from unirep_jax.tasks.representation import RepresentationTask, Row, Subject
+from unirep_jax.tasks.representation import RepresentationTask, Row, Subject, check_labels
 from unirep_jax.tasks.task import Topic, Trained, Vocabulary
 
 WORDS = Vocabulary(
@@ -64,9 +64,21 @@ class ClosedSet(RepresentationTask):
     vocabulary: ClassVar[Vocabulary] = WORDS
     tables = staticmethod(cross_modal_tables)
 
+    def __post_init__(self) -> None:
+        for selection in self.selections:
+            if selection not in SELECTION_RULES:
+                known = ", ".join(SELECTION_RULES)
+                raise ValueError(f"task.selections: {selection!r} is none of {known}")
+        Probe(**self.probe)
+
     def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
-        if self.open_set:
-            self._known(data.num_classes)
+        check_labels(data)
+        for count in self._known(data.num_classes) if self.open_set else ():
+            for m in data.modalities if "honest" in self.selections else ():
+                rows = measures.labelled_rows(data, m, train=True, classes=count)
+                if len(rows):
+                    group = data.group[rows]
+                    measures.source_folds(data.label[rows], group, count, self.folds, seed=seed)
         return data
 
     def measure(self, subject: Subject) -> Iterator[tuple[str, Row]]:
@@ -88,8 +100,12 @@ class ClosedSet(RepresentationTask):
             codebook_usage(path, representation.codebook, representation.indices, subject.data)
 
     def _known(self, classes: int) -> tuple[int, ...]:
-        """Known classes per split; zeros stand for a half, then three quarters of the classes."""
-        default = (classes // 2, classes * 3 // 4)
+        """Known classes per split; zeros stand for a half, then three quarters of the classes.
+
+        For three at least, where there are as many: a threshold is fitted by hiding one of them.
+        """
+        least = min(3, classes - 1)
+        default = (max(classes // 2, least), max(classes * 3 // 4, least))
         known = tuple(k or default[min(i, 1)] for i, k in enumerate(self.known))
         for count in known:
             if type(count) is not int or not 2 <= count < classes:
