@@ -5,13 +5,22 @@ sequence exist for one batch at a time.
 """
 
 import dataclasses
-import math
 from functools import partial
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
+
+from unirep_jax.ranges import Real, Whole, check_number
+
+RANGES = {
+    "hidden": Whole(1, "units"),
+    "steps": Whole(1, "steps"),
+    "batch_size": Whole(1, "examples"),
+    "lr": Real("the learning rate", above=True),
+    "weight_decay": Real("share of a parameter, times the learning rate, a step"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,15 +39,8 @@ class Probe:
     weight_decay: float = 3.0
 
     def __post_init__(self) -> None:
-        for name in ("hidden", "steps", "batch_size"):
-            value = getattr(self, name)
-            if type(value) is not int or value < 1:
-                raise ValueError(f"probe.{name}={value!r} is not a whole number from 1")
-        for name, least in (("lr", "above 0"), ("weight_decay", "at least 0")):
-            value = getattr(self, name)
-            positive = value > 0 if name == "lr" else value >= 0
-            if not positive or not math.isfinite(value):
-                raise ValueError(f"probe.{name}={value!r} is not {least} and finite")
+        for name, allowed in RANGES.items():
+            check_number(f"probe.{name}", getattr(self, name), allowed)
 
     @partial(jax.jit, static_argnums=(0,))
     def fit(

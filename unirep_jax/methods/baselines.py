@@ -13,7 +13,6 @@ that lack a modality take part in the correlations of the others.
 """
 
 import dataclasses
-import math
 from typing import ClassVar, Self
 
 import jax.numpy as jnp
@@ -63,13 +62,6 @@ class CCA(RepresentationMethod, SolvedMethod):
     dim: int = 64
     components: int = 256
     ridge: float = 0.1
-
-    def __post_init__(self) -> None:
-        for name in ("dim", "components"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name}={getattr(self, name)} is not at least 1")
-        if not 0 < self.ridge < math.inf:
-            raise ValueError(f"ridge={self.ridge} is not above 0 and finite")
 
     def for_data(self, shapes: Shapes, classes: int) -> Self:
         """The method itself; ValueError of a single modality."""

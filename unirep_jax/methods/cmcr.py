@@ -83,6 +83,7 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
         return cls(final_relu=False)
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         if self.batch_statistics not in ("joint", "separate"):
             raise ValueError(
                 f"batch_statistics={self.batch_statistics!r} is neither 'joint' nor 'separate'"
@@ -91,8 +92,6 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
             raise ValueError(f"consistency={self.consistency!r} is none of {', '.join(AGGREGATES)}")
         if not {*self.intra} <= {*SPACES}:
             raise ValueError(f"intra={self.intra} are not among {SPACES}")
-        if self.noise_variance < 0:
-            raise ValueError(f"noise_variance={self.noise_variance} is negative")
 
     # -- modules -----------------------------------------------------------------------------
 

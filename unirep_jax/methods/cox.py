@@ -82,6 +82,7 @@ class COX(OutOfModalLearner, RefreshingMethod):
     refresh_every: int = 20
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         choices = {
             "head_input": ("mapped", "embedding"),
             "pairing": ("class", "nearest", "random", "all", "marginal"),
@@ -90,8 +91,6 @@ class COX(OutOfModalLearner, RefreshingMethod):
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field}={getattr(self, field)!r} is none of {allowed}")
-        if not 0 < self.share <= 1:
-            raise ValueError(f"share={self.share} is not above 0 and at most 1")
 
     # -- modules -----------------------------------------------------------------------------
 

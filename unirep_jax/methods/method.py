@@ -28,6 +28,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from unirep_jax import losses, metrics
 from unirep_jax.data.features import FeatureSet
 from unirep_jax.data.resident import Pool, Whole
+from unirep_jax.methods.ranges import check_settings
 
 Shapes = Mapping[str, tuple[int, ...]]  # by modality, of one example
 
@@ -81,6 +82,9 @@ class Method(abc.ABC):
     """Hyper-parameters, and what they make of a data set."""
 
     batches: ClassVar[Batches] = Batches.PAIRED
+
+    def __post_init__(self) -> None:
+        check_settings(self)
 
     @abc.abstractmethod
     def for_data(self, shapes: Shapes, classes: int) -> Self:

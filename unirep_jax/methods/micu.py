@@ -27,6 +27,7 @@ leaves the number of permutations open; 256 is a comment in the code.
 """
 
 import dataclasses
+import math
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +92,11 @@ class MICU(CodebookMethod):
         self.check("jigsaw", ("cujp", "mmjp"))
         if self.dim % self.pieces:
             raise ValueError(f"pieces={self.pieces} does not divide dim={self.dim}")
+        orders = math.factorial(self.pieces)
+        if self.jigsaw == "cujp" and self.permutations > orders:
+            raise ValueError(
+                f"permutations={self.permutations} of {self.pieces} pieces, which have {orders}"
+            )
 
     # -- modules -----------------------------------------------------------------------------
 

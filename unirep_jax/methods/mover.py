@@ -104,6 +104,7 @@ class MOVER(RepresentationMethod, TrainedMethod):
         return cls(weight_transport=0.0, measure="cosine")
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         choices = {
             "measure": ("volume", "cosine"),
             "plan": PLANS,

@@ -98,6 +98,7 @@ class OpenSetClassifier(ClassifyingMethod, TrainedMethod):
     warp: float = 0.0
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         for field, allowed in (("fusion", FUSIONS), ("head", HEADS), ("score", SCORES)):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field}={getattr(self, field)!r} is none of {allowed}")

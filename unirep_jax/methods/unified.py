@@ -70,6 +70,7 @@ class CodebookMethod(RepresentationMethod, TrainedMethod):
     specific: ClassVar[bool] = False  # whether there are modality-specific features
 
     def __post_init__(self) -> None:
+        super().__post_init__()
         self.check("temporal", ("transformer", "convolution"))
 
     def check(self, field: str, allowed: tuple[str, ...]) -> None:

@@ -20,7 +20,9 @@ from jaxtyping import Array, Bool, Float, Int, Key
 from unirep_jax import metrics
 from unirep_jax.data.prepared import EventLabels
 from unirep_jax.evaluation.embedding import Representation
+from unirep_jax.evaluation.probe import RANGES
 from unirep_jax.metrics.published import cmg_segment_f1
+from unirep_jax.ranges import check_number
 
 Row = dict[str, Any]  # the fields of a Measurement that a protocol knows
 
@@ -38,6 +40,10 @@ class EventProbe:
     batch_size: int = 80
     lr: float = 2e-3
     weight_decay: float = 0.01
+
+    def __post_init__(self) -> None:
+        for name, allowed in RANGES.items():
+            check_number(f"event_probe.{name}", getattr(self, name), allowed)
 
     @partial(jax.jit, static_argnums=(0,))
     def fit(
