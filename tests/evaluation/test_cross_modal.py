@@ -129,3 +129,14 @@ def test_measurements_survive_a_round_trip(tmp_path):
     rows = [Measurement("oscmg", "micu", "d", "split1", "a", "b", "hos", 0.5, 10, 0, "honest")]
     write_measurements(tmp_path / "results.jsonl", rows)
     assert read_measurements(tmp_path / "results.jsonl") == rows
+
+
+@pytest.mark.parametrize(("folds", "classes"), [(1, 4), (0, 4), (3, 1)])
+def test_a_threshold_needs_two_folds_of_two_classes(folds, classes):
+    """With one fold every class is hidden, and the probe would train on nothing."""
+    data = feature_set()
+    codes = one_code_per_class(data)
+    rows = np.flatnonzero(data.train & (data.label < classes))
+    settings = {"folds": folds, "probe": PROBE, "seed": 0}
+    with pytest.raises(ValueError, match=f"folds={folds} of {classes} classes"):
+        source_threshold(representation(codes, codes), data, "a", rows, classes, **settings)

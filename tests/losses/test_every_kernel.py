@@ -374,3 +374,48 @@ def test_masked_arrays_are_refused(name):
     for key, array in arrays.items():
         with pytest.raises(ValueError, match="masked array"):
             outputs(name, {**arrays, key: np.ma.masked_array(array)})
+
+
+# -- forward mode ------------------------------------------------------------------------------
+
+NO_FORWARD_MODE = {
+    "sinkhorn_plan",
+    "soft_aggregate",
+    "symmetric_info_nce",
+    "transport_volume_loss",
+    "volume_info_nce",
+}
+TRANSFORMS = {
+    "jvp": lambda f, x: jax.jvp(f, (x,), (x,))[1],
+    "linearize": lambda f, x: jax.linearize(f, x)[1](x),
+    "jacfwd": lambda f, x: jax.jacfwd(f)(x),
+}
+
+
+@pytest.mark.parametrize("transform", TRANSFORMS)
+@pytest.mark.parametrize("name", sorted(NO_FORWARD_MODE))
+def test_a_kernel_without_forward_mode_says_so(name, transform):
+    arrays = float32(EXAMPLES[name].arrays())
+    first = next(iter(EXAMPLES[name].floats))
+    function = lambda x: floats(outputs(name, {**arrays, first: x}))[0]
+    # What `linearize` gives fails when it is called, out of reach of the kernel.
+    said = "forward-mode" if transform == "linearize" else f"^{name} has no forward mode .* only"
+    with pytest.raises(TypeError, match=said):
+        TRANSFORMS[transform](function, jnp.asarray(arrays[first]))
+
+
+@pytest.mark.parametrize(
+    "name", [n for n, e in EXAMPLES.items() if e.floats and n not in NO_FORWARD_MODE]
+)
+def test_every_other_kernel_has_the_forward_mode_of_its_reverse_mode(name, x64):
+    arrays = EXAMPLES[name].arrays()
+    values = {k: jnp.asarray(v) for k, v in arrays.items() if k in EXAMPLES[name].floats}
+    function = lambda v: total(outputs(name, {**arrays, **v}))
+    if not floats(jax.eval_shape(lambda v: outputs(name, {**arrays, **v}), values)):
+        return
+    _, forward = jax.jit(lambda v: jax.jvp(function, (v,), (v,)))(values)
+    reverse = jax.jit(jax.grad(function))(values)
+    expected = sum(
+        jnp.vdot(a, b) for a, b in zip(*map(jax.tree.leaves, (reverse, values)), strict=True)
+    )
+    np.testing.assert_allclose(forward, expected, rtol=1e-6, atol=1e-9)

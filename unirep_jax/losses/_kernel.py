@@ -20,6 +20,9 @@ class Range(NamedTuple):
     words: str
     holds: Callable[[float], bool]
 
+    def __repr__(self) -> str:  # as signatures on the pages of the docs show it
+        return self.words
+
 
 _Number = float | int | Real[Array, ""]  # a traced Python int is an integer array
 Scalar = Annotated[_Number, Range("finite", math.isfinite)]
@@ -88,7 +91,13 @@ def kernel(*, static: tuple[str, ...] = ()) -> Callable:
                 if number and not ranges[name].holds(value):
                     message = f"{name} must be {ranges[name].words}, got {value}"
                     raise ValueError(f"{function.__name__}: {message}")
-            return jitted(*args, **kwargs)
+            try:
+                return jitted(*args, **kwargs)
+            except TypeError as error:
+                if "custom_vjp" not in str(error):
+                    raise
+                message = "no forward mode (jax.jvp, jax.linearize, jax.jacfwd), only reverse mode"
+                raise TypeError(f"{function.__name__} has {message} (jax.grad, jax.vjp)") from error
 
         for name in ("lower", "trace", "eval_shape", "clear_cache", "_cache_size"):
             setattr(call, name, getattr(jitted, name))  # what a jitted function offers

@@ -282,7 +282,8 @@ def enqueue(
         keys = jax.lax.all_gather(keys, axis_name, tiled=True)
     if len(keys) > len(queue):
         raise ValueError(f"enqueue: a queue of {len(queue)} slots cannot take {len(keys)} keys")
-    slots = (_product_modulo(step, len(keys), len(queue)) + jnp.arange(len(keys))) % len(queue)
+    first = _product_modulo(step, len(keys), len(queue))
+    slots = (first + jnp.arange(len(keys), dtype=first.dtype)) % len(queue)
     return queue.at[slots].set(keys)
 
 

@@ -218,8 +218,8 @@ def _evidence(values):
 
 
 def _positive(name, value):
-    if not value > 0:
-        raise ValueError(f"{name} must be positive, got {value}")
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 def _unit(vectors):

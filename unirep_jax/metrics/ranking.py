@@ -220,10 +220,11 @@ def _order_keys(*scores):
     """
     dtypes = {array.dtype for array in scores}
     if len(dtypes) > 1:
-        dtype = jnp.promote_types(*dtypes)
-        integers = any(jnp.issubdtype(d, jnp.integer) for d in dtypes)
-        if integers and jnp.issubdtype(dtype, jnp.floating):
-            dtype = jnp.promote_types(dtype, jnp.float32)
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = jnp.promote_types(*dtypes)
+            integers = any(jnp.issubdtype(d, jnp.integer) for d in dtypes)
+            if integers and jnp.issubdtype(dtype, jnp.floating):
+                dtype = jnp.promote_types(dtype, jnp.float32)
         scores = tuple(array.astype(dtype) for array in scores)
     return tuple(_order_key(array) for array in scores)
 
