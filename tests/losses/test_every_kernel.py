@@ -163,7 +163,6 @@ NAN_IS_SAID_OTHERWISE = {
     ("most_confident", "score"): "no float comes out: its `where` is false",
     ("nearest_code", "z"): "no float comes out, and no index says NaN: code 0",
     ("nearest_code", "codebook"): "as of a feature",
-    ("nearest_correspondence", "features"): "the distance is inf: no counterpart",
     ("nearest_correspondence", "mapped"): "the item is nobody's counterpart",
     ("nearest_pairs", "features"): "no float comes out: in no pair",
     ("nearest_pairs", "anchor_features"): "no float comes out: in no pair",

@@ -42,7 +42,7 @@ def nearest_correspondence(
       block_size: queries and items handled at a time.
 
     Of equally near items the first is chosen. It has no gradient: distance is a constant, too. An
-    item that holds NaN is chosen by none, and a query that does has distance inf.
+    item that holds NaN is chosen by none, and a query that does has distance NaN and index 0.
 
     Reference: COX ("Towards Out-of-Modal Generalization without Instance-level Modal
     Correspondence", ICLR 2025), section 3.4, the set A of eq. 15.
@@ -54,7 +54,8 @@ def nearest_correspondence(
     if items.shape[1] == 0 or len(z) == 0:
         return Correspondence(jnp.full(len(z), jnp.inf, dtype), jnp.zeros(len(z), jnp.int32))
     where &= ~jnp.isnan(items).any(axis=(0, 2))
-    query_where &= ~jnp.isnan(z).any(axis=1)
+    unknown = query_where & jnp.isnan(z).any(axis=1)
+    query_where &= ~unknown
     items = jnp.where(where[None, :, None], items, 0)
     z = jnp.where(query_where[:, None], z, 0)
     # Distances do not change with the origin; near it the expansion cancels least.
@@ -82,7 +83,8 @@ def nearest_correspondence(
     difference = z[:, None] - items[index]
     distance = jnp.sqrt(jnp.sum(difference * difference, axis=2)).mean(axis=1)
     found = query_where & jnp.any(where)
-    return Correspondence(jnp.where(found, distance, jnp.inf), jnp.where(found, index, 0))
+    distance = jnp.where(unknown, jnp.nan, jnp.where(found, distance, jnp.inf))
+    return Correspondence(distance, jnp.where(found, index, 0))
 
 
 def _mean_distance(items, query, norm):

@@ -39,7 +39,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from unirep_jax import losses
 from unirep_jax.data.resident import Pool, Whole
-from unirep_jax.losses._kernel import cross_entropy
+from unirep_jax.losses import cross_entropy
 from unirep_jax.methods import emergent
 from unirep_jax.methods.batch import standardize
 from unirep_jax.methods.method import Decision, Embedding, RefreshingMethod

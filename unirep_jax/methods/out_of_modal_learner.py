@@ -19,7 +19,7 @@ from jaxtyping import Array, Bool, Float, Key
 
 from unirep_jax import losses
 from unirep_jax.data.features import Archive
-from unirep_jax.losses._kernel import cross_entropy
+from unirep_jax.losses import cross_entropy
 from unirep_jax.methods.batch import example_keys, standardize
 from unirep_jax.methods.method import (
     Batches,

@@ -37,7 +37,7 @@ import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from unirep_jax import losses, metrics
-from unirep_jax.losses._kernel import cross_entropy
+from unirep_jax.losses import cross_entropy
 from unirep_jax.methods.batch import Shapes, example_keys, shapes_of, standardize
 from unirep_jax.methods.method import Batches, ClassifyingMethod, Decision, TrainedMethod
 from unirep_jax.models.augmentation import augment
