@@ -26,6 +26,7 @@ from unirep_jax.methods import MOVER
 
 SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
 CHOICES = SHARED["choices"]("retrieval", "mover")
+DATASETS = CHOICES[0].names
 
 
 def get_config(argument: str = "digits_avt,mover") -> ConfigDict:

@@ -17,7 +17,7 @@ from unirep_jax.workdir import ConfigError, default_workdir, write_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Configurations whose argument is DATASET, METHOD or both, and the methods that they offer.
-BY_METHOD = {"mover.py": ("mover", "gram", "pairwise"), "mmosr.py": tuple(RECOGNIZERS)}
+BY_METHOD = {"retrieval.py": ("mover", "gram", "pairwise"), "mmosr.py": tuple(RECOGNIZERS)}
 CODEBOOK_METHODS = ("micu", "dcid", "cmcm", "codis", "turn", "mmjp")
 
 
@@ -37,14 +37,14 @@ def test_every_configuration_builds_the_method_it_names(name, data, preset):
 
 
 @pytest.mark.parametrize("name", ["oscmg.py", "cmg.py"])
-def test_micu_and_its_rivals_differ_in_their_losses_alone(name):
+def test_micu_and_its_baselines_differ_in_their_losses_alone(name):
     get_config = load(name)["get_config"]
     rows = {m: get_config(f"utd_mhad,{m}") for m in CODEBOOK_METHODS}
     shared = [field.name for field in dataclasses.fields(CodebookMethod) if field.name != "time"]
     for method, config in rows.items():
         assert config.method.to_dict() == {"name": method, **dataclasses.asdict(built(config))}
         assert isinstance(built(config), CodebookMethod)
-        for part in ("train", "protocol", "steps", "batch_size", "data"):
+        for part in ("train", "task", "steps", "batch_size", "data"):
             assert config[part] == rows["micu"][part], f"{method}: {part}"
         for field in shared:
             assert config.method[field] == rows["micu"].method[field], f"{method}: {field}"
@@ -135,7 +135,8 @@ def test_any_other_argument_lists_data_sets_and_methods(name, wrong):
         module["get_config"](argument)
     message = str(caught.value)
     assert repr(argument) in message
-    assert f"data sets: {', '.join(module['DATASETS'])}; methods: {', '.join(methods)}" in message
+    for choice in module["CHOICES"][:2]:
+        assert f"{choice.title}s: {', '.join(choice.names)}" in message
 
 
 @pytest.mark.parametrize("name", BY_METHOD)
@@ -190,14 +191,14 @@ def test_connecting_names_data_and_presets_and_every_row_of_its_tables_is_a_meth
 
 
 def test_mover_and_its_rivals_are_told_apart_by_what_the_papers_say():
-    get_config = load("mover.py")["get_config"]
-    mover, gram, pairwise = (built(get_config(method)) for method in BY_METHOD["mover.py"])
+    get_config = load("retrieval.py")["get_config"]
+    mover, gram, pairwise = (built(get_config(method)) for method in BY_METHOD["retrieval.py"])
     assert mover.weight_transport > 0 and mover.weight_contrast > 0
     assert mover.measure == gram.measure == "volume" and pairwise.measure == "cosine"
     assert gram.weight_transport == pairwise.weight_transport == 0
     assert gram.learn_temperature and gram.label_smoothing > 0 and not mover.learn_temperature
     assert mover.temperature == gram.temperature < pairwise.temperature
-    table = load("mover.py")["get_variants"]("table4")
+    table = load("retrieval.py")["get_variants"]("table4")
     for title, rival in (("GRAM", gram), ("w/o both (pairwise)", pairwise)):
         config = get_config()
         config.update_from_flattened_dict(table[title])

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {path.name: path.read_text("utf-8") for path in PAGES}
 FOLDERS = sorted(module.name for module in pkgutil.iter_modules(unirep_jax.__path__))
-NAME = re.compile(rf"`(?!metrics\.jsonl)(?:unirep_jax\.)?((?:{'|'.join(FOLDERS)})(?:\.\w+)*)`")
+NAME = re.compile(rf"`(?!metrics\.jsonl|model\.json|model\.\w+\()(?:unirep_jax\.)?((?:{'|'.join(FOLDERS)})(?:\.\w+)*)`")
 COMMAND = re.compile(r"python -m unirep_jax\.(\w+) ((?:[^\n`]*\\\n)*[^\n`]*)")
 SETTINGS = re.compile(r"Settings of `(unirep_jax\.[\w.]+)`.*?\n\n(.*?)\n\n", re.DOTALL)
 
