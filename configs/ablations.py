@@ -10,13 +10,12 @@ presets   the equations as printed, the authors' code, and the configuration its
 import dataclasses
 from itertools import product
 
+from unirep_jax.config_arguments import variants
 from unirep_jax.methods import MICU
 
 
 def get_variants(name: str) -> dict[str, dict]:
-    if name not in VARIANTS:
-        raise ValueError(f"{name!r} is none of {', '.join(VARIANTS)}")
-    return VARIANTS[name]
+    return variants(name, VARIANTS)
 
 
 def _losses() -> dict[str, dict]:

@@ -1,4 +1,4 @@
-"""MICU and its rivals on closed-set cross-modal generalisation: classification in Table 3.
+"""MICU and its baselines on closed-set cross-modal generalisation: classification in Table 3.
 
     python -m unirep_jax.main --config=configs/cmg.py[:DATASET[,METHOD][,PRESET]]
 

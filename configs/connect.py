@@ -8,45 +8,35 @@
 
 The argument names a data set, a preset (small, paper, released) or both. On raw features two small
 contrastive spaces are trained first, on halves of the training part that have no example in common;
-`banks` are embeddings of your own models (docs/banks.md). README.md has what to expect.
+`banks` are embeddings of your own models (docs/banks.md). docs/results/cmcr.md has what to expect.
 """
 
 import dataclasses
+import runpy
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unirep_jax.methods import CMCR, MOVER
+from unirep_jax.config_arguments import Choice, parse_argument, variants
+from unirep_jax.data.catalog import DATA_SETS, data_sets
+from unirep_jax.methods import CMCR
 
-# Shared modality, then the other one of each space.
-DATASETS = {
-    "digits_avt": ("text", "video", "audio"),
-    "utd_mhad": ("skeleton", "depth", "inertial"),
-    "digits4": ("image", "audio", "sign"),
-    "emoji": ("keywords", "noto", "emojitwo"),
-    "banks": ("text", "image", "audio"),
-}
+SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
+DATASETS = data_sets("connect")
 PRESETS = {
     "small": CMCR(dim=128, hidden=256, noise_variance=0.004),
     "paper": CMCR(),
     "released": CMCR.released(),
 }
-TOWERS = MOVER(
-    measure="cosine", weight_transport=0.0, dim=128, layers=1, width=128, dropout=0.2, noise=0.4,
-    gain=0.2, warp=0.2, temperature=0.1,
-)  # fmt: skip
+CHOICES = (
+    Choice("data set", DATASETS, "digits_avt"),
+    Choice("preset", tuple(PRESETS), "small"),
+)
 
 
 def get_config(argument: str = "digits_avt,small") -> ConfigDict:
-    words = argument.split(",")
-    datasets = [w for w in words if w in DATASETS] or ["digits_avt"]
-    presets = [w for w in words if w in PRESETS] or ["small"]
-    if len(datasets) + len(presets) != 2 or not {*words} <= {*DATASETS, *PRESETS}:
-        raise ValueError(
-            f"{argument!r} is not DATASET, PRESET or DATASET,PRESET; data sets: "
-            f"{', '.join(DATASETS)}; presets: {', '.join(PRESETS)}"
-        )
-    (dataset,), (preset,) = datasets, presets
-    shared, first, second = DATASETS[dataset]
+    dataset, preset = parse_argument(argument, *CHOICES)
+    shared, first, second = DATA_SETS[dataset].spaces
     method = dataclasses.replace(
         PRESETS[preset], first=(f"{shared}_1", f"{first}_1"), second=(f"{shared}_2", f"{second}_2")
     )
@@ -57,7 +47,7 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
         "steps": 8180 if large else 600,  # 36 epochs of 2.33 million texts, in calls of 20
         "batch_size": 10240 if large else 256,
         "parallel": "shard_map",  # or "pmap"
-        "data": {"name": dataset, "path": ""},
+        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
         "method": {"name": "cmcr", **dataclasses.asdict(method)},
         "train": {
             "lr": 1e-3, "schedule": "cosine", "warmup": 0, "weight_decay": 0.01, "clip": 0.0,
@@ -65,35 +55,18 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
             "checkpoint_every": 300,
             "fused": 20,  # steps in one program, on data that stay on the device
         },
-        "protocol": {
-            "shared": shared, "first": first, "second": second,
-            "consistency": "softmax",
-            "temperature": 0.01,
-            "control": True,
-        },
+        # Also evaluate the spaces unconnected and, of raw features, an encoder of the true pairs.
+        "task": {"control": True},
     }  # fmt: skip
     if dataset != "banks":
-        config["perceptors"] = {
-            "path": "",  # where they are kept; by default in the folder of the run
-            "steps": 300,
-            "batch_size": 128,
-            "parallel": "shard_map",
-            "method": dataclasses.asdict(TOWERS),
-            "train": {
-                "lr": 1e-3, "schedule": "cosine", "warmup": 50, "weight_decay": 0.01, "clip": 1.0,
-                "log_every": 50,
-                "checkpoint_every": 150,
-                "fused": 10,
-            },
-        }  # fmt: skip
+        config["pretrain"] = SHARED["pretraining"](dim=128, steps=300)
+        config["pretrain"]["train"] |= {"warmup": 50, "checkpoint_every": 150}
     return ConfigDict(config)
 
 
 def get_variants(name: str) -> dict[str, dict]:
     """Rows of a table, for `python -m unirep_jax.sweep --variants=configs/connect.py:NAME`."""
-    if name not in VARIANTS:
-        raise ValueError(f"{name!r} is none of {', '.join(VARIANTS)}")
-    return VARIANTS[name]
+    return variants(name, VARIANTS)
 
 
 VARIANTS = {
@@ -107,8 +80,8 @@ VARIANTS = {
         "F w/o inter": {"method.weight_shared": 0.0, "method.weight_other": 0.0},
         "G w/o renormalisation": {"method.renormalize": False},
         "H w/o noise": {"method.renormalize": False, "method.noise_variance": 0.0},
-        "I argmax": {"protocol.consistency": "argmax"},
-        "J random": {"protocol.consistency": "random"},
+        "I argmax": {"method.consistency": "argmax"},
+        "J random": {"method.consistency": "random"},
     },
     # Figure 3: the variance of the noise.
     "noise": {

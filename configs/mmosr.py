@@ -1,4 +1,4 @@
-"""MRN and its rivals on multimodal open-set recognition: Tables 1 to 7 of the MRN paper (2024).
+"""MRN and its baselines on multimodal open-set recognition: Tables 1 to 7 of the MRN paper (2024).
 
     python -m unirep_jax.main --config=configs/mmosr.py                # digits_avt, ships inside
     python -m unirep_jax.main --config=configs/mmosr.py:concat
@@ -11,46 +11,47 @@
 The argument names a data set, a method, or both; methods are listed in
 unirep_jax/methods/recognition.py. Every seed draws its own known classes. These networks are small,
 because these data are; the paper's are --config.method.width=512 and so on, the method's defaults.
-README.md has what to expect.
+docs/results/mrn.md has what to expect.
 """
 
 import dataclasses
 
 from ml_collections import ConfigDict
 
+from unirep_jax.config_arguments import Choice, parse_argument, variants
+from unirep_jax.data.catalog import data_sets
 from unirep_jax.methods import RECOGNIZERS
 
-DATASETS = ("digits_avt", "utd_mhad", "handwritten6", "digits4", "mosi", "features")
+DATASETS = data_sets("mmosr")
 SMALL = {
     "width": 64, "tokens": 4, "layers": 1, "dropout": 0.2, "heads": 4, "hidden": 128,
     "embedding": 64, "latent": 16, "noise": 0.6, "gain": 0.2, "warp": 0.2,
 }  # fmt: skip
 
 
+CHOICES = (
+    Choice("data set", DATASETS, "digits_avt"),
+    Choice("method", tuple(RECOGNIZERS), "mrn"),
+)
+
+
 def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
-    words = argument.split(",")
-    datasets = [w for w in words if w in DATASETS] or ["digits_avt"]
-    methods = [w for w in words if w in RECOGNIZERS] or ["mrn"]
-    if len(datasets) + len(methods) != 2 or not {*words} <= {*DATASETS, *RECOGNIZERS}:
-        raise ValueError(
-            f"{argument!r} is not DATASET, METHOD or DATASET,METHOD; data sets: "
-            f"{', '.join(DATASETS)}; methods: {', '.join(RECOGNIZERS)}"
-        )
-    method = dataclasses.replace(RECOGNIZERS[methods[0]], **SMALL)
+    dataset, name = parse_argument(argument, *CHOICES)
+    method = dataclasses.replace(RECOGNIZERS[name], **SMALL)
     return ConfigDict({
         "experiment": "mmosr",
         "seed": 0,
         "steps": 300,
         "batch_size": 64,
         "parallel": "shard_map",  # or "pmap"
-        "data": {"name": datasets[0], "path": ""},
-        "method": {"name": methods[0], **dataclasses.asdict(method)},
+        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
+        "method": {"name": name, **dataclasses.asdict(method)},
         "train": {
             "lr": 1e-3, "schedule": "cosine", "warmup": 30, "weight_decay": 0.01, "clip": 1.0,
             "log_every": 50,
             "checkpoint_every": 150,
         },
-        "protocol": {
+        "task": {
             "known": 0,  # half of the classes
             "classes": (),  # or these, by number
             "unknown": (),  # Table 6: test with fewer unknown classes, too
@@ -63,9 +64,7 @@ def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
 
 def get_variants(name: str) -> dict[str, dict]:
     """Rows of a table, for `python -m unirep_jax.sweep --variants=configs/mmosr.py:NAME`."""
-    if name not in VARIANTS:
-        raise ValueError(f"{name!r} is none of {', '.join(VARIANTS)}")
-    return VARIANTS[name]
+    return variants(name, VARIANTS)
 
 
 def _row(method: str, **changes) -> dict:

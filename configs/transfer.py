@@ -1,10 +1,10 @@
-"""MICU and its rivals trained and judged as published: Tables 2 and 3 of Huang et al., ICCV 2025.
+"""MICU and its baselines, trained and evaluated as published: Tables 2, 3 of Huang et al., 2025.
 
     python -m unirep_jax.main --config=configs/transfer.py[:METHOD[,PRESET]] \\
       --config.data.path=features/vggsound_avel40k \\
-      --config.protocol.sets="('features/ave', 'features/avvp', 'features/clotho')"
+      --config.task.sets="('features/ave', 'features/avvp', 'features/clotho')"
 
-Trained on VGGSound-AVEL40K, judged on every folder of protocol.sets by what it holds: open-set and
+Trained on VGGSound-AVEL40K, evaluated on every folder of task.sets by what it holds: open-set and
 closed-set generalisation, events in time, zero-shot retrieval. docs/data_sets.md says how these
 folders are made. Methods and presets are those of configs/oscmg.py; 2,555 steps are the authors'
 five epochs of all parts. We do not have these features: no number has been compared with theirs.
@@ -20,10 +20,10 @@ get_oscmg_config = runpy.run_path(str(Path(__file__).with_name("oscmg.py")))["ge
 
 def get_config(argument: str = "micu,paper") -> ConfigDict:
     config = get_oscmg_config(f"features,{argument}")
-    probe = config.protocol.probe
+    probe = config.task.probe
     config.experiment = "transfer"
     config.steps = 2555
-    config.protocol = ConfigDict({
+    config.task = ConfigDict({
         "sets": ("features/ave", "features/ucf51", "features/ucf_vggsound", "features/avvp",
                  "features/ave_avvp", "features/msvd", "features/clotho"),
         "selections": ("honest", "paper"),

@@ -5,8 +5,9 @@
 #   launch/local.sh 2 --config=configs/oom.py --workdir=runs/two
 #
 # FLAGS are those of unirep_jax.main. GPUs are shared out evenly; without any, all run on the CPU.
-# Process 0 also prints here. SIGINT and SIGTERM reach all of them as SIGTERM, on which they write a
-# checkpoint and end. When one fails the others are ended, and its last lines are shown.
+# Process 0 also prints here. SIGINT, SIGTERM and SIGHUP reach all of them as SIGTERM, on which they
+# write a checkpoint and end; so does the end of this script, even by SIGKILL. When one fails the
+# others are ended, and its last lines are shown.
 #
 #   DEVICE  cpu or gpu; by default gpu where nvidia-smi lists one
 #   CUDA_VISIBLE_DEVICES  the GPUs to share out; by default all
@@ -55,19 +56,40 @@ if [[ $DRY_RUN ]]; then
   exit
 fi
 
-processes=() pids=()
+processes=() pids=() stopping=
 send() {
   kill -s "$1" "${pids[@]}" 2>/dev/null || true
 }
-trap 'send TERM' INT TERM
+trap 'stopping=1; send TERM' INT TERM HUP
+
+# Reads the processes from a pipe that only this script holds open, and ends them when it is closed
+# without a word that all have ended.
+watch() {
+  trap '' INT TERM HUP
+  local line pids=()
+  while read -r line; do
+    [[ $line != ended ]] || return 0
+    pids+=("$line")
+  done
+  send TERM
+  sleep "${GRACE:-30}"
+  send KILL
+}
+exec {watched}> >(watch)
+
+# Becomes the process in `command`, known to the watch before it begins.
+start() {
+  echo "$BASHPID" >&"$watched"
+  exec "${command[@]}" {watched}>&-
+}
 
 mkdir -p "$LOGS"
 for ((i = 0; i < count; i++)); do
   command_of "$i" "$@"
   if ((i == 0)); then
-    "${command[@]}" > >(exec tee -i "$LOGS/0.log") 2>&1 &
+    start > >(exec tee -i "$LOGS/0.log" {watched}>&-) 2>&1 &
   else
-    "${command[@]}" >"$LOGS/$i.log" 2>&1 &
+    start >"$LOGS/$i.log" 2>&1 &
   fi
   pids[i]=$!
   processes[$!]=$i
@@ -82,14 +104,16 @@ while ((${#pids[@]})); do
   unset "pids[i]"
   if ((code != 0 && status == 0)); then
     status=$code
+    [[ ! $stopping ]] || continue # each ends in its own time
     echo "process $i failed with status $code; its log is $LOGS/$i.log" >&2
     ((i == 0)) || tail -n 20 "$LOGS/$i.log" >&2
     if ((${#pids[@]})); then
       send TERM
-      (sleep "${GRACE:-30}" && send KILL) &>/dev/null &
+      (sleep "${GRACE:-30}" && send KILL) &>/dev/null {watched}>&- &
       deadline=$!
     fi
   fi
 done
 [[ -z $deadline ]] || kill "$deadline" 2>/dev/null || true
+echo ended >&"$watched"
 exit "$status"

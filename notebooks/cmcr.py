@@ -54,8 +54,8 @@ from unirep_jax.experiment import run
 
 config = runpy.run_path("configs/connect.py")["get_config"]("digits_avt,small")
 if FAST:
-    config.steps = config.perceptors.steps = 20
-    config.protocol.control = False
+    config.steps = config.pretrain.steps = 20
+    config.task.control = False
 workdir = run(config)
 
 # %% [markdown]
@@ -144,4 +144,4 @@ print(open_bank("text_1.npy").embeddings.shape)
 # %% [markdown]
 # Other rows of the paper's Table 5 are settings: `config.method.noise_variance = 0.0`,
 # `config.method.weight_shared = 0.0` and so on; what to expect is in the
-# [README](https://github.com/unirep-jax/unirep_jax#what-to-expect-c-mcr).
+# [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/cmcr.md).

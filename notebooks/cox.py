@@ -59,9 +59,9 @@ get_config = runpy.run_path("configs/oom.py")["get_config"]
 workdirs = {}
 for name in ("cox", "erm"):
     config = get_config(f"digits_avt,{name}")
-    config.perceptors.path = "runs/perceptors"
+    config.pretrain.path = "runs/perceptors"
     if FAST:
-        config.steps = config.perceptors.steps = 20
+        config.steps = config.pretrain.steps = 20
     workdirs[name] = run(config)
 
 # %% [markdown]
@@ -109,8 +109,8 @@ display(Image(figures / "connection.png"))
 # ## Your own features
 #
 # Write a file as below and take `get_config("features")` with `config.data.path = "my_set.npz"` and
-# `config.oom.modality = "audio"`, the new one. With embeddings of your own models for the known
-# modalities set `config.oom.given = True`
+# `config.task.modality = "audio"`, the new one. With embeddings of your own models for the known
+# modalities set `config.task.given = True`
 # ([format](https://github.com/unirep-jax/unirep_jax/blob/main/docs/features.md)). Row i of every
 # array is the same instance, seen through one modality: a vector, a sequence or a map from the
 # backbone of your choice. Here made-up ones, to show the format.
@@ -135,4 +135,4 @@ print(load_features("my_set.npz").modalities)
 # %% [markdown]
 # Other baselines are `"digits_avt,entmin"`, `ssl`, `moco`, `freematch`, `mixtext`, `random` and
 # `supervised`; what to expect of each is in the
-# [README](https://github.com/unirep-jax/unirep_jax#what-to-expect-cox).
+# [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/cox.md).

@@ -56,8 +56,8 @@ from unirep_jax.experiment import run
 config = runpy.run_path("configs/oscmg.py")["get_config"]("digits_avt,micu")
 if FAST:
     config.steps, config.train.log_every = 10, 5
-    config.protocol.probe.steps, config.protocol.folds, config.protocol.control = 20, 2, False
-    config.protocol.selections = ("honest",)
+    config.task.probe.steps, config.task.folds, config.task.control = 20, 2, False
+    config.task.selections = ("honest",)
 workdir = run(config)
 
 # %% [markdown]
@@ -74,8 +74,8 @@ workdir = run(config)
 # %%
 import matplotlib.pyplot as plt
 
+from unirep_jax.evaluation.figures import PALETTE
 from unirep_jax.evaluation.measurements import read_measurements
-from unirep_jax.report.figures import PALETTE
 
 
 def shown(m):
@@ -145,4 +145,4 @@ print(load_features("my_set.npz").modalities)
 # %% [markdown]
 # Rivals are `"digits_avt,dcid"`, `cmcm`, `codis`, `turn` and `mmjp`; `"digits_avt,paper"` takes the
 # equations as printed. What to expect is in the
-# [README](https://github.com/unirep-jax/unirep_jax#what-to-expect-micu).
+# [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/micu.md).

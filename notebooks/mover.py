@@ -51,7 +51,7 @@ import runpy
 
 from unirep_jax.experiment import run
 
-config = runpy.run_path("configs/mover.py")["get_config"]("digits_avt,mover")
+config = runpy.run_path("configs/retrieval.py")["get_config"]("digits_avt,mover")
 if FAST:
     config.steps = config.train.checkpoint_every = 8
     config.train.log_every = 4
@@ -144,4 +144,4 @@ print(load_features("my_set.npz").modalities)
 # %% [markdown]
 # The other rows of the paper's Table 4 are `"digits_avt,gram"`, `"digits_avt,pairwise"` and
 # `config.method.weight_transport = 0.0`; what to expect of each is in the
-# [README](https://github.com/unirep-jax/unirep_jax#what-to-expect-mover).
+# [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/mover.md).

@@ -105,7 +105,7 @@ display(Image(figures / "experts.png"))
 #
 # Write a file as below and take `get_config("features")` with `config.data.path = "my_set.npz"`
 # ([format](https://github.com/unirep-jax/unirep_jax/blob/main/docs/features.md)). Half of the
-# classes are then known; `config.protocol.classes` names them instead. Row i of every array is the
+# classes are then known; `config.task.classes` names them instead. Row i of every array is the
 # same instance, seen through one modality: a vector, a sequence or a map from the backbone of your
 # choice. Here made-up ones, to show the format.
 
@@ -129,4 +129,4 @@ print(load_features("my_set.npz").modalities)
 # %% [markdown]
 # Rivals are every fusion with every head: `"digits_avt,concat"`, `"digits_avt,arpl-mrn"`, `tmc`,
 # `mla` and more; all are listed in `unirep_jax/methods/recognition.py`, and what to expect is in
-# the [README](https://github.com/unirep-jax/unirep_jax#what-to-expect-mrn-and-its-rivals).
+# the [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/mrn.md).

@@ -28,8 +28,8 @@ def config(tmp_path, paired_features, rng):
     made.update_from_flattened_dict({
         "data.path": str(tmp_path / "toy.npz"), "data.flow": str(tmp_path / "flow"),
         "steps": 2, "batch_size": 16, "method.dim": 8, "method.layers": 1, "method.codes": 16,
-        "protocol.control": False, "protocol.selections": ("paper",), "protocol.known": (2,),
-        "protocol.probe.steps": 2, "train.checkpoint_every": 2,
+        "task.control": False, "task.selections": ("paper",), "task.known": (2,),
+        "task.probe.steps": 2, "train.checkpoint_every": 2,
     })  # fmt: skip
     return made
 

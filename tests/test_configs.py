@@ -9,10 +9,11 @@ import pytest
 from ml_collections import ConfigDict
 
 from unirep_jax.experiment import DATA_SETS
+from unirep_jax.identity import flat
 from unirep_jax.methods import METHODS, RECOGNIZERS
 from unirep_jax.methods.unified import CodebookMethod
-from unirep_jax.protocols import PROTOCOLS
-from unirep_jax.workdir import ConfigError, claim, default_workdir, flat
+from unirep_jax.tasks import TASKS
+from unirep_jax.workdir import ConfigError, default_workdir, write_config
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 # Configurations whose argument is DATASET, METHOD or both, and the methods that they offer.
@@ -120,8 +121,8 @@ def test_a_data_set_alone_has_the_first_method_and_a_protocol_that_exists(name):
     for data in module["DATASETS"]:
         config = module["get_config"](data)
         assert (config.data.name, config.method.name) == (data, BY_METHOD[name][0])
-        protocol = PROTOCOLS[config.experiment](**config.protocol.to_dict())
-        assert dataclasses.asdict(protocol) == config.protocol.to_dict()
+        protocol = TASKS[config.experiment](**config.task.to_dict())
+        assert dataclasses.asdict(protocol) == config.task.to_dict()
 
 
 @pytest.mark.parametrize("name", BY_METHOD)
@@ -160,9 +161,9 @@ def test_connecting_names_data_and_presets_and_every_row_of_its_tables_is_a_meth
     for data, preset in itertools.product(module["DATASETS"], module["PRESETS"]):
         config = module["get_config"](f"{data},{preset}")
         assert module["get_config"](f"{preset},{data}").to_dict() == config.to_dict()
-        assert config.data.name == data and ("perceptors" in config) == (data != "banks")
-        protocol = PROTOCOLS[config.experiment](**config.protocol.to_dict())
-        assert dataclasses.asdict(protocol) == config.protocol.to_dict()
+        assert config.data.name == data and ("pretrain" in config) == (data != "banks")
+        protocol = TASKS[config.experiment](**config.task.to_dict())
+        assert dataclasses.asdict(protocol) == config.task.to_dict()
         for number in (config.steps, config.train.log_every, config.train.checkpoint_every):
             assert number % config.train.fused == 0
         streams = {m: (8,) for pair in (config.method.first, config.method.second) for m in pair}
@@ -213,7 +214,7 @@ def test_the_default_workdir_is_a_function_of_every_setting():
 
 
 def test_a_workdir_belongs_to_one_configuration(tmp_path):
-    claim(tmp_path, ConfigDict({"a": {"b": 1}, "c": (1, 2)}))
-    claim(tmp_path, ConfigDict({"a": {"b": 1}, "c": (1, 2)}))
+    write_config(tmp_path, ConfigDict({"a": {"b": 1}, "c": (1, 2)}))
+    write_config(tmp_path, ConfigDict({"a": {"b": 1}, "c": (1, 2)}))
     with pytest.raises(ConfigError, match=r"a\.b is 1 there and 2 here"):
-        claim(tmp_path, ConfigDict({"a": {"b": 2}, "c": (1, 2)}))
+        write_config(tmp_path, ConfigDict({"a": {"b": 2}, "c": (1, 2)}))

@@ -47,7 +47,8 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
 def test_a_page_lists_every_kernel_once(module):
     name = module.__name__.rpartition(".")[2]
     listed = TEXTS[f"{name}.md"].partition(f"{module.__name__}.published")[0]
-    assert sorted(re.findall(r"^\.\. auto\w+:: (\w+)$", listed, re.MULTILINE)) == module.__all__
+    names = re.findall(r"^\.\. auto\w+:: (\w+)$", listed, re.MULTILINE)
+    assert (names if module is losses else sorted(names)) == module.__all__
 
 
 @page

@@ -263,10 +263,14 @@ def heeding_interrupts():
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_reaches_every_local_process_which_ends_in_its_own_way(process, tmp_path, sent):
+@pytest.mark.parametrize("code", [0, 143])
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_reaches_every_local_process_which_ends_in_its_own_way(
+    process, tmp_path, sent, code
+):
     script = (
-        f"trap 'echo saved; exit 0' TERM; touch {tmp_path}/up$process; while :; do sleep .1; done"
+        f"trap 'sleep .$process; echo saved; exit {code}' TERM; touch {tmp_path}/up$process; "
+        "while :; do sleep .1; done"
     )
     settings = os.environ | CALLS["local.sh"][0] | process(script)
     with subprocess.Popen(
@@ -279,7 +283,28 @@ def test_a_signal_reaches_every_local_process_which_ends_in_its_own_way(process,
             while not all((tmp_path / f"up{i}").exists() for i in range(2)):
                 time.sleep(0.05)
             launcher.send_signal(sent)
-            assert launcher.wait(timeout=30) == 0
+            assert launcher.wait(timeout=30) == code
         finally:
             launcher.send_signal(signal.SIGTERM)
     assert all((tmp_path / "logs" / f"{i}.log").read_text() == "saved\n" for i in range(2))
+
+
+@pytest.mark.parametrize("others", ["trap 'exit 0' TERM", "trap '' TERM"])
+def test_local_processes_end_with_their_launcher_even_by_sigkill(process, tmp_path, others):
+    script = f"{others}; echo $$ >{tmp_path}/up$process; while :; do sleep .1; done"
+    settings = os.environ | CALLS["local.sh"][0] | process(script)
+    launcher = subprocess.Popen(
+        ["bash", str(LAUNCH / "local.sh"), "2"], env=settings, stdout=subprocess.DEVNULL
+    )
+    running = [tmp_path / f"up{i}" for i in range(2)]
+    try:
+        while not all(file.exists() and file.read_text().strip() for file in running):
+            time.sleep(0.05)
+    finally:
+        launcher.kill()
+        launcher.wait()
+    end = time.monotonic() + 30
+    for file in running:
+        while Path(f"/proc/{int(file.read_text())}").exists():
+            assert time.monotonic() < end
+            time.sleep(0.05)

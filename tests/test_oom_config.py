@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from unirep_jax.data.catalog import DATA_SETS
+from unirep_jax.identity import flat
 from unirep_jax.methods import METHODS
-from unirep_jax.protocols import PROTOCOLS
 from unirep_jax.sweep import varied
-from unirep_jax.workdir import flat
+from unirep_jax.tasks import TASKS
 
 MODULE = runpy.run_path(str(Path(__file__).parents[1] / "configs" / "oom.py"))
 get_config, get_variants = MODULE["get_config"], MODULE["get_variants"]
@@ -31,7 +31,7 @@ def test_a_method_named_alone_or_with_a_data_set_is_built(method):
         assert (config.data.name, config.method.name) == (data, method)
         assert config.method.to_dict() == {"name": method, **dataclasses.asdict(built(config))}
         assert get_config(f"{method},{data}").to_dict() == config.to_dict()
-        protocol = PROTOCOLS[config.experiment](**config.protocol.to_dict())
+        protocol = TASKS[config.experiment](**config.task.to_dict())
         assert protocol.modality == modality
         assert protocol.labelled == (1.0 if method == "supervised" else 0.1)
     assert get_config(method).data.name == get_config().data.name == "digits_avt"
@@ -49,12 +49,12 @@ def test_all_methods_differ_and_the_paper_has_a_vision_transformer():
 
 def test_oom_is_another_name_of_the_protocol_also_in_copies():
     config = get_config()
-    config.oom.modality = "video"
-    assert config.protocol.modality == "video"
-    copy = varied(config, {"oom.labelled": 0.5})
+    config.task.modality = "video"
+    assert config.task.modality == "video"
+    copy = varied(config, {"task.labelled": 0.5})
     copy.protocol.setting = "unsupervised"
     assert (copy.protocol.labelled, copy.oom.setting) == (0.5, "unsupervised")
-    assert (config.oom.labelled, config.oom.setting) == (0.1, "semi")
+    assert (config.task.labelled, config.task.setting) == (0.1, "semi")
 
 
 @pytest.mark.parametrize("wrong", ["", "best", "digits_avt,best", "erm,cox", "utd_mhad,digits_avt",
@@ -74,7 +74,7 @@ def test_every_variant_is_an_experiment_of_its_own_in_settings_that_exist():
             assert settings.keys() <= known, title
             config = varied(get_config(), settings)
             built(config).for_data(SHAPES | {"text": (64,), "video": (64,)}, classes=6)
-            PROTOCOLS[config.experiment](**config.protocol.to_dict())
+            TASKS[config.experiment](**config.task.to_dict())
             assert config.to_dict() not in seen, f"{table}: {title} is there already"
             seen.append(config.to_dict())
     with pytest.raises(ValueError, match="'best' is none of table2"):

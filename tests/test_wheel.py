@@ -22,6 +22,7 @@ def test_the_wheel_has_the_package_and_nothing_else(tmp_path):
     folders = {name.partition("/")[0] for name in names}
     assert folders == {"unirep_jax", wheel.name.removesuffix("-py3-none-any.whl") + ".dist-info"}
     modules = {str(path.relative_to(ROOT)) for path in (ROOT / "unirep_jax").rglob("*.py")}
+    modules |= {f"unirep_jax/{path.relative_to(ROOT)}" for path in (ROOT / "configs").rglob("*.py")}
     assert modules | {"unirep_jax/py.typed"} <= set(names)
     assert [name for name in names if "__pycache__" in name or name.endswith(".pyc")] == []
     assert any(name.endswith("licenses/LICENSE") for name in names)

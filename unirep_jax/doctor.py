@@ -13,6 +13,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import NamedTuple
 
+from unirep_jax.terminal import escape_what_cannot_be_shown
+
 # Package: oldest version that is known to work, first one that is known not to, what needs it.
 PACKAGES = {
     "jax": ("0.7.2", "", "everything"),
@@ -99,7 +101,7 @@ def _devices() -> Iterator[Finding]:
         "d = jax.devices()\n"
         "x = [float(jax.device_put(jnp.ones((64, 64)), i).sum()) for i in d]\n"
         "assert x == [4096.0] * len(d), x\n"
-        "print(len(d), '×', d[0].device_kind, '|', d[0].platform)"
+        "print(len(d), d[0].device_kind, d[0].platform, sep=' | ')"  # ASCII, in any locale
     )
     result = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, timeout=300
@@ -109,8 +111,8 @@ def _devices() -> Iterator[Finding]:
         remedy = "install the JAX of this accelerator and driver, or set JAX_PLATFORMS=cpu"
         yield Finding("devices", last, remedy)
         return
-    found, _, platform = result.stdout.strip().rpartition(" | ")
-    yield Finding("devices", found)
+    count, kind, platform = result.stdout.strip().split(" | ")
+    yield Finding("devices", f"{count} × {kind}")
     if platform == "cpu" and shutil.which("nvidia-smi"):
         yield Finding("GPU", "there, but JAX does not use it", "pip install 'jax[cuda12]'")
     if platform == "cpu" and Path("/dev/accel0").exists():
@@ -130,6 +132,7 @@ def _disk(folder: Path) -> Finding:
 
 
 def main() -> None:
+    escape_what_cannot_be_shown()
     failing = 0
     for subject, found, remedy in examine():
         failing += bool(remedy)

@@ -9,9 +9,12 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from unirep_jax import experiment
-from unirep_jax.report.tables import markdown_table
+from unirep_jax.data import standardization
+from unirep_jax.evaluation.tables import markdown_table
+from unirep_jax.identity import flat
+from unirep_jax.methods import MOVER
+from unirep_jax.model import Model, Way
 from unirep_jax.train.fit import Fitting
-from unirep_jax.workdir import flat
 
 TIMED_CALLS = 3
 
@@ -19,13 +22,14 @@ TIMED_CALLS = 3
 def dry_run(config: ConfigDict) -> str:
     """A report of the run that `config` describes, after a few steps that leave nothing behind.
 
-    Perceptors are not trained: their embeddings are random vectors of the right length.
+    Frozen encoders are not trained: they are taken as they are drawn.
 
     Raises:
       ConfigError, FeatureFileError: as `experiment.run`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        _, _, training_set, fitting = experiment.set_up(config, Path(folder), _random_embeddings)
+        ready = experiment.set_up(config, Path(folder), _random_encoder)
+        training_set, fitting = ready.prepared.seen, ready.fitting
         settings = "\n".join(f"{key} = {value!r}" for key, value in flat(config.to_dict()).items())
         features = markdown_table(
             ["modality", "dtype", "shape", "present"],
@@ -41,10 +45,13 @@ def dry_run(config: ConfigDict) -> str:
         ])  # fmt: skip
 
 
-def _random_embeddings(data, modalities, rows, *, settings, folder, seed):
-    rng, size = np.random.default_rng(seed), (len(data.label), settings.method.dim)
-    made = {m: rng.standard_normal(size, dtype=np.float32) for m in modalities}
-    return {m: x / np.linalg.norm(x, axis=1, keepdims=True) for m, x in made.items()}
+def _random_encoder(data, modalities, rows, *, settings, folder, seed) -> Model:
+    """An encoder as `pretrain` makes it, without training."""
+    shapes = {m: tuple(data.features[m].shape[1:]) for m in modalities}
+    method = MOVER(**settings.method.to_dict()).for_data(shapes, 0)
+    params, state = method.init(jax.random.key(seed), shapes, standardization(data))
+    ways = {m: (Way(None, m),) for m in modalities}
+    return Model("mover", method, params, state, shapes, shapes, ways)
 
 
 def _parameters(fitting: Fitting) -> str:

@@ -1,12 +1,16 @@
 """Command line: python -m unirep_jax.main --config=configs/oscmg.py [--config.KEY=VALUE ...]."""
 
-import sys
 from pathlib import Path
+
+from unirep_jax.train import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # first: importing takes seconds
 
 from absl import flags
 from ml_collections import config_flags
 
-from unirep_jax import command_line, process_flags
+from unirep_jax import command_line, compile_cache, process_flags
 
 _CONFIG = config_flags.DEFINE_config_file(
     "config", None, "Experiment: a file of configs/, with its argument after a colon."
@@ -24,20 +28,15 @@ def main(_: list[str]) -> None:
     # After the flags are read, so that --help and a mistyped flag answer at once.
     from unirep_jax.dry_run import dry_run
     from unirep_jax.experiment import FAILURES, run
-    from unirep_jax.train.loop import Interrupted
+    from unirep_jax.terminal import say
 
-    workdir = Path(_WORKDIR.value) if _WORKDIR.value else None
-    try:
+    with command_line.answering(FAILURES):
+        compile_cache.use_compile_cache()
+        workdir = Path(_WORKDIR.value).expanduser() if _WORKDIR.value else None
         if _DRY_RUN.value:
-            print(dry_run(_CONFIG.value))
+            say(dry_run(_CONFIG.value))
             return
         run(_CONFIG.value, workdir, reevaluate=_REEVALUATE.value)
-    except Interrupted as stop:
-        print(f"{stop}; run the same command to continue")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command to continue")
-    except FAILURES as error:
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """Flags of the command lines that several processes run together, and how these meet."""
 
 import contextlib
+import math
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,6 +22,23 @@ _PROCESSES = flags.DEFINE_integer("processes", None, "How many processes there a
 _PROCESS = flags.DEFINE_integer("process", None, "Which of them this is, from 0.")
 
 
+def _check(coordinator: str | None, count: int | None, process: int | None) -> None:
+    """Refuses what cannot be; what is not given, a launcher may tell.
+
+    Raises:
+      ValueError: naming the flag.
+    """
+    if coordinator is not None:
+        host, _, port = coordinator.rpartition(":")
+        if not (host and port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+            raise ValueError(f"--coordinator={coordinator} is not HOST:PORT, PORT 1 to 65535")
+    if count is not None and count < 1:
+        raise ValueError(f"--processes={count} is not 1 or more")
+    if process is not None and not 0 <= process < (math.inf if count is None else count):
+        among = "" if count is None else f" of --processes={count}: 0 to {count - 1}"
+        raise ValueError(f"--process={process} is none{among}")
+
+
 def together(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
     """`main`, run by all processes, where there are several: they meet, and the first one prints.
 
@@ -32,9 +51,15 @@ def together(main: Callable[[list[str]], None]) -> Callable[[list[str]], None]:
 
         explicit = (_COORDINATOR.value, _PROCESSES.value, _PROCESS.value)
         asked = _DISTRIBUTED.value or any(value is not None for value in explicit)
-        if not (asked or processes.detected()):
+        try:
+            _check(*explicit)
+            several = asked or processes.detected()
+            if several:
+                processes.join(*explicit)
+        except ValueError as error:
+            sys.exit(f"error: {error}")
+        if not several:
             return main(arguments)
-        processes.join(*explicit)
         with processes.failing_together(), contextlib.ExitStack() as stack:
             if not processes.is_first():
                 nowhere = stack.enter_context(Path(os.devnull).open("w"))

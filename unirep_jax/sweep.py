@@ -6,13 +6,17 @@ python -m unirep_jax.sweep --config=configs/oscmg.py --variants=configs/ablation
 
 import dataclasses
 import runpy
-import sys
 from pathlib import Path
+
+from unirep_jax.train import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # first: importing takes seconds
 
 from absl import flags
 from ml_collections import ConfigDict, config_flags
 
-from unirep_jax import command_line, process_flags
+from unirep_jax import command_line, compile_cache, process_flags
 
 _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration that is varied.")
 _VARIANTS = flags.DEFINE_string(
@@ -36,25 +40,21 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     Returns:
       The table, which is also written to results.md.
     """
-    import jax
-
     from unirep_jax.data.mapped import replace_file
     from unirep_jax.evaluation.measurements import read_measurements, write_measurements
     from unirep_jax.experiment import run
-    from unirep_jax.protocols import PROTOCOLS
+    from unirep_jax.tasks import TASKS
     from unirep_jax.train.processes import own_folder
 
-    # Seeds share one compiled program.
-    jax.config.update("jax_compilation_cache_dir", str((workdir / "compiled").absolute()))
     measurements = []
     for place, (title, settings) in enumerate(variants.items()):
         for seed in range(seeds):
             single = varied(config, settings)
             single.seed = seed
-            if "perceptors" in single:  # variants share those of their seed
-                single.perceptors.path = str(workdir / "perceptors")
-            if "control" in single.protocol:
-                single.protocol.control = place == 0  # one control serves all variants
+            if "pretrain" in single:  # variants share those of their seed
+                single.pretrain.path = str(workdir / "pretrain")
+            if "control" in single.task:
+                single.task.control = place == 0  # one control serves all variants
             print(f"== {title}, seed {seed} of {seeds}", flush=True)
             folder = run(single, workdir / title.replace("/", "-") / f"seed{seed}")
             for m in read_measurements(folder / "results.jsonl"):
@@ -62,7 +62,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
                     measurements.append(dataclasses.replace(m, method=title))
                 elif place == 0:
                     measurements.append(m)
-    table = PROTOCOLS[config.experiment].tables(measurements)
+    table = TASKS[config.experiment].tables(measurements)
     made = own_folder(workdir)
     replace_file(made / "results.md", lambda stream: stream.write(table.encode()))
     write_measurements(made / "results.jsonl", measurements)
@@ -83,24 +83,38 @@ def varied(config: ConfigDict, settings: dict) -> ConfigDict:
 
 def main(_: list[str]) -> None:
     from unirep_jax.experiment import FAILURES
-    from unirep_jax.train.loop import Interrupted
-    from unirep_jax.workdir import flat
+    from unirep_jax.terminal import say
+    from unirep_jax.train.lock import owned
 
-    config = _CONFIG.value
-    variants = {config.method.name: {}}
-    if _VARIANTS.value:
-        path, _, name = _VARIANTS.value.partition(":")
+    with command_line.answering(FAILURES):
+        config, workdir = _CONFIG.value, Path(_WORKDIR.value).expanduser()
+        variants = _variants(config)
+        compile_cache.use_compile_cache()
+        with owned(workdir):
+            say(sweep(config, variants, seeds=_SEEDS.value, workdir=workdir))
+
+
+def _variants(config: ConfigDict) -> dict[str, dict]:
+    """Those that the flag names; without it, the configuration alone."""
+    from unirep_jax.identity import flat
+    from unirep_jax.workdir import ConfigError
+
+    if not _VARIANTS.value:
+        return {config.method.name: {}}
+    path, _, name = _VARIANTS.value.partition(":")
+    try:
         variants = runpy.run_path(path)["get_variants"](name)
+    except KeyError as error:
+        raise ConfigError(f"--variants: {path} defines no {error}") from error
+    except (ValueError, SyntaxError, OSError) as error:
+        raise ConfigError(f"--variants={_VARIANTS.value}: {error}") from error
     for settings in variants.values():
         unknown = settings.keys() - flat(config.to_dict()).keys() - {*config}
         if unknown:
-            sys.exit(f"error: {_VARIANTS.value} sets {sorted(unknown)[0]!r}, which does not exist")
-    try:
-        print(sweep(config, variants, seeds=_SEEDS.value, workdir=Path(_WORKDIR.value)))
-    except Interrupted as stop:
-        print(f"{stop}; run the same command to continue")
-    except FAILURES as error:
-        sys.exit(f"error: {error}")
+            raise ConfigError(
+                f"--variants={_VARIANTS.value} sets {sorted(unknown)[0]!r}, which does not exist"
+            )
+    return variants
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Table 2 of Huang et al., ICCV 2025: MICU and its rivals on one data set, mean ± deviation.
+"""Table 2 of Huang et al., ICCV 2025: MICU and its baselines on one data set, mean ± deviation.
 
     python -m unirep_jax.sweep --config=configs/oscmg.py:utd_mhad --config.data.path=utd_mhad.npz \\
       --variants=configs/tables/oscmg.py:table2 --seeds=5 --workdir=runs/table2
@@ -6,15 +6,15 @@
 One command for all methods and seeds; the same one continues it where it was interrupted, and
 writes runs/table2/results.md in the layout of the table. `table3` has the same rows for
 configs/cmg.py. All have the encoders, augmentation, optimiser and number of steps of MICU; the
-probe never sees which method it judges. The untrained control is MICU's network.
+probe never sees which method it evaluates. The untrained control is MICU's network.
 
 Table 2 is of AVE, UCF and UCF ↔ VGG; its rows of CODIS, TURN and CMCM are no single runs on the
 splits published, so only MICU's and DCID's are comparable with a run of one seed.
 
-`combinations:video,audio,flow` has MICU trained and judged on these three modalities, and on each
-two of them: the combinations of Table 6, of which the paper does not say whether a codebook is of a
-pair or of all three. Any other modalities can be named (docs/features.md adds flow). The rivals in
-Table 6 are the rows of `table2` with --config.data.flow or --config.data.modalities.
+`combinations:video,audio,flow` has MICU trained and evaluated on these three modalities, and on
+each two of them: the combinations of Table 6, of which the paper does not say whether a codebook is
+of a pair or of all three. Any other modalities can be named (docs/features.md adds flow). The
+baselines in Table 6 are the rows of `table2` with --config.data.flow or --config.data.modalities.
 """
 
 import dataclasses

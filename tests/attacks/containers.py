@@ -14,7 +14,6 @@ import numpy as np
 from ml_collections import ConfigDict
 from safetensors.numpy import save
 
-from unirep_jax import perceptors
 from unirep_jax.aggregate.parts import Parts
 from unirep_jax.connect import Connector, load
 from unirep_jax.connect.connector import Space
@@ -29,7 +28,7 @@ from unirep_jax.data.prepared import load_prepared
 from unirep_jax.evaluation.measurements import Measurement, read_measurements, write_measurements
 from unirep_jax.methods.out_of_modal_learner import read_learner
 from unirep_jax.train.checkpoints import Checkpoints
-from unirep_jax.workdir import check_claim, claim
+from unirep_jax.workdir import verify_config, write_config
 
 CONFIG = ConfigDict({"experiment": "oscmg", "steps": 10, "train": {"lr": 0.1}})
 STATE = {"codebook": np.random.default_rng(1).standard_normal((64, 64)), "step": np.array(20)}
@@ -86,22 +85,6 @@ def _connector(folder: Path) -> None:
     Connector(spaces).save(folder / "connector.safetensors")
 
 
-def _perceive(folder: Path) -> dict:
-    data = hostile.feature_set()
-    modalities, settings = ("sight", "sound"), ConfigDict({"steps": 1})
-    return perceptors.perceive(
-        data, modalities, data.train, settings=settings, folder=folder, seed=0
-    )
-
-
-def _perceived(folder: Path) -> None:
-    data = hostile.feature_set()
-    settings = ConfigDict({"steps": 1})
-    name = perceptors._name(data, ("sight", "sound"), data.train, settings, 0)
-    (folder / name).mkdir()
-    np.savez(folder / name / "embeddings.npz", sight=unit_rows(4), sound=unit_rows(4))
-
-
 def _parts(folder: Path) -> Parts:
     settings = {"count": 4, "dim": 4, "dtype": "float32", "shard_rows": 2}
     return Parts(folder / "out.npy.parts", settings, {})
@@ -116,13 +99,12 @@ def _aggregation(folder: Path) -> None:
 
 def _checkpoints(folder: Path) -> None:
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        checkpoints.save(10, STATE)
-        checkpoints.save(20, STATE)
+        checkpoints.save(20, STATE)  # alone: no other takes its place
 
 
 def _restore(folder: Path) -> dict:
     with Checkpoints(folder / "checkpoints") as checkpoints:
-        return checkpoints.restore(STATE)
+        return checkpoints.restore(STATE).state
 
 
 CONTAINERS = {
@@ -161,7 +143,6 @@ CONTAINERS = {
     ),
     "text vectors": Container(_text_vectors, lambda f: TextVectors(f, (3, 4))),
     "connector": Container(_connector, lambda f: load(f / "connector.safetensors")),
-    "perceptor": Container(_perceived, _perceive),
     "learner": Container(
         lambda f: np.savez(f / "learner.npz", weight=np.ones((2, 2), np.float32)),
         lambda f: read_learner(f / "learner.npz", {"weight": np.ones((2, 2), np.float32)}),
@@ -169,7 +150,7 @@ CONTAINERS = {
     "aggregation": Container(_aggregation, lambda f: [x.copy() for x in _parts(f).blocks()]),
     "checkpoint": Container(_checkpoints, _restore),
     "configuration of a run": Container(
-        lambda f: claim(f, CONFIG), lambda f: check_claim(f, CONFIG)
+        lambda f: write_config(f, CONFIG), lambda f: verify_config(f, CONFIG)
     ),
     "results": Container(
         lambda f: write_measurements(

@@ -31,7 +31,7 @@ def npy_header(shape, dtype="<f4"):
 
 def test_an_archive_that_becomes_larger_than_memory_is_refused_unread(tmp_path, monkeypatch):
     path = hostile.feature_file(tmp_path / "set.npz")
-    monkeypatch.setattr("unirep_jax.data.members._memory", lambda: 100)
+    monkeypatch.setattr("unirep_jax.data.members.memory", lambda: 100)
     with pytest.raises(
         FeatureFileError, match=r"set\.npz: .*memory; a folder of \.npy files stays"
     ):
@@ -175,6 +175,18 @@ def test_a_modality_has_a_plain_name(tmp_path, modality):
         load_features(made)
 
 
+@pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "a\nerror: b", "\u202egnp", "x" * 60_000])
+def test_names_in_a_file_do_not_write_to_the_terminal(tmp_path, name):
+    path = hostile.feature_file(tmp_path / "set.npz", **{name: np.ones(3)})
+    with pytest.raises(FeatureFileError) as caught:
+        load_features(path)
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 3000
+    (tmp_path / "clips.csv").write_text(f'id,"{name}"\na,b\n')
+    with pytest.raises(DataFolderError) as caught:
+        table(tmp_path / "clips.csv", "label")
+    assert str(caught.value).isprintable() and len(str(caught.value)) < 3000
+
+
 # -- values ----------------------------------------------------------------------------------------
 
 
@@ -216,7 +228,20 @@ def test_a_set_of_no_example_or_of_sequences_without_a_step_is_refused(tmp_path,
 
 def test_lines_of_a_log_that_are_damaged_are_left_out(tmp_path):
     right = {"step": 20, "loss": 1.5}
-    wrong = ["", "[" * 100_000, "[1]", "null", '{"loss": 1}', '{"step": "20"}', '{"step": 40, "lo']
+    wrong = [
+        "",
+        "[" * 100_000,
+        '{"step": 3}',
+        '{"step": -1, "loss": 1}',
+        '{"step": 30, "loss": 1e999}',
+        f'{{"step": {10**400}, "loss": 1}}',
+        f'{{"step": 30, "loss": {10**400}}}',
+        "[1]",
+        "null",
+        '{"loss": 1}',
+        '{"step": "20"}',
+        '{"step": 40, "lo',
+    ]
     lines = [json.dumps(right), *wrong, json.dumps(right | {"note": "text"})]
     (tmp_path / "metrics.jsonl").write_text("\n".join(lines))
     assert read_log(tmp_path / "metrics.jsonl") == [right, right]

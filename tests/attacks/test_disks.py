@@ -2,6 +2,8 @@
 
 import dataclasses
 import errno
+import os
+import stat
 from pathlib import Path
 
 import hostile
@@ -17,11 +19,11 @@ from unirep_jax.data.mapped import scratch_array
 from unirep_jax.evaluation.measurements import read_measurements, write_measurements
 from unirep_jax.train.checkpoints import CheckpointError, Checkpoints
 from unirep_jax.train.logs import RunLog
-from unirep_jax.workdir import claim
+from unirep_jax.workdir import write_config
 
 
 def log(folder: Path) -> None:
-    made = RunLog(folder, start_step=10, steps=10, batch_size=1)
+    made = RunLog(folder, start_step=10)
     made.close()
 
 
@@ -37,7 +39,7 @@ WRITERS = {
     "feature folder": lambda f: save_features(f / "new", hostile.feature_set(4000)),
     "bank": lambda f: write_bank(f / "bank.npy", unit_rows(9000), name="bank"),
     "results": lambda f: write_measurements(f / "results.jsonl", [MEASUREMENT] * 2000),
-    "configuration": lambda f: claim(f / "run", CONFIG_OF_100_KB),
+    "configuration": lambda f: write_config(f / "run", CONFIG_OF_100_KB),
     "log": log,
     "connector": connector,
 }
@@ -112,7 +114,9 @@ def test_a_checkpoint_that_cannot_be_written_leaves_the_one_before(small_disk, o
     small_disk("size=64m,rw")
     with Checkpoints(disk / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() == 10
-        np.testing.assert_array_equal(checkpoints.restore(STATE)["codebook"], STATE["codebook"])
+        np.testing.assert_array_equal(
+            checkpoints.restore(STATE).state["codebook"], STATE["codebook"]
+        )
         checkpoints.save(20, large)
     with Checkpoints(disk / "checkpoints") as checkpoints:
         assert checkpoints.latest_step() == 20
@@ -131,3 +135,38 @@ def test_measurements_of_a_new_judgement_replace_the_old_ones_whole(tmp_path, mo
             write_measurements(path, [dataclasses.replace(MEASUREMENT, value=0.1)] * 9)
     assert read_measurements(path) == [MEASUREMENT]
     assert [p.name for p in tmp_path.iterdir()] == ["results.jsonl"]
+
+
+def test_a_file_that_was_replaced_is_on_the_disk_by_content_and_then_by_name(tmp_path, monkeypatch):
+    """After a power cut it is the old one or the new one, and never an empty one."""
+    path, synced, fsync = tmp_path / "results.jsonl", [], os.fsync
+
+    def note(descriptor):
+        kind = "folder" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        synced.append((kind, path.exists()))
+        fsync(descriptor)
+
+    monkeypatch.setattr("os.fsync", note)
+    write_measurements(path, [MEASUREMENT])
+    assert synced == [("file", False), ("folder", True)]
+
+
+def test_a_checkpoint_is_on_the_disk_before_an_older_one_is_removed(tmp_path, monkeypatch):
+    synced, fsync = {}, os.fsync
+
+    def note(descriptor):
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
+        synced[path] = {p.name for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit()}
+        fsync(descriptor)
+
+    with Checkpoints(tmp_path / "checkpoints", keep=1) as checkpoints:
+        checkpoints.save(10, STATE)
+        monkeypatch.setattr("os.fsync", note)
+        checkpoints.save(20, STATE)
+        checkpoints.wait()
+    for step, there in ((10, {"10"}), (20, {"20"})):
+        folder = tmp_path / "checkpoints" / str(step)
+        before = {path: found for path, found in synced.items() if folder in (path, *path.parents)}
+        assert folder in before and folder / "_CHECKPOINT_METADATA" in before
+        assert all(found == there for found in before.values())
+    assert tmp_path / "checkpoints" in synced

@@ -138,8 +138,8 @@ def test_what_is_no_file_is_refused_and_not_waited_for(container, place):
             os.mkfifo(file)
         else:
             file.mkdir()
-        # A run without configuration, or a perception that is not there, is made anew.
-        if name not in ("configuration of a run", "perceptor") or place == "a folder":
+        # A run without configuration is made anew.
+        if name != "configuration of a run" or place == "a folder":
             with refused(name, folder):
                 read(folder)
         file.rmdir() if place == "a folder" else file.unlink()

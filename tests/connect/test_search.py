@@ -50,3 +50,23 @@ def test_more_matches_than_items_or_none_are_refused(k):
 def test_sides_of_different_spaces_are_refused():
     with pytest.raises(ValueError, match=r"\(7, 5\).*\(23, 4\)"):
         search(np.zeros((7, 5)), np.zeros((23, 4)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_a_row_that_is_not_finite_is_refused_by_its_number(value):
+    """As an item it would be the best match of every query."""
+    queries, items = sides(np.random.default_rng(0))
+    broken = items.copy()
+    broken[17, 1] = value
+    with pytest.raises(ValueError, match=r"items\[17\] is not finite"):
+        search(queries, broken, item_block=8)
+    with pytest.raises(ValueError, match=r"queries\[17\] is not finite"):
+        search(broken, items, query_block=4)
+
+
+def test_masked_rows_are_refused():
+    queries, items = sides(np.random.default_rng(0))
+    with pytest.raises(ValueError, match="items is a masked array"):
+        search(queries, np.ma.masked_array(items))
+    with pytest.raises(ValueError, match="queries is a masked array"):
+        search(np.ma.masked_array(queries), items)

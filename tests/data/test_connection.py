@@ -81,7 +81,7 @@ def test_a_part_in_another_precision_or_form_is_joined_in_the_wider_one(spaces):
 
 
 def test_configurations_find_it_under_banks():
-    assert DATA_SETS["banks"] is load_connection
+    assert DATA_SETS["banks"].load is load_connection
 
 
 WRONG = {

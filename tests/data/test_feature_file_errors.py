@@ -43,14 +43,31 @@ WRONG = {
     "presence of integers": ({"present/audio": np.ones(6, int)}, "present/audio", "boolean"),
     "groups of floats": ({"group": np.ones(6)}, "group", "integer"),
     "class names of numbers": ({"class_name": np.arange(3)}, "class_name", "string"),
-    "integer features": ({"modality/text": np.ones((6, 2), int)}, "modality/text", "float.*int64"),
+    "integer sequences": (
+        {"modality/text": np.ones((6, 2, 2), int)},
+        "modality/text",
+        r"words, integers \[example, length\], found int64 \(6, 2, 2\)",
+    ),
+    "negative word ids": (
+        {"modality/text": np.full((6, 2), -1)},
+        "modality/text",
+        "word ids of 0 .* -1 in row 0",
+    ),
+    "features of bool": ({"modality/text": np.ones((6, 2), bool)}, "modality/text", "number.*bool"),
+    "an unknown kind": ({"kind/text": np.array("smell")}, "kind/text", "spectrogram.*'smell'"),
+    "a kind that does not fit": (
+        {"kind/text": np.array("spectrogram")},
+        "kind/text",
+        r"\[example, time, frequency\], found float64 \(6, 7\)",
+    ),
+    "a kind of no modality": ({"kind/smell": np.array("words")}, "kind/smell", "kind/NAME"),
     "long double features": (
         {"modality/text": np.ones((6, 2), np.longdouble)},
         "modality/text",
         "float16, float32 or float64",
     ),
     "features of rank 1": ({"modality/text": np.ones(6)}, "modality/text", r"dim.*\(6,\)"),
-    "features of rank 4": ({"modality/text": np.ones((6, 2, 2, 2))}, "modality/text", "time"),
+    "features of rank 6": ({"modality/text": np.ones((6, 2, 2, 2, 2, 2))}, "modality/text", "time"),
     "features without channels": ({"modality/text": np.ones((6, 0))}, "modality/text", r"\(6, 0\)"),
     "one modality": (
         {"modality/text": None, "modality/audio": None, "present/audio": None},

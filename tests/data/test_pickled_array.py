@@ -222,7 +222,7 @@ def refused(path, problem):
 
 
 def test_a_zip_bomb_is_refused_by_its_declared_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(pickled_array, "MAX_BYTES", 1 << 20)
+    monkeypatch.setattr(pickled_array, "PICKLE_BYTES", 1 << 20)
     path = put(tmp_path / "a.zip", b"\0" * (1 << 22))
     assert path.stat().st_size < 1 << 14
     refused(path, "a member of 4194304 bytes, more than 1048576")
@@ -237,7 +237,7 @@ def test_a_zip_bomb_that_declares_less_than_it_holds_is_refused(tmp_path):
 
 def test_too_large_a_file_is_refused_unread(tmp_path, monkeypatch):
     path = put(tmp_path / "a.zip", pickle.dumps(VIDEO), kind=zipfile.ZIP_STORED)
-    monkeypatch.setattr(pickled_array, "MAX_BYTES", path.stat().st_size - 1)
+    monkeypatch.setattr(pickled_array, "PICKLE_BYTES", path.stat().st_size - 1)
     refused(path, "bytes, more than")
 
 

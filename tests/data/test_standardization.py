@@ -5,7 +5,6 @@ import pytest
 
 from unirep_jax.data import (
     FeatureSet,
-    features,
     load_features,
     mapped,
     standardization,
@@ -57,7 +56,7 @@ def test_standardization_of_a_modality_that_training_lacks_is_neutral():
 
 
 def test_standardization_reads_evenly_spaced_examples_of_a_large_set(monkeypatch, rng):
-    monkeypatch.setattr(features, "_STATISTICS_EXAMPLES", 5)
+    monkeypatch.setattr("unirep_jax.data.channel_statistics._STATISTICS_EXAMPLES", 5)
     values = rng.standard_normal((18, 2))
     train = np.arange(18) < 17
     many = FeatureSet.from_arrays("x", {"a": values, "b": values}, np.full(18, -1), train)

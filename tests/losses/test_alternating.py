@@ -222,3 +222,11 @@ def test_a_hundred_updates_in_float32_keep_the_projector_positive(rng):
         expected /= np.linalg.norm(expected)
     np.testing.assert_allclose(projector, expected, atol=2e-5)
     assert np.linalg.eigvalsh(np.asarray(projector, float)).min() > -1e-6
+
+
+def test_a_class_that_is_masked_out_of_all_modalities_does_not_count(rng):
+    logits = rng.normal(size=(2, 3, 4)).astype(np.float32)
+    masked = np.concatenate([logits, np.full((2, 3, 1), -np.inf, np.float32)], axis=-1)
+    expected, actual = fuse_by_certainty(logits), fuse_by_certainty(masked)
+    np.testing.assert_allclose(actual.weights, expected.weights, rtol=1e-6)
+    np.testing.assert_allclose(actual.logits[:, :4], expected.logits, rtol=1e-6)

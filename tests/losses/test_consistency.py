@@ -185,3 +185,25 @@ def test_other_hyper_parameters_reuse_the_compiled_programs(rng):
         before = kernel._cache_size()
         call(0.7)
         assert kernel._cache_size() == before
+
+
+@pytest.mark.parametrize(
+    ("step", "batch", "slots"),
+    [(2**30, 4, 12), (2**29 + 1, 4, 12), (524_288, 4096, 10_000), (2**31 - 1, 7, 11), (3, 4, 4)],
+)
+def test_the_place_in_the_queue_does_not_overflow(step, batch, slots):
+    """step · batch passes 2³¹ long before training ends."""
+    keys = jnp.arange(1.0, batch + 1)[:, None]
+    queue = np.asarray(enqueue(jnp.zeros((slots, 1)), keys, jnp.int32(step))).ravel()
+    expected = np.zeros(slots)
+    expected[(step * batch + np.arange(batch)) % slots] = np.arange(1.0, batch + 1)
+    np.testing.assert_array_equal(queue, expected)
+
+
+def test_a_class_with_a_logit_of_minus_infinity_adds_nothing_to_the_entropy():
+    logits = jnp.array([[0.0, 0.0, -jnp.inf], [3e38, -3e38, 0.0]])
+    np.testing.assert_allclose(entropy(logits), [np.log(2), 0], atol=1e-6)
+    np.testing.assert_allclose(jax.grad(lambda x: entropy(x).sum())(logits), 0, atol=1e-6)
+    target = jnp.array([[0.25, 0.75, 0.0]])
+    expected = target_divergence(target[:, :2], logits[:1, :2])
+    np.testing.assert_allclose(target_divergence(target, logits[:1]), expected, rtol=1e-6)

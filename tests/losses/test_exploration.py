@@ -105,3 +105,14 @@ def test_the_nearest_anchor_is_one_of_those_that_count(rng):
         expected = [] if not where[i].any() else [int(distance.argmin())]
         assert np.flatnonzero(pairs[i]).tolist() == expected
     assert nearest_pairs(jnp.zeros((1, 2)), jnp.ones((3, 2))).tolist() == [[True, False, False]]
+
+
+def test_an_anchor_that_rules_a_class_out_is_infinitely_far_only_from_its_own_examples():
+    logits = jnp.array([[1.0, 0.0], [1.0, 0.0], [1.0, -jnp.inf]])
+    anchors = jnp.array([[0.0, 0.0], [0.0, -jnp.inf]])
+    pairs = jnp.array([[True, False], [True, True], [False, True]])
+    first, both, same = anchor_divergence(logits, anchors, pairs)
+    p = softmax(np.array([1.0, 0.0]))
+    np.testing.assert_allclose(first, np.sum(p * np.log(2 * p)), rtol=1e-6)
+    assert both == np.inf
+    np.testing.assert_allclose(same, 0, atol=1e-6)

@@ -200,3 +200,22 @@ def test_shapes_that_do_not_match_are_refused(rng):
     target, mean, log_variance = gaussians(rng)
     with pytest.raises(Exception, match="batch"):
         losses.club_upper_bound(target, mean[1:], log_variance)
+
+
+@pytest.mark.parametrize("log_variance", [-90.0, -300.0, 90.0, 300.0])
+def test_an_extreme_variance_overflows_only_where_the_value_does(log_variance):
+    zeros, spread = jnp.zeros((2, 1)), jnp.full((2, 1), log_variance)
+    own = -0.5 * (log_variance + np.log(2 * np.pi))
+    likelihood = losses.gaussian_log_likelihood
+    np.testing.assert_allclose(likelihood(zeros, zeros, spread), own, rtol=1e-6)
+    by_mean, by_spread = jax.grad(lambda m, v: likelihood(zeros, m, v).sum(), (0, 1))(zeros, spread)
+    np.testing.assert_array_equal(by_mean, 0)
+    np.testing.assert_allclose(by_spread, -0.5)
+    np.testing.assert_array_equal(losses.club_upper_bound(zeros, zeros, spread), 0)
+
+
+def test_a_tiny_distance_over_a_tiny_variance_is_neither_0_nor_infinite():
+    small, zeros, spread = jnp.full((2, 1), 1e-20), jnp.zeros((2, 1)), jnp.full((2, 1), -90.0)
+    expected = -0.5 * (1e-40 * np.exp(90.0) - 90 + np.log(2 * np.pi))
+    actual = losses.gaussian_log_likelihood(small, zeros, spread)
+    np.testing.assert_allclose(actual, expected, rtol=1e-6)

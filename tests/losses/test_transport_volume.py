@@ -9,11 +9,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax.test_util import check_grads
+from scipy.special import logsumexp
 
+from unirep_jax.losses.multimarginal import multimarginal_plan
 from unirep_jax.losses.transport import sinkhorn_plan
 from unirep_jax.losses.transport_volume import (
     TransportGroups,
-    multimarginal_plan,
     sample_groups,
     top_groups,
     transport_volume_loss,
@@ -214,6 +215,37 @@ def test_multimarginal_factors_multiply_to_the_plan_of_the_loop(rng, epsilon):
     np.testing.assert_allclose(values, brute_force(vectors, plan), rtol=1e-4)
 
 
+def log_domain_multimarginal(vectors, epsilon, iterations):
+    """The same iterations as the kernel's, in float64, with nothing that can underflow."""
+    v = np.asarray(vectors, np.float64)
+    cost = [((v[p][:, None] - v[q][None]) ** 2).sum(-1) for p, q in ((0, 1), (0, 2), (1, 2))]
+    log_plan = -(cost[0][:, :, None] + cost[1][:, None, :] + cost[2][None]) / epsilon
+    for _ in range(iterations):
+        for axis in range(3):
+            others = tuple(a for a in range(3) if a != axis)
+            log_plan = log_plan - logsumexp(log_plan, others, keepdims=True) - np.log(len(v[0]))
+    return np.exp(log_plan)
+
+
+@pytest.mark.parametrize("epsilon", [0.02, 0.005, 0.001])
+def test_multimarginal_factors_are_numbers_at_every_epsilon_and_their_error_is_told(rng, epsilon):
+    """Costs of unit vectors range over 4,000 epsilon, and exponentials over 80."""
+    vectors = unit_vectors(rng, 3, 16, DIM)
+    result = multimarginal_plan(vectors, epsilon=epsilon, threshold=0.0, iterations=100)
+    first, second, third = np.asarray(result.plans, np.float64)
+    plan = first[:, :, None] * second[:, None, :] * third[None]
+    expected = log_domain_multimarginal(vectors, epsilon, 100)
+    lost = np.abs(plan - expected).sum()
+    assert lost < {0.02: 1e-4, 0.005: 0.01, 0.001: 0.15}[epsilon]  # of a mass of 1
+    error = sum(abs(plan.sum((a, b)) - 1 / 16).sum() for a, b in ((1, 2), (0, 2), (0, 1)))
+    np.testing.assert_allclose(result.marginal_error, error, atol=2e-3)  # what is lost included
+    values, gradient = loss_and_gradient(vectors, result.plans)
+    assert np.isfinite(values).all() and np.isfinite(gradient[0]).all()
+    np.testing.assert_allclose(
+        np.mean(values), np.mean(brute_force(vectors, plan / plan.sum())), rtol=1e-3
+    )
+
+
 def test_multimarginal_plan_of_a_part_is_that_of_the_part_alone(rng):
     vectors, where = unit_vectors(rng, 3, BATCH, DIM), np.arange(BATCH) != 2
     hole = np.where(where[:, None], vectors, np.nan).astype(np.float32)
@@ -312,3 +344,34 @@ def test_the_gradient_through_soft_weights_is_that_of_finite_differences(x64, rn
         return transport_volume_loss(vectors, top_groups(plans, count=2))
 
     check_grads(loss, (vectors, plans), order=1, modes=["rev"])
+
+
+@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+def test_partners_are_drawn_alike_from_plans_in_half_precision(dtype):
+    """`uniform` has 128 values in bfloat16, and a running sum in it stalls."""
+    plan = jnp.full((1, 600, 600), 1 / 600, dtype)
+    drawn = sample_groups(plan, key=jax.random.key(0), count=50)
+    counts = np.bincount(np.ravel(drawn.index[..., 1]), minlength=600)  # 50 expected of each
+    assert counts.min() > 15 and counts.max() < 100
+
+
+def test_an_anchor_without_mass_in_any_plan_has_no_groups():
+    plans = jnp.stack([jnp.full((2, 2), 0.25), jnp.array([[0.0, 0.0], [0.25, 0.25]])])
+    drawn = sample_groups(plans, key=jax.random.key(0), count=5)
+    np.testing.assert_allclose(drawn.weight.sum(1), [0, 1])
+    np.testing.assert_allclose(top_groups(plans, count=2).weight.sum(1), [0, 1])
+
+
+@pytest.mark.parametrize("form", ["plans", "groups"])
+def test_vectors_of_examples_without_mass_may_hold_anything(rng, form):
+    vectors = unit_vectors(rng, 3, BATCH, DIM)
+    plans = random_plans(rng, 2)
+    plans[:, 1], plans[:, :, 1] = 0, 0
+    matching = jnp.asarray(plans)
+    if form == "groups":
+        matching = sample_groups(matching, key=jax.random.key(0), count=3)
+    broken = vectors.copy()
+    broken[:, 1] = np.nan
+    loss = jax.value_and_grad(lambda v: transport_volume_loss(v, matching).sum())
+    for found, wanted in zip(loss(jnp.asarray(broken)), loss(jnp.asarray(vectors)), strict=True):
+        np.testing.assert_allclose(found, wanted, rtol=1e-6)

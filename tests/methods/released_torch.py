@@ -3,6 +3,7 @@
 Run by test_released_conversion.py in a process of its own: python released_torch.py FOLDER.
 """
 
+import os
 import sys
 from pathlib import Path
 
@@ -105,10 +106,28 @@ def main(folder):
             "Text_ar_lstm_parameters": nn.LSTM(768, 64, bidirectional=True).state_dict(),
         },
     }
+    embedding = "Cross_quantizer.embedding"
+    spoiled = {
+        "nan": torch.full((400, 256), torch.nan),
+        "complex": torch.zeros(400, 256, dtype=torch.complex64),
+        "integer": torch.zeros(400, 256, dtype=torch.int32),
+        "sparse": torch.zeros(400, 256).to_sparse(),
+        "number": 1.5,
+    }
+    encoder = whole["Encoder_parameters"]
+    wrong |= {
+        name: whole | {"Encoder_parameters": encoder | {embedding: value}}
+        for name, value in spoiled.items()
+    }
+    wrong["list"] = whole | {"Encoder_parameters": [1, 2]}
+    half = encoder | {embedding: nn.Parameter(torch.full((400, 256), 1.5, dtype=torch.bfloat16))}
+    torch.save(whole | {"Encoder_parameters": half}, folder / "half.pt")
+    assert converted(folder / "half.pt", folder / "half.safetensors") == ""
+    os.mkfifo(folder / "pipe.pt")
     for name, content in {"MICU": whole, **wrong}.items():
         torch.save(content, folder / f"{name}.pt")
     assert converted(folder / "MICU.pt", folder / "MICU.safetensors") == ""
-    for name in (*wrong, "absent"):
+    for name in (*wrong, "absent", "pipe"):
         out = folder / f"{name}.safetensors"
         print(repr(converted(folder / f"{name}.pt", out)))
         assert not out.exists()

@@ -145,7 +145,7 @@ def test_training_brings_the_pair_that_never_met_together(streams, standard_prom
         state, _ = step(state, batch)
     test = ~streams.train
     image, audio = (
-        method.embed(state.params, state.state, m, jnp.asarray(streams.features[m][test]))
+        method.embed(state.params, state.state, m, jnp.asarray(streams.features[m][test])).vector
         for m in ("image_1", "audio_2")
     )
     rank = (np.asarray(image @ audio.T) > np.diag(image @ audio.T)[:, None]).sum(1)

@@ -102,6 +102,6 @@ def test_the_teacher_follows_the_encoders_and_embeddings_are_codes_of_the_last_l
         after["teacher"], state.state["teacher"],
     )  # fmt: skip
     x = jnp.asarray(pairs.features["sensor"][:3])
-    sequence, codes = method.embed(state.params, after, "sensor", x)
+    sequence, _, codes = method.embed(state.params, after, "sensor", x)
     np.testing.assert_array_equal(sequence, after["codebook"].codebook[codes])
     np.testing.assert_allclose(jnp.linalg.norm(sequence, axis=-1), 1, rtol=1e-5)

@@ -224,11 +224,11 @@ def test_it_learns_the_classes_and_the_same_seed_gives_the_same_numbers(
     assert history[-1]["connection"] < 0.5 * history[0]["connection"]
     test = {m: x[~paired_features.train] for m, x in paired_features.features.items()}
     present = {m: np.ones(32, bool) for m in test}
-    found = method.recognize(state.params, state.state, test, present)["sensor"]
-    right = found["logits"].argmax(1) == paired_features.label[~paired_features.train]
+    found = method.classify(state.params, state.state, test, present)["sensor"]
+    right = found.logits.argmax(1) == paired_features.label[~paired_features.train]
     assert right.mean() > 0.6, "chance is a quarter"
-    assert {*found["mapped"]} == {*INSIDE} and found["mapped"]["camera"].shape == (32, 8)
-    assert found["votes"].shape == (32, 2, 4)
+    assert {*found.mapped} == {*INSIDE} and found.mapped["camera"].shape == (32, 8)
+    assert found.votes.shape == (32, 2, 4)
 
 
 # -- without pairs -----------------------------------------------------------------------------
@@ -245,15 +245,15 @@ def everything(method, state, data):
     train = data.train
     features = {m: x[train] for m, x in data.features.items()}
     present = {m: p[train] for m, p in data.present.items()}
-    says = method.recognize(state.params, state.state, features, present)["sensor"]
-    return {k: jax.tree.map(np.asarray, v) for k, v in says.items()}
+    says = method.classify(state.params, state.state, features, present)["sensor"]
+    return jax.tree.map(np.asarray, says)
 
 
 def test_anchors_are_the_surest_examples_on_which_heads_agree(unpaired, paired_features):
     method, state, _, refresh = unpaired
     anchors = refresh(state.params, at_step(state, 4).state)["anchors"]
     says = everything(method, state, paired_features)
-    votes = says["votes"]
+    votes = says.votes
     agree = np.flatnonzero((votes.argmax(2) == votes.argmax(2)[:, :1]).all(1))
     sure = softmax(votes, axis=2).max(2).mean(1)
     expected = sorted(agree, key=lambda i: -sure[i])[:16]  # a quarter of 64
@@ -268,13 +268,13 @@ def test_centroids_are_of_what_the_head_and_the_labels_say(unpaired, paired_feat
     method, state, _, refresh = unpaired
     centroids = refresh(state.params, at_step(state, 8).state)["centroids"]
     says = everything(method, state, paired_features)
-    predicted, label = says["logits"].argmax(1), paired_features.label[:64]
+    predicted, label = says.logits.argmax(1), paired_features.label[:64]
     mean, scale = (np.asarray(a) for a in state.state["statistics"]["caption"])
     caption = (paired_features.features["caption"][:64] - mean) / scale
     for c in range(4):
         assert bool(centroids.where[c]) == (predicted == c).any()
         if centroids.where[c]:
-            expected = says["features"][predicted == c].mean(0)
+            expected = says.features[predicted == c].mean(0)
             np.testing.assert_allclose(centroids.features[c], expected, rtol=1e-3, atol=1e-5)
         np.testing.assert_allclose(
             centroids.embeddings["caption"][c], caption[label == c].mean(0), rtol=1e-3, atol=1e-5
@@ -287,9 +287,9 @@ def test_emergent_anchors_are_the_nearest_to_all_mappings_of_an_in_modal_example
     method, state, _, refresh = unpaired
     anchors = refresh(state.params, at_step(state, 16).state)["anchors"]
     says = everything(method, state, paired_features)
-    z = says["features"].astype(np.float64)
+    z = says.features.astype(np.float64)
     distance = np.mean(
-        [np.linalg.norm(z[:, None] - v[None], axis=2) for v in says["mapped"].values()], axis=0
+        [np.linalg.norm(z[:, None] - v[None], axis=2) for v in says.mapped.values()], axis=0
     )
     expected = np.argsort(distance.min(1))[:16]
     assert {*np.asarray(anchors.index)} == {*expected} and anchors.where.all()

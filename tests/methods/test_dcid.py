@@ -149,6 +149,6 @@ def test_sequences_too_short_to_predict_are_refused_by_name(shape, steps):
 def test_embedding_is_of_the_codebook(pairs):
     method, _, state = start(METHOD, pairs)
     x = jnp.asarray(pairs.features["sensor"][:3])
-    sequence, codes = method.embed(state.params, state.state, "sensor", x)
+    sequence, _, codes = method.embed(state.params, state.state, "sensor", x)
     assert sequence.shape == (3, 4, 16)
     np.testing.assert_array_equal(sequence, state.state["codebook"].codebook[codes])

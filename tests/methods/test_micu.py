@@ -137,7 +137,7 @@ def test_maps_and_four_modalities_embed_to_the_codes_of_the_shared_codebook(pair
     )
     assert np.isfinite(value)
     for modality, x in features.items():
-        sequence, codes = method.embed(state.params, state.state, modality, jnp.asarray(x[:5]))
+        sequence, _, codes = method.embed(state.params, state.state, modality, jnp.asarray(x[:5]))
         assert sequence.shape == (5, 4, 16) and codes.shape == (5, 4)
         np.testing.assert_array_equal(sequence, state.state["codebook"].codebook[codes])
 

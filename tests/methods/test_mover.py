@@ -214,7 +214,7 @@ def test_a_modality_that_nobody_has_leaves_the_loss_of_the_others(paired_feature
 def test_embed_gives_unit_vectors_one_modality_at_a_time(paired_features):
     method, _, state = start(METHODS["paper"], paired_features)
     for modality, x in paired_features.features.items():
-        z = method.embed(state.params, state.state, modality, jnp.asarray(x[:5]))
+        z = method.embed(state.params, state.state, modality, jnp.asarray(x[:5])).vector
         assert z.shape == (5, 16)
         np.testing.assert_allclose(np.linalg.norm(z, axis=1), 1, rtol=1e-5)
 

@@ -109,9 +109,9 @@ def test_it_learns_the_classes_and_the_same_seed_gives_the_same_numbers(
     (method, state), (_, again) = trained(), trained()
     chex.assert_trees_all_equal(state.params, again.params)
     test = gather(paired_features, np.flatnonzero(~paired_features.train))
-    found = method.recognize(state.params, state.state, test["features"], test["present"])
-    assert {*found} == {"sensor"} and found["sensor"]["features"].shape == (32, 8)
-    right = found["sensor"]["logits"].argmax(1) == paired_features.label[test["index"]]
+    found = method.classify(state.params, state.state, test["features"], test["present"])
+    assert {*found} == {"sensor"} and found["sensor"].features.shape == (32, 8)
+    right = found["sensor"].logits.argmax(1) == paired_features.label[test["index"]]
     assert right.mean() > 0.6, "chance is a quarter"
 
 

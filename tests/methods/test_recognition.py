@@ -54,7 +54,7 @@ def evaluate(method, state, batch):
 
 
 def decide(method, state, batch):
-    outputs = jax.jit(method.recognize)(
+    outputs = jax.jit(method.classify)(
         state.params, state.state, batch["features"], batch["present"]
     )
     return jax.tree.map(np.asarray, outputs)
@@ -92,10 +92,10 @@ def test_loss_is_finite_and_the_readout_has_scores_and_classes(name, pairs):
     )  # fmt: skip
     for source, decision in decisions.items():
         scores = method.known_scores(jax.tree.map(np.asarray, state.params), decision)
-        assert decision["logits"].shape == (32, 4) and scores.shape == (32,)
+        assert decision.logits.shape == (32, 4) and scores.shape == (32,)
         assert scores.dtype == np.float64 and np.isfinite(scores).all()
         expected = pairs.present[source][:32] if "+" not in source else np.ones(32, bool)
-        np.testing.assert_array_equal(decision["present"], expected)
+        np.testing.assert_array_equal(decision.present, expected)
 
 
 @pytest.mark.parametrize(
@@ -110,7 +110,7 @@ def test_it_learns_and_compiles_once(name, pairs, standard_promotion):
     assert step._cache_size() == 1
     test = np.flatnonzero(~pairs.train)
     decision = decide(method, state, batch_of(pairs, rows=test))
-    accuracy = np.mean(next(iter(decision.values()))["logits"].argmax(1) == pairs.label[test])
+    accuracy = np.mean(next(iter(decision.values())).logits.argmax(1) == pairs.label[test])
     assert accuracy > 0.8, "chance is 0.25"
 
 
@@ -142,8 +142,8 @@ def test_images_train_with_batch_statistics_that_evaluation_uses():
         lambda a, b: float(jnp.abs(a - b).max()), after["batch_stats"], state.state["batch_stats"]
     )
     assert min(jax.tree.leaves(moved)) > 0
-    first = decide(method, state, batch)["photo+sound"]["logits"]
-    second = decide(method, state._replace(state=after), batch)["photo+sound"]["logits"]
+    first = decide(method, state, batch)["photo+sound"].logits
+    second = decide(method, state._replace(state=after), batch)["photo+sound"].logits
     assert not np.allclose(first, second)
 
 
@@ -173,7 +173,7 @@ def test_absent_examples_do_not_matter_whatever_they_hold(name, pairs):
     first, second = (evaluate(method, state, b)[:3] for b in (batch, noisy))
     chex.assert_trees_all_close(first, second, rtol=1e-5, atol=1e-6)
     for a, b in zip(*(decide(method, state, x).values() for x in (batch, noisy)), strict=True):
-        np.testing.assert_allclose(a["logits"], b["logits"], rtol=1e-5, atol=1e-6)
+        np.testing.assert_allclose(a.logits, b.logits, rtol=1e-5, atol=1e-6)
 
 
 def test_single_modalities_are_trained_as_if_alone(pairs):
@@ -184,7 +184,7 @@ def test_single_modalities_are_trained_as_if_alone(pairs):
     decisions = decide(method, state, batch)
     expected = 0
     for m, decision in decisions.items():
-        logs = log_softmax(decision["logits"].astype(np.float64), axis=1)
+        logs = log_softmax(decision.logits.astype(np.float64), axis=1)
         expected -= logs[np.arange(32), batch["label"]][batch["present"][m]].mean()
     np.testing.assert_allclose(value, expected, rtol=1e-5)
     alone = dict(batch, present={m: p & (m == "camera") for m, p in batch["present"].items()})
@@ -224,21 +224,21 @@ def test_scores_are_those_of_their_names(pairs):
         )
 
     decision, scores, _ = scored("concat")
-    logits = decision["logits"].astype(np.float64)
+    logits = decision.logits.astype(np.float64)
     np.testing.assert_allclose(scores, softmax(logits, axis=1).max(1), rtol=1e-6)
     np.testing.assert_allclose(scored("concat", score="max_logit")[1], logits.max(1), rtol=1e-6)
     decision, scores, state = scored("concat", score="ash", percentile=50.0)
     last = jax.tree.map(np.asarray, state.params["network"]["classifier"])
-    features = decision["features"].astype(np.float64)
+    features = decision.features.astype(np.float64)
     np.testing.assert_allclose(
-        decision["logits"], features @ last["kernel"] + last["bias"], rtol=1e-4, atol=1e-5
+        decision.logits, features @ last["kernel"] + last["bias"], rtol=1e-4, atol=1e-5
     )
     kept = np.where(features >= np.sort(features, axis=1)[:, -6:-5], features, 0)
     pruned = kept * np.exp(features.sum(1) / kept.sum(1))[:, None]
     energy = np.log(np.exp(pruned @ last["kernel"] + last["bias"]).sum(1))
     np.testing.assert_allclose(scores, energy, rtol=1e-4)
     decision, scores, _ = scored("tmc", score="certainty")
-    evidence = decision["values"].astype(np.float64).sum(1)
+    evidence = decision.values.astype(np.float64).sum(1)
     np.testing.assert_allclose(scores, evidence / (evidence + 4), rtol=1e-6)
 
 

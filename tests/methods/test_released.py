@@ -1,7 +1,10 @@
 """Released weights: what is computed with them, what is read, and what is refused."""
 
+import os
+
 import jax
 import jax.numpy as jnp
+import ml_dtypes
 import numpy as np
 import pytest
 import released_reference as reference
@@ -33,7 +36,7 @@ def path(tensors, tmp_path_factory):
 @pytest.fixture(scope="module")
 def variables(path):
     method = Released.dcid(str(path)).for_data(SHAPES, classes=4)
-    return method.init(jax.random.key(0), SHAPES, {})
+    return method.solve(None)
 
 
 def features(modality, rng, scale=1.0):
@@ -71,8 +74,8 @@ def test_codes_are_the_nearest_and_for_micu_the_first_is_zero(path, tensors, rng
     z = reference.encode(tensors, "audio", x)
     embed = jax.jit(lambda p, s, x: Released().embed(p, s, "audio", x))
     for preset in ("micu", "dcid"):
-        variables = getattr(Released, preset)(str(path)).init(jax.random.key(0), SHAPES, {})
-        found, places = embed(*variables, jnp.float32(x))
+        variables = getattr(Released, preset)(str(path)).solve(None)
+        found, _, places = embed(*variables, jnp.float32(x))
         expected, indices = reference.quantize(tensors, z, zero_first_code=preset == "micu")
         np.testing.assert_array_equal(places, indices)
         np.testing.assert_allclose(found, expected, rtol=1e-6)
@@ -136,11 +139,47 @@ def test_everything_that_is_wrong_with_names_and_shapes_is_said_at_once(tmp_path
 def test_integers_and_values_that_are_not_finite_are_refused_by_name(tmp_path):
     file = tmp_path / "weights.safetensors"
     save_file(empty(**{EMBEDDING: np.zeros((400, 256), np.int32)}), file)
-    with pytest.raises(ValueError, match=rf"F16, F32, F64, but {EMBEDDING} is I32"):
+    with pytest.raises(ValueError, match=rf"F16, BF16, F32, F64, but {EMBEDDING} is I32"):
         check_weights(file)
     save_file(empty(**{EMBEDDING: np.full((400, 256), np.nan, np.float16)}), file)
     with pytest.raises(ValueError, match=rf"{EMBEDDING} is not finite"):
         load_weights(file)
+
+
+@pytest.mark.parametrize("value", [np.inf, 1e300, -1e39])
+def test_weights_beyond_single_precision_are_refused_by_name(tmp_path, value):
+    file = tmp_path / "weights.safetensors"
+    save_file(empty(**{EMBEDDING: np.full((400, 256), value)}), file)
+    with pytest.raises(ValueError, match=rf"{EMBEDDING} is not finite, or beyond 1e\+38"):
+        load_weights(file)
+
+
+def test_complex_weights_are_refused_by_name(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    save_file(empty(**{EMBEDDING: np.zeros((400, 256), np.complex64)}), file)
+    with pytest.raises(ValueError, match=rf"{EMBEDDING} is C64"):
+        check_weights(file)
+
+
+def test_bfloat16_is_read_as_single(tmp_path):
+    file = tmp_path / "weights.safetensors"
+    save_file(empty(**{EMBEDDING: np.full((400, 256), 1.5, ml_dtypes.bfloat16)}), file)
+    codebook = load_weights(file).codebook["codebook"]
+    assert codebook.dtype == np.float32 and (codebook == 1.5).all()
+
+
+@pytest.mark.parametrize("place", ["a pipe", "a folder", "a link to itself"])
+def test_what_is_no_file_is_refused_and_not_waited_for(tmp_path, place):
+    file = tmp_path / "weights.safetensors"
+    if place == "a pipe":
+        os.mkfifo(file)
+    elif place == "a folder":
+        file.mkdir()
+    else:
+        file.symlink_to(file)
+    for read in (check_weights, load_weights):
+        with pytest.raises(ValueError, match=r"weights\.safetensors: not a safetensors file"):
+            read(file)
 
 
 def test_half_precision_is_read_as_single(tmp_path):

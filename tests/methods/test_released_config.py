@@ -14,7 +14,7 @@ from unirep_jax.data import published_shapes
 from unirep_jax.dry_run import dry_run
 from unirep_jax.experiment import run
 from unirep_jax.methods import METHODS, Released
-from unirep_jax.protocols import PROTOCOLS
+from unirep_jax.tasks import TASKS
 from unirep_jax.workdir import ConfigError
 
 CONFIG = Path(__file__).parents[2] / "configs/released.py"
@@ -52,8 +52,8 @@ def test_weights_are_judged_on_a_prepared_set_without_training(
 ):
     config = get_config("dcid")
     config.update_from_flattened_dict({
-        "method.weights": weights, "protocol.sets": (prepared,), "protocol.probe.steps": 60,
-        "protocol.probe.lr": 2e-2,
+        "method.weights": weights, "task.sets": (prepared,), "task.probe.steps": 60,
+        "task.probe.lr": 2e-2,
     })  # fmt: skip
     with pytest.raises(ConfigError, match="steps=7: dcid_released learns nothing"):
         changed = config.copy_and_resolve_references()
@@ -76,7 +76,7 @@ def test_weights_are_judged_on_a_prepared_set_without_training(
 
 def test_what_is_wrong_with_a_file_of_weights_is_said_before_anything_is_judged(tmp_path, prepared):
     config = get_config("dcid")
-    config.protocol.sets = (prepared,)
+    config.task.sets = (prepared,)
     with pytest.raises(ConfigError, match=r"method\.weights names no file"):
         run(config, tmp_path / "run")
     save_file({"x": np.zeros(1, np.float32)}, tmp_path / "other.safetensors")
@@ -95,9 +95,9 @@ def test_the_argument_names_weights_and_protocol(argument):
     assert name == f"{weights}_released"
     assert METHODS[name](**settings) == getattr(Released, weights)()
     assert config.experiment == ("oscmg" if "oscmg" in argument else "transfer")
-    protocol = PROTOCOLS[config.experiment](**config.protocol.to_dict())
-    assert dataclasses.asdict(protocol) == config.protocol.to_dict()
-    assert config.steps == 0 and not config.protocol.get("control", False)
+    protocol = TASKS[config.experiment](**config.task.to_dict())
+    assert dataclasses.asdict(protocol) == config.task.to_dict()
+    assert config.steps == 0 and not config.task.get("control", False)
 
 
 @pytest.mark.parametrize("argument", ["", "mrn", "micu,dcid", "oscmg,transfer", "micu,micu"])

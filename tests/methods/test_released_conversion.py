@@ -14,7 +14,7 @@ import pytest
 from unirep_jax import convert
 from unirep_jax.data.published_shapes import SHAPES
 from unirep_jax.methods import Released
-from unirep_jax.models.released_weights import expected_shapes
+from unirep_jax.models.released_weights import expected_shapes, load_weights
 
 TORCH = importlib.util.find_spec("torch") is not None
 
@@ -26,17 +26,33 @@ def test_a_converted_checkpoint_computes_what_pytorch_computes_and_others_are_re
         [sys.executable, str(script), str(tmp_path)], capture_output=True, text=True, timeout=300
     )
     assert result.returncode == 0, result.stderr
-    count, *refusals = result.stdout.splitlines()
+    half, count, *refusals = result.stdout.splitlines()
+    assert half == f"{tmp_path / 'half.safetensors'}: {len(expected_shapes())} tensors"
+    assert (load_weights(tmp_path / "half.safetensors").codebook["codebook"] == 1.5).all()
     assert count == f"{tmp_path / 'MICU.safetensors'}: {len(expected_shapes())} tensors"
-    harmful, bare, other, absent = map(ast.literal_eval, refusals)
+    harmful, bare, other, *tensors, absent, pipe = map(ast.literal_eval, refusals)
     assert "harmful.pt: UnpicklingError" in harmful and "PosixPath" in harmful
     assert "bare.pt: expected Encoder_parameters and Text_ar_lstm_parameters" in bare
     assert "other.pt: not weights of MICU or DCID\n  missing: Encoder_parameters.audio" in other
     assert "weight_hh_l0: expected [512, 128], found [256, 64]" in other
-    assert "absent.pt: FileNotFoundError" in absent
+    assert "absent.pt: FileNotFoundError" in absent and "pipe.pt: OSError" in pipe
+    name = "Encoder_parameters.Cross_quantizer.embedding"
+    for found, text in zip(
+        (
+            f"nan.pt: {name} is not finite",
+            f"complex.pt: {name}: expected floats, found torch.complex64",
+            f"integer.pt: {name}: expected floats, found torch.int32",
+            f"sparse.pt: {name}: expected floats, found torch.float32, torch.sparse_coo",
+            f"number.pt: not weights of MICU or DCID\n  missing: {name}",
+            "list.pt: Encoder_parameters: expected tensors by name, found list",
+        ),
+        tensors,
+        strict=True,
+    ):
+        assert found in text
 
     method = Released.dcid(str(tmp_path / "MICU.safetensors")).for_data(SHAPES, classes=0)
-    params, _ = method.init(jax.random.key(0), SHAPES, {})
+    params, _ = method.solve(None)
     with np.load(tmp_path / "computed.npz") as computed:
         for m in SHAPES:
             encode = jax.jit(lambda params, x, m=m: method.encode(params, m, x))

@@ -276,3 +276,37 @@ def test_options_and_rates_out_of_range_raise():
             metrics.fit_threshold([0.1], tpr=tpr)
     with pytest.raises(ValueError, match="fpr must be in"):
         metrics.ccr_at_fpr([0.1], [0.2], [True], fpr=0)
+
+
+SUBNORMAL = np.float32(2e-40)
+
+
+@pytest.mark.parametrize(
+    ("known", "unknown"),
+    [
+        (np.array([2**24 + 1], np.int32), np.array([2**24], np.int32)),
+        (np.array([2**32 - 1], np.uint32), np.array([2**32 - 2], np.uint32)),
+        (np.array([-1, -3], np.int8), np.array([-2], np.int8)),
+        (np.array([SUBNORMAL, -SUBNORMAL, 0.0]), np.array([0.0, -0.0, 2 * SUBNORMAL])),
+        (np.array([-1.0, -2.0, 1.0]), np.array([-1.5, -0.0, 3e38])),
+        (np.array([1.0, 2.0, 6e-8], np.float16), np.array([1.5, 0.0], np.float16)),
+        (np.array([1.0, 2.0], np.float16), np.array([1.0005], np.float32)),
+        (np.array([2, 1], np.int16), np.array([1.5, 1.0], np.float16)),
+    ],
+)
+def test_under_jit_scores_are_compared_exactly(known, unknown):
+    known, unknown = (
+        x.astype(np.float32) if x.dtype == np.float64 else x for x in (known, unknown)
+    )
+    assert jax.jit(metrics.auroc)(known, unknown) == pytest.approx(metrics.auroc(known, unknown))
+    correct = np.arange(len(known)) % 2 == 0
+    assert jax.jit(metrics.oscr)(known, unknown, correct) == pytest.approx(
+        metrics.oscr(known, unknown, correct)
+    )
+
+
+def test_under_jit_scores_that_are_not_finite_give_nan():
+    for value in (np.nan, np.inf):
+        for pair in (([value, 1.0], [0.0]), ([1.0, 0.0], [value])):
+            known, unknown = (np.array(x, np.float32) for x in pair)
+            assert np.isnan(jax.jit(metrics.auroc)(known, unknown))

@@ -173,7 +173,9 @@ def test_inputs_that_are_no_segments_are_named(score):
         score(OFTEN, OFTEN[..., 0])
     with pytest.raises(ValueError, match="labels must be booleans"):
         score(OFTEN[:0], OFTEN[:0])
-    with pytest.raises(ValueError, match=r"shape \(30, 10, 4\), predictions \(29, 10, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"labels of shape \(30, 10, 4\) and predictions of shape \(29"
+    ):
         score(OFTEN, OFTEN[1:])
 
 
@@ -186,5 +188,19 @@ def test_thresholds_out_of_range_are_named():
         active_segments(np.full((1, 1, 1), np.nan))
     with pytest.raises(ValueError, match="batch_size must be at least 1, got 0"):
         cmg_segment_f1(OFTEN, OFTEN, batch_size=0)
-    with pytest.raises(ValueError, match=r"shape \(30, 10, 4\), predictions \(30, 9, 4\)"):
+    with pytest.raises(
+        ValueError, match=r"audio_labels of shape \(30, 10, 4\) and visual_labels of shape \(30, 9"
+    ):
         audio_visual_f1(OFTEN, OFTEN[:, 1:], OFTEN, OFTEN[:, 1:])
+
+
+@pytest.mark.parametrize("hundredths", range(50, 101))
+def test_an_overlap_exactly_on_the_threshold_is_right(hundredths):
+    """Whatever binary fractions make of it: 0.55 · 100 is above 55."""
+    for union in (u for u in range(1, 241) if hundredths * u % 100 == 0):
+        labels, predictions = np.zeros((2, 1, union, 1), bool)
+        labels[:] = True
+        predictions[0, : hundredths * union // 100] = True
+        assert event_f1(labels, predictions, iou=hundredths / 100).f1 == 1
+        predictions[0, hundredths * union // 100 - 1] = False
+        assert event_f1(labels, predictions, iou=hundredths / 100).f1 == 0

@@ -5,10 +5,11 @@ import json
 import numpy as np
 
 from unirep_jax.data import FeatureSet
+from unirep_jax.evaluation.figures import training_curves
 from unirep_jax.evaluation.measurements import Measurement
-from unirep_jax.evaluation.probe import Representation
-from unirep_jax.report.figures import codebook_usage, training_curves, usage_shares
-from unirep_jax.report.tables import cross_modal_tables, markdown_table
+from unirep_jax.evaluation.tables import markdown_table
+from unirep_jax.tasks.generalization.figures import codebook_usage, usage_shares
+from unirep_jax.tasks.generalization.tables import cross_modal_tables
 
 
 def measurement(value, seed=0, source="a", target="b", metric="hos", **changes) -> Measurement:
@@ -64,7 +65,7 @@ def test_figures_are_written(tmp_path):
     features = {m: np.zeros((8, 2), np.float32) for m in "ab"}
     data = FeatureSet.from_arrays("toy", features, np.arange(8) % 2, np.arange(8) < 4)
     codes = {m: rng.integers(0, 5, (8, 3)) for m in "ab"}
-    codebook_usage(tmp_path / "usage.png", Representation(rng.normal(size=(6, 4)), codes), data)
+    codebook_usage(tmp_path / "usage.png", rng.normal(size=(6, 4)), codes, data)
     log = tmp_path / "metrics.jsonl"
     rows = [{"step": s, "loss": 1.0 / s, "perplexity/a": 2.0, "perplexity/b": 3.0} for s in (1, 2)]
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -77,5 +78,5 @@ def test_a_codebook_of_which_one_code_is_used_is_drawn(tmp_path):
     features = {m: np.zeros((8, 2), np.float32) for m in "ab"}
     data = FeatureSet.from_arrays("toy", features, np.arange(8) % 2, np.arange(8) < 4)
     codes = {m: np.full((8, 3), 3) for m in "ab"}
-    codebook_usage(tmp_path / "usage.png", Representation(np.eye(6, 4), codes), data)
+    codebook_usage(tmp_path / "usage.png", np.eye(6, 4), codes, data)
     assert (tmp_path / "usage.png").read_bytes().startswith(b"\x89PNG")

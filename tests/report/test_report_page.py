@@ -1,6 +1,8 @@
 """The page of runs: self-contained, escaped, right in its numbers; its tables in other formats."""
 
+import base64
 import csv
+import hashlib
 import json
 import re
 from html.parser import HTMLParser
@@ -9,13 +11,16 @@ import numpy as np
 import pytest
 import scipy.stats
 
+from unirep_jax.data.safe_text import safe_text
 from unirep_jax.evaluation.measurements import Measurement, write_measurements
 from unirep_jax.report.__main__ import main
 from unirep_jax.report.charts import Curve, curve, line_chart, spread_apart, ticks
 from unirep_jax.report.page import page
 from unirep_jax.report.runs import ReportError, read_groups
-from unirep_jax.report.table_files import as_csv, as_latex, as_markdown, latex_escaped
+from unirep_jax.report.series import Point, read_series
+from unirep_jax.report.table_files import as_csv, as_latex, as_markdown
 from unirep_jax.report.tabulate import estimate, tabulate
+from unirep_jax.report.text import csv_cell, latex_escaped, markdown_escaped
 from unirep_jax.report.topics import caption, figures_by_topic, logged_by_topic
 
 PNG = b"\x89PNG\r\n\x1a\n not really"
@@ -85,6 +90,26 @@ def test_the_page_needs_nothing_from_outside_and_closes_what_it_opens(tmp_path):
         for name in ("src", "href", "srcset"):
             assert re.match(r"data:image/png;base64,|#", attributes.get(name, "#"))
     assert not re.search(r"url\(|@import|https?:", text)
+
+
+def test_the_page_forbids_the_browser_all_but_its_own_style_and_pictures(tmp_path):
+    text = report(make_run(tmp_path / "one", figures=("codebook_usage",)))
+    (policy,) = (
+        attributes["content"]
+        for tag, attributes in Elements(text).found
+        if attributes.get("http-equiv") == "Content-Security-Policy"
+    )
+    style = re.search(r"<style>(.*?)</style>", text, re.DOTALL)[1]
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    assert policy.split("; ") == [
+        "default-src 'none'",
+        "img-src data:",
+        f"style-src 'sha256-{digest}'",
+        "base-uri 'none'",
+        "form-action 'none'",
+    ]
+    assert text.index("Content-Security-Policy") < text.index("<style>")
+    assert not any("style" in attributes for _, attributes in Elements(text).found)
 
 
 def test_every_link_of_the_page_has_its_section(tmp_path):
@@ -252,19 +277,51 @@ def test_markdown_keeps_its_columns_whatever_a_run_is_called(tmp_path):
     assert next(line for line in lines if "b " in line and "50.00" in line).startswith(r"| a\|b ")
 
 
+def test_markdown_shows_html_and_links_as_text(tmp_path):
+    make_run(tmp_path / "[click](javascript:alert(1))", target=HOSTILE, values=(0.5, 0.6))
+    text = as_markdown(tabulate(read_groups([tmp_path])))
+    assert "<" not in text and "&lt;script&gt;" in text
+    assert r"\[click\](" in text and not re.search(r"(?<!\\)[\[\]]", text)
+    assert markdown_escaped("`<b>` *a* | &\n#") == r"\`&lt;b&gt;\` \*a\* \| &amp; #"
+
+
+@pytest.mark.parametrize("name", ["=1+1", "+1", "-1", "@SUM(A1)", " =1+1", "\t=1+1", "＝1+1"])
+def test_a_spreadsheet_computes_nothing_that_a_run_is_called(tmp_path, name):
+    make_run(tmp_path / name, target=name, values=(0.5, 0.6))
+    for row in csv.reader(as_csv(tabulate(read_groups([tmp_path]))).splitlines()):
+        assert not any(re.match(r"\s*[=+\-@＝]", cell) for cell in row[:5])
+    assert csv_cell(name) == f"'{name}" and csv_cell("a=b") == "a=b"
+
+
+def test_text_is_on_one_line_and_can_be_encoded():
+    assert safe_text("a\tb\nc\u2028d\xa0e") == "a b c d e"
+    assert safe_text("\x00\x1b[31m\u202e\ud800\ufeff") == "��[31m���"
+    assert safe_text("größe 猫 🎵 می\u200cخواهم") == "größe 猫 🎵 می\u200cخواهم"
+
+
 def test_long_logs_are_thinned_to_means_that_keep_the_extremes():
-    log = [{"step": s, "loss": float(s)} for s in range(1, 10_001)]
-    found = curve("a", 0, [log], "loss")
-    assert len(found.steps) <= 160 and found.steps[-1] == 10_000
-    assert found.low[0] == 1.0 and found.high[-1] == 10_000.0
+    log = ((s, {"loss": float(s)}) for s in range(1, 100_001))
+    series = read_series(log)["loss"]
+    assert 1024 <= len(series) <= 2048 and series[-1].step == 100_000
+    assert series[0] == (64, np.mean(range(1, 65)), 1.0, 64.0)  # 64 lines each: 100,000 / 1,024
+    found = curve("a", 0, [series])
+    assert len(found.steps) <= 160 and found.steps[-1] == 100_000
+    assert found.low[0] == 1.0 and found.high[-1] == 100_000.0
     np.testing.assert_allclose(found.mean[0], np.mean(range(1, found.steps[0] + 1)))
     assert len(line_chart("loss", [found])) < 60_000
 
 
+def test_short_logs_are_kept_line_by_line():
+    log = [(s, {"loss": float(s), **({"late": 1.0} if s > 5 else {})}) for s in range(1, 11)]
+    series = read_series(log)
+    assert series["loss"] == [(s, s, s, s) for s in range(1, 11)]
+    assert [point.step for point in series["late"]] == [6, 7, 8, 9, 10]
+
+
 def test_a_curve_is_the_mean_of_seeds_between_their_extremes():
-    logs = [[{"step": 1, "x": 1.0}, {"step": 2, "x": 5.0}], [{"step": 1, "x": 3.0}], [{"step": 3}]]
-    assert curve("a", 0, logs, "x") == ("a", 0, [1, 2], [2.0, 5.0], [1.0, 5.0], [3.0, 5.0])
-    assert curve("a", 0, logs, "y") is None
+    seeds = [[Point(1, 1.0, 1.0, 1.0), Point(2, 5.0, 4.0, 6.0)], [Point(1, 3.0, 3.0, 3.0)]]
+    assert curve("a", 0, seeds) == ("a", 0, [1, 2], [2.0, 5.0], [1.0, 4.0], [3.0, 6.0])
+    assert curve("a", 0, []) is None and curve("a", 0, [[]]) is None
 
 
 def test_lines_differ_in_dash_and_carry_their_names():

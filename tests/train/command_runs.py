@@ -13,6 +13,8 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
+from unirep_jax.train.signals import NUMBERS
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,7 +35,7 @@ class CommandLine:
         with _output(workdir).open("w") as stream:
             return subprocess.Popen(
                 self.arguments(workdir, **settings), cwd=ROOT, env=self.environment,
-                stdout=stream, stderr=subprocess.STDOUT,
+                stdout=stream, stderr=subprocess.STDOUT, preexec_fn=heed_signals,
             )  # fmt: skip
 
     def arguments(self, workdir: Path, **settings) -> list[str]:
@@ -49,6 +51,12 @@ class CommandLine:
         process.wait(timeout=600)
         assert process.returncode == code, printed(workdir)
         return printed(workdir)
+
+
+def heed_signals() -> None:
+    """What was started in the background is told to ignore some."""
+    for number in NUMBERS:
+        signal.signal(number, signal.SIG_DFL)
 
 
 def _output(workdir: Path) -> Path:
@@ -68,7 +76,7 @@ def kill(process: subprocess.Popen) -> bool:
 
 
 def checkpoint_folders(workdir: Path) -> set[Path]:
-    """Every checkpoint of the run and of its perceptors, relative to the workdir."""
+    """Every checkpoint of the run and of its frozen encoders, relative to the workdir."""
     return {p.relative_to(workdir) for p in _checkpoints(workdir) if p.name.isdigit()}
 
 
@@ -79,7 +87,7 @@ def unfinished_checkpoints(workdir: Path) -> set[Path]:
 
 def _checkpoints(workdir: Path) -> set[Path]:
     # Not recursively: what is below them comes and goes.
-    return {*workdir.glob("checkpoints/*"), *workdir.glob("perceptors/*/checkpoints/*")}
+    return {*workdir.glob("checkpoints/*"), *workdir.glob("pretrain/*/checkpoints/*")}
 
 
 def checkpoint_arrays(folder: Path) -> dict[str, np.ndarray]:

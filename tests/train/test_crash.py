@@ -17,20 +17,22 @@ from command_runs import (
     unfinished_checkpoints,
 )
 
+from unirep_jax.train.signals import NUMBERS
+
 pytestmark = pytest.mark.slow
 
 STREAMED = {
-    "steps": 300, "batch_size": 32, "protocol.probe.steps": 20, "protocol.folds": 2,
-    "protocol.control": False, "method.dim": 16, "method.codes": 12, "method.layers": 1,
+    "steps": 300, "batch_size": 32, "task.probe.steps": 20, "task.folds": 2,
+    "task.control": False, "method.dim": 16, "method.codes": 12, "method.layers": 1,
     "method.pieces": 2, "method.permutations": 2, "train.log_every": 20,
     "train.checkpoint_every": 20,
 }  # fmt: skip
 RESIDENT = {
     "steps": 600, "batch_size": 32, "train.fused": 10, "train.log_every": 20,
     "train.checkpoint_every": 100, "method.dim": 16, "method.width": 16,
-    "method.hidden": 16, "method.latent": 16, "perceptors.steps": 200, "perceptors.batch_size": 32,
-    "perceptors.method.dim": 16, "perceptors.method.width": 16, "perceptors.train.log_every": 20,
-    "perceptors.train.checkpoint_every": 40,
+    "method.hidden": 16, "method.latent": 16, "pretrain.steps": 200, "pretrain.batch_size": 32,
+    "pretrain.method.dim": 16, "pretrain.method.width": 16, "pretrain.train.log_every": 20,
+    "pretrain.train.checkpoint_every": 40,
 }  # fmt: skip
 
 
@@ -49,7 +51,7 @@ class Attempt:
         return set()
 
     def trains(self) -> bool:
-        return any(words in printed(self.workdir) for words in ("device(s) |", "perceptor of"))
+        return any(words in printed(self.workdir) for words in ("device(s) |", "pretraining "))
 
     def has_stepped(self) -> bool:
         return bool(checkpoint_folders(self.workdir) - self.old)
@@ -129,19 +131,20 @@ def command(tmp_path_factory) -> CommandLine:
     return CommandLine(tmp_path_factory.mktemp("runs"), "oscmg.py:digits_avt", STREAMED)
 
 
-def test_sigterm_saves_and_exits_cleanly_and_the_run_continues(command, tmp_path):
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda n: n.name)
+def test_a_signal_saves_and_says_so_by_its_exit_status_and_the_run_continues(
+    command, tmp_path, number
+):
     command.finish(tmp_path / "unbroken")
     workdir = tmp_path / "broken"
     process = command.start(workdir)
     while not checkpoint_folders(workdir) and process.poll() is None:
         time.sleep(0.02)
-    process.terminate()
-    assert process.wait(timeout=600) == 0, printed(workdir)
-    assert "SIGTERM: saved after step" in printed(workdir)
+    process.send_signal(number)
+    assert process.wait(timeout=600) == 128 + number, printed(workdir)
+    assert f"{number.name}: saved after step" in printed(workdir)
     assert "Traceback" not in printed(workdir)
     assert "continuing from step" in command.finish(workdir)
-    # The checkpoint of the signal begins another mean in the log.
-    (workdir / "metrics.jsonl").write_bytes((tmp_path / "unbroken/metrics.jsonl").read_bytes())
     assert_same_run(workdir, tmp_path / "unbroken")
 
 

@@ -16,7 +16,7 @@ from unirep_jax.data import save_features
 DEVICES = 4  # over all processes
 SETTINGS = {
     "steps": 120, "batch_size": 16, "train.log_every": 20, "train.checkpoint_every": 20,
-    "method.width": 8, "method.hidden": 8, "protocol.known": 3,
+    "method.width": 8, "method.hidden": 8, "task.known": 3,
 }  # fmt: skip
 
 
@@ -57,10 +57,10 @@ def free_port() -> int:
         return s.getsockname()[1]
 
 
-def finish(processes: list[subprocess.Popen]) -> list[str]:
+def finish(processes: list[subprocess.Popen], *, code: int = 0) -> list[str]:
     outputs = [process.communicate(timeout=300)[0] for process in processes]
     for process, output in zip(processes, outputs, strict=True):
-        assert process.returncode == 0, output
+        assert process.returncode == code, output
     return outputs
 
 
@@ -151,7 +151,7 @@ def test_after_sigterm_to_one_both_save_and_end_in_order(start, alone, tmp_path)
     processes = start(workdir, 2)
     wait_for_checkpoint(processes, workdir)
     processes[1].send_signal(signal.SIGTERM)
-    outputs = finish(processes)
+    outputs = finish(processes, code=128 + signal.SIGTERM)
     assert "saved after step" in outputs[0]
     finish(start(workdir, 2))
     assert_same_run(workdir, alone)

@@ -4,8 +4,12 @@ Computes for every query what the memory holds that is like it (C-MCR, eq. 2), a
 command continues an interrupted job; docs/banks.md says more.
 """
 
-import sys
 from pathlib import Path
+
+from unirep_jax.train import signals
+
+if __name__ == "__main__":
+    signals.end_at_once()  # first: importing takes seconds
 
 from absl import flags
 
@@ -36,9 +40,10 @@ _ESTIMATE_ONLY = flags.DEFINE_bool("estimate_only", False, "Print sizes and time
 
 def main(_: list[str]) -> None:
     # After the flags are read, so that --help and a mistyped flag answer at once.
-    from unirep_jax.aggregate.job import Interrupted, Job, run
+    from unirep_jax.aggregate.job import Job, run
 
-    try:
+    # A FeatureFileError is a ValueError.
+    with command_line.answering((ValueError, OSError)):
         job = Job(
             queries=Path(_QUERIES.value),
             memory=Path(_MEMORY.value),
@@ -53,12 +58,6 @@ def main(_: list[str]) -> None:
             process_count=_PROCESS_COUNT.value,
         )
         run(job, estimate_only=_ESTIMATE_ONLY.value)
-    except Interrupted as stop:
-        print(f"{stop}; run the same command to continue")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command to continue")
-    except (ValueError, OSError) as error:  # a FeatureFileError is a ValueError
-        sys.exit(f"error: {error}")
 
 
 if __name__ == "__main__":

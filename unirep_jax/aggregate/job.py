@@ -3,7 +3,6 @@
 import dataclasses
 import hashlib
 import json
-import signal
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -17,12 +16,9 @@ from unirep_jax.aggregate.estimate import estimate
 from unirep_jax.aggregate.parts import Parts, fingerprint
 from unirep_jax.data.banks import Bank, open_bank, write_bank
 from unirep_jax.data.features import FeatureFileError
+from unirep_jax.train.signals import Interrupted, Noted
 
 CONSISTENCY = ("softmax", "argmax", "random")
-
-
-class Interrupted(Exception):
-    """A signal arrived; the shards before it are on disk."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,7 +84,7 @@ def run(job: Job, *, estimate_only: bool = False, report: Callable[[str], None] 
       FeatureFileError: a bank is not as `open_bank` wants it or not of unit vectors, the banks are
         of different dimensions, the result exists and is another job's, or so is the folder of
         finished shards.
-      Interrupted: after SIGINT or SIGTERM, when the shard under way is on disk.
+      Interrupted: after SIGINT, SIGTERM or SIGHUP, when the shard under way is on disk.
     """
     queries, memory = _open(job.queries), _open(job.memory)
     if queries.embeddings.shape[1] != memory.embeddings.shape[1]:
@@ -205,32 +201,9 @@ def _run_shards(
     counts = {shard: parts.rows(shard).stop - parts.rows(shard).start for shard in own}
     total, left = sum(counts.values()), sum(counts[shard] for shard in todo)
     bar = tqdm.tqdm(total=total, initial=total - left, unit=" queries", unit_scale=True)
-    with bar, _Signals() as signals:
+    with bar, Noted("finishing this shard") as signals:
         for done, shard in enumerate(todo, len(own) - len(todo)):
-            if signals.arrived:
-                raise Interrupted(f"{signals.arrived} after {done} of {len(own)} shards")
+            if signals.number:
+                raise Interrupted(signals.number, f"after {done} of {len(own)} shards")
             parts.write(shard, compute(parts.rows(shard)))
             bar.update(counts[shard])
-
-
-class _Signals:
-    """While entered, the first SIGINT or SIGTERM is only noted; a second ends the process."""
-
-    arrived = ""
-
-    def __enter__(self) -> "_Signals":
-        self._previous = {}
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                self._previous[number] = signal.signal(number, self._note)
-            except ValueError:  # not the main thread: signals stay as they are
-                break
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self._previous.items():
-            signal.signal(number, handler)
-
-    def _note(self, number: int, _: object) -> None:
-        self.arrived = signal.Signals(number).name
-        self.__exit__()

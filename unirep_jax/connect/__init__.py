@@ -9,6 +9,6 @@
 """
 
 from unirep_jax.connect.connector import Connector, Space, load
-from unirep_jax.connect.search import Found, search
+from unirep_jax.search import Found, search
 
 __all__ = ["Connector", "Found", "Space", "load", "search"]

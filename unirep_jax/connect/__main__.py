@@ -12,10 +12,10 @@ import numpy as np
 from unirep_jax.connect import load, search
 from unirep_jax.connect.judge import classification, localization, retrieval
 from unirep_jax.data import FeatureFileError
+from unirep_jax.data.archive import Archive, load_array
 from unirep_jax.data.banks import open_bank, write_bank
-from unirep_jax.data.features import Archive
 from unirep_jax.data.mapped import replace_file
-from unirep_jax.report.tables import markdown_table
+from unirep_jax.evaluation.tables import markdown_table
 
 
 def _project(options: argparse.Namespace) -> None:
@@ -38,13 +38,13 @@ def _search(options: argparse.Namespace) -> None:
 
 def _retrieve(options: argparse.Namespace) -> None:
     first, second = (open_bank(path).embeddings for path in (options.first, options.second))
-    label = None if options.label is None else _array(options.label)
+    label = None if options.label is None else load_array(options.label)
     _print("direction", retrieval(first, second, label))
 
 
 def _classify(options: argparse.Namespace) -> None:
     items = open_bank(options.items).embeddings
-    _print("items", classification(items, _array(options.prompts), _array(options.label)))
+    _print("items", classification(items, load_array(options.prompts), load_array(options.label)))
 
 
 def _localize(options: argparse.Namespace) -> None:
@@ -52,17 +52,6 @@ def _localize(options: argparse.Namespace) -> None:
     with Archive(options.boxes) as archive:
         boxes = {key: archive.read(key, "number") for key in archive.keys}
     _print("task", localization(audio, proposals, boxes, agreement=options.agreement))
-
-
-def _array(path: str) -> np.ndarray:
-    try:
-        found = np.load(path, allow_pickle=False)
-    except Exception as error:  # damaged bytes raise of every kind
-        reason = f"{type(error).__name__}: {error}"
-        raise FeatureFileError(path, None, "a plain .npy array", reason) from error
-    if not isinstance(found, np.ndarray):
-        raise FeatureFileError(path, None, "a plain .npy array", "several arrays")
-    return found
 
 
 def _print(what: str, rows: dict[str, dict[str, tuple[float, float | None]]]) -> None:

@@ -7,6 +7,7 @@ import contextlib
 import io
 import json
 import math
+import os
 import struct
 import zipfile
 from collections.abc import Iterator
@@ -15,12 +16,12 @@ from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from unirep_jax.data.features import FeatureFileError
+from unirep_jax.data.archive import FeatureFileError
+from unirep_jax.data.files import open_regular
+from unirep_jax.data.limits import MAX_MEMBERS, MAX_RANK, SAFETENSORS_HEADER_BYTES
+from unirep_jax.data.npy_header import NpyHeader, read_npy_header
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
-_NPY_HEADER_BYTES = 1 << 16
-_SAFETENSORS_HEADER_BYTES = 1 << 24
-_MOST_AXES = 8
 _TYPES = {"F16": np.float16, "F32": np.float32}
 # Bytes of an entry of every safetensors type: other tensors of a file are checked for their place.
 _BYTES = dict.fromkeys(("BOOL", "U8", "I8", "F8_E5M2", "F8_E4M3", "F8_E8M0"), 1)
@@ -86,36 +87,26 @@ def _choose(path: Path, key: str | None, arrays: dict[str | None, _Found]) -> st
 
 
 def _read_npy(path: Path) -> dict[str | None, _Found]:
-    with _errors(path, None, "a plain .npy array"), path.open("rb") as stream:
-        found = _read_npy_header(stream)
-        size = path.stat().st_size - found.offset
+    with _errors(path, None, "a plain .npy array"), open_regular(path) as stream:
+        found = _found(read_npy_header(stream))
+        size = os.fstat(stream.fileno()).st_size - found.offset
         return {None: found._replace(size=size)}
 
 
-def _read_npy_header(stream: BinaryIO) -> _Found:
-    # Of a part in memory: a damaged length must not make NumPy read gigabytes.
-    head = io.BytesIO(stream.read(_NPY_HEADER_BYTES))
-    version = np.lib.format.read_magic(head)
-    readers = {
-        (1, 0): np.lib.format.read_array_header_1_0,
-        (2, 0): np.lib.format.read_array_header_2_0,
-    }
-    if version not in readers:
-        raise ValueError(f"version {version} of the format")
-    shape, fortran_order, dtype = readers[version](head)
-    if any(length < 0 for length in shape):
-        raise ValueError(f"shape {shape}")
-    obstacle = "columns that do (Fortran order)" if fortran_order else ""
-    return _Found(dtype, tuple(map(int, shape)), head.tell(), 0, obstacle)
+def _found(header: NpyHeader) -> _Found:
+    obstacle = "columns that do (Fortran order)" if header.fortran_order else ""
+    return _Found(header.dtype, header.shape, header.offset, 0, obstacle)
 
 
 def _read_npz(path: Path) -> dict[str, _Found]:
     arrays = {}
     with (
         _errors(path, None, "an .npz file"),
-        path.open("rb") as stream,
+        open_regular(path) as stream,
         zipfile.ZipFile(stream) as members,
     ):
+        if len(members.infolist()) > MAX_MEMBERS:
+            raise ValueError(f"{len(members.infolist())} arrays, more than {MAX_MEMBERS}")
         for member in members.infolist():
             if not member.filename.endswith(".npy"):
                 continue
@@ -129,7 +120,7 @@ def _read_npz(path: Path) -> dict[str, _Found]:
 
 def _read_member(stream: BinaryIO, members: zipfile.ZipFile, member: zipfile.ZipInfo) -> _Found:
     with members.open(member) as content:
-        found = _read_npy_header(content)
+        found = _found(read_npy_header(content))
     size = member.file_size - found.offset
     if member.compress_type != zipfile.ZIP_STORED or member.file_size != member.compress_size:
         return found._replace(size=size, obstacle="a compressed array; np.savez stores them plain")
@@ -143,10 +134,10 @@ def _read_member(stream: BinaryIO, members: zipfile.ZipFile, member: zipfile.Zip
 
 
 def _read_safetensors(path: Path) -> dict[str, _Found]:
-    with _errors(path, None, "a safetensors file"), path.open("rb") as stream:
+    with _errors(path, None, "a safetensors file"), open_regular(path) as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
-        size = path.stat().st_size - 8
-        if length > min(size, _SAFETENSORS_HEADER_BYTES):
+        size = os.fstat(stream.fileno()).st_size - 8
+        if length > min(size, SAFETENSORS_HEADER_BYTES):
             raise ValueError(f"a header of {length} bytes in {size}")
         header = json.loads(stream.read(length).decode(), object_pairs_hook=_without_repeats)
         header.pop("__metadata__", None)
@@ -169,7 +160,7 @@ def _read_safetensors(path: Path) -> dict[str, _Found]:
 def _read_tensor(entry: dict, start: int) -> tuple[_Found, int, int]:
     dtype, shape, (first, last) = entry["dtype"], entry["shape"], entry["data_offsets"]
     numbers = (*shape, first, last)
-    if len(shape) > _MOST_AXES or not all(type(n) is int and n >= 0 for n in numbers):
+    if len(shape) > MAX_RANK or not all(type(n) is int and n >= 0 for n in numbers):
         raise ValueError(f"{len(shape)} axes, or what is no length")
     if _BYTES[dtype] * math.prod(shape) != last - first:
         raise ValueError(f"{dtype} {shape} in {last - first} bytes")

@@ -10,13 +10,14 @@ from typing import BinaryIO
 import numpy as np
 from jaxtyping import Float
 
+from unirep_jax.data.archive import FeatureFileError
 from unirep_jax.data.bank_files import map_matrix
-from unirep_jax.data.features import FeatureFileError
+from unirep_jax.data.files import read_bytes, user_path
+from unirep_jax.data.limits import SIDE_FILE_BYTES
 from unirep_jax.data.mapped import chunks, replace_file
 
 FORMAT = "unirep_jax bank 1"
 _TOLERANCE = {"float16": 1e-2, "float32": 1e-3}  # of a norm
-_SIDE_FILE_BYTES = 1 << 20
 _FIELDS = {
     "format": str, "name": str, "dim": int, "count": int, "dtype": str, "sha256": str,
     "unit": bool, "about": str,
@@ -56,7 +57,7 @@ def open_bank(path: str | Path, *, key: str | None = None, verify: bool = False)
         finite or, where rows are unit vectors, has a norm that differs from 1 by more than 0.01
         in float16 or 0.001 in float32.
     """
-    path = Path(path)
+    path = user_path(path)
     embeddings, key = map_matrix(path, key)
     known = _read_side_file(path, embeddings)
     bank = Bank(
@@ -101,7 +102,7 @@ def write_bank(
     Raises:
       FeatureFileError: `open_bank` would refuse the bank; nothing has been written then.
     """
-    path = Path(path)
+    path = user_path(path)
     if path.suffix != ".npy":
         raise FeatureFileError(path, None, "a name that ends in .npy", repr(path.suffix))
     blocks = embeddings
@@ -173,11 +174,7 @@ def _read_side_file(path: Path, embeddings: np.ndarray) -> dict:
     if not side.exists():
         return {}
     try:
-        with side.open("rb") as stream:
-            content = stream.read(_SIDE_FILE_BYTES + 1)
-        if len(content) > _SIDE_FILE_BYTES:
-            raise ValueError(f"more than {_SIDE_FILE_BYTES} bytes")
-        known = json.loads(content)
+        known = json.loads(read_bytes(side, SIDE_FILE_BYTES))
     except (ValueError, OSError, RecursionError) as error:
         raise FeatureFileError(side, None, "JSON of a bank", str(error)) from error
     if not isinstance(known, dict) or known.get("format") != FORMAT:

@@ -1,7 +1,8 @@
-"""Data sets by the name that configurations use: each a function of a path."""
+"""Data sets by the name that configurations use: how each is read, and which tasks it suits."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from unirep_jax.data import (
     digits4,
@@ -17,18 +18,55 @@ from unirep_jax.data.connection import load_connection
 from unirep_jax.data.features import FeatureSet, load_features
 from unirep_jax.data.modalities import add_flow, choose_modalities
 
+CROSS_MODAL = ("oscmg", "cmg", "retrieval", "few_label", "matrix")  # tasks of a representation
+
+
+class DataSet(NamedTuple):
+    """A data set, and what configurations have to know of it.
+
+    load: path -> FeatureSet. tasks: that it suits, by name. known: known classes of the two
+    open-set splits; zeros stand for a half and three quarters. steps: of training a codebook.
+    out_of_modal: the modality that no encoder has seen. spaces: the modality that two contrastive
+    spaces share, then the other one of each.
+    """
+
+    load: Callable[[str], FeatureSet]
+    tasks: tuple[str, ...] = ()
+    known: tuple[int, int] = (0, 0)
+    steps: int = 500
+    out_of_modal: str = ""
+    spaces: tuple[str, str, str] = ("", "", "")
+
+
 DATA_SETS = {
-    "banks": load_connection,
-    "digits4": digits4.load,
-    "digits_avt": lambda path: digits_avt.load(),
-    "emoji": partial(emoji.load, word_dim=64),  # no method here embeds word ids
-    "features": load_features,
-    "handwritten6": handwritten6.load,
-    "mosi": mosi.load,
-    "published_shapes": lambda path: published_shapes.load(),
-    "utd_mhad": utd_mhad.load,
-    "wikipedia": wikipedia.load,
-}
+    "digits_avt": DataSet(
+        lambda path: digits_avt.load(), (*CROSS_MODAL, "connect", "oom", "mmosr"),
+        known=(5, 7), out_of_modal="audio", spaces=("text", "video", "audio"),
+    ),
+    "utd_mhad": DataSet(
+        utd_mhad.load, (*CROSS_MODAL, "connect", "oom", "mmosr"),
+        known=(14, 21), steps=1200, out_of_modal="inertial",
+        spaces=("skeleton", "depth", "inertial"),
+    ),
+    "digits4": DataSet(
+        digits4.load, ("connect", "oom", "mmosr"),
+        out_of_modal="sign", spaces=("image", "audio", "sign"),
+    ),
+    "handwritten6": DataSet(handwritten6.load, ("mmosr",)),
+    "wikipedia": DataSet(wikipedia.load, (*CROSS_MODAL, "oom"), out_of_modal="image"),
+    "mosi": DataSet(mosi.load, ("retrieval", "oom", "mmosr"), out_of_modal="text"),
+    "emoji": DataSet(
+        partial(emoji.load, word_dim=64), ("connect",), spaces=("keywords", "noto", "emojitwo")
+    ),
+    "features": DataSet(load_features, (*CROSS_MODAL, "oom", "mmosr", "transfer"), steps=1200),
+    "banks": DataSet(load_connection, ("connect",), spaces=("text", "image", "audio")),
+    "published_shapes": DataSet(lambda path: published_shapes.load(), ("transfer",)),
+}  # fmt: skip
+
+
+def data_sets(task: str) -> tuple[str, ...]:
+    """The names of the data sets that suit a task."""
+    return tuple(name for name, data_set in DATA_SETS.items() if task in data_set.tasks)
 
 
 def load_data(
@@ -46,6 +84,6 @@ def load_data(
       FeatureFileError: the data set or its flow is not what it should be.
       ValueError: the modalities cannot be chosen.
     """
-    data = DATA_SETS[name](path)
+    data = DATA_SETS[name].load(path)
     data = add_flow(data, flow) if flow else data
     return choose_modalities(data, modalities) if modalities else data

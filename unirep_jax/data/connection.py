@@ -9,6 +9,7 @@ import numpy as np
 from unirep_jax.data.bank_files import SUFFIXES
 from unirep_jax.data.banks import Bank, open_bank
 from unirep_jax.data.features import Archive, FeatureFileError, FeatureSet
+from unirep_jax.data.files import user_path
 from unirep_jax.data.mapped import chunks, scratch_array
 
 _STREAM = re.compile(r"([A-Za-z][A-Za-z0-9_]*)_([12])")
@@ -30,7 +31,7 @@ def load_connection(path: str | Path) -> FeatureSet:
     Raises:
       FeatureFileError: a bank is missing, unreadable or not of these, or their shapes do not fit.
     """
-    path = Path(path)
+    path = user_path(path)
     train, test = (_open_banks(path / part) for part in ("train", "test"))
     shared, others = _roles(path / "train", train)
     if {*test} not in ({*train}, {*others}):

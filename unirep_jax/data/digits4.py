@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.features import Archive, FeatureFileError, FeatureSet
+from unirep_jax.data.files import file_in
 
 _FRAMES, _BANDS, _POINTS, _SIDE, _SIGN_SIDE = 64, 40, 32, 28, 48
 _MODALITIES = ("audio", "image", "pen", "sign")
@@ -40,8 +41,7 @@ def load(path: str | Path, *, pair_seed: int | None = None) -> FeatureSet:
       FeatureFileError: the file is not that, a pair joins different digits, or an example is in
         pairs of both parts.
     """
-    path = Path(path)
-    path = path / "digits4.npz" if path.is_dir() else path
+    path = file_in(path, "digits4.npz")
     with Archive(path) as archive:
         arrays = {
             "audio": archive.read("audio", "float", (None, _FRAMES, _BANDS)),

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.features import Archive, FeatureSet
+from unirep_jax.data.files import file_in
 from unirep_jax.data.words import build_vocabulary, split_words, word_ids, word_vectors
 
 _SIDE, _COLORS = 32, 3
@@ -29,15 +30,14 @@ def load(path: str | Path, *, word_dim: int | None = None) -> FeatureSet:
         each word is a random unit vector of so many dimensions, which suits every method.
 
     Returns:
-      Features in float32: noto and emojitwo [pictogram, 32, 96], each row 32 pixels of 3 colours
-      in 0 … 1; keywords [pictogram, 24] ids over the words of the training part (0 = padding, 1 = a
-      word that occurs there less than twice), or [pictogram, 24, word_dim].
+      Features: noto and emojitwo, float32 [pictogram, 32, 96], each row 32 pixels of 3 colours in
+      0 … 1; keywords, int32 [pictogram, 24] ids over the words of the training part (0 = padding,
+      1 = a word that occurs there less than twice), or float32 [pictogram, 24, word_dim].
 
     Raises:
       FeatureFileError: the file is not that.
     """
-    path = Path(path)
-    path = path / "emoji.npz" if path.is_dir() else path
+    path = file_in(path, "emoji.npz")
     with Archive(path) as archive:
         label = archive.read("label", "integer", (None,))
         count = len(label)
@@ -53,7 +53,7 @@ def load(path: str | Path, *, word_dim: int | None = None) -> FeatureSet:
         vectors = None if word_dim is None else word_vectors(ids, vocabulary, word_dim)
         return FeatureSet.from_arrays(
             "emoji",
-            drawings | {"keywords": ids.astype(np.float32) if vectors is None else vectors},
+            drawings | {"keywords": ids if vectors is None else vectors},
             label,
             train,
             present={

@@ -23,7 +23,8 @@ from pathlib import Path
 
 import numpy as np
 
-from unirep_jax.data.features import Archive, FeatureFileError
+from unirep_jax.data.archive import Archive, FeatureFileError
+from unirep_jax.data.files import user_path
 from unirep_jax.data.mapped import write_file
 from unirep_jax.data.optical_flow import flow_histograms, tv_l1_flow
 
@@ -66,7 +67,8 @@ def extract(
     """
     if form not in FORMS:
         raise ValueError(f"form={form!r} is none of {', '.join(FORMS)}")
-    file = Path(out) / "modality" / "flow.npy"
+    path, out = user_path(path), user_path(out)
+    file = out / "modality" / "flow.npy"
     if file.exists():
         raise FileExistsError(f"{file} is there; remove it or choose another folder")
     histograms = {"cells": cells, "orientations": orientations} if form == "histograms" else None
@@ -86,7 +88,7 @@ def extract(
     beside = file.with_name(f".flow.npy.{_digest(clips, present, histograms)}.incomplete")
     _append(beside, compute, clips, present, shape, processes)
     if not present.all():
-        marks = Path(out) / "present" / "flow.npy"
+        marks = out / "present" / "flow.npy"
         marks.parent.mkdir(exist_ok=True)
         marks.unlink(missing_ok=True)  # of a call that ended before its last line
         write_file(marks, lambda stream: np.save(stream, present, allow_pickle=False))

@@ -1,48 +1,46 @@
 """Instance-paired features of several modalities: one type, and the format it is kept in."""
 
-import contextlib
 import dataclasses
 import math
 import re
 import secrets
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
+from unirep_jax.data.archive import Archive, FeatureFileError
+from unirep_jax.data.files import user_path
+from unirep_jax.data.kinds import Kind, is_words, kind_of
+from unirep_jax.data.limits import (
+    EXAMPLE_BYTES,
+    MAX_CLASSES,
+    MAX_EXAMPLES,
+    MAX_MODALITIES,
+    MAX_MODALITY_NAME,
+    MAX_NAME,
+    MAX_VOCABULARY,
+)
 from unirep_jax.data.mapped import chunks, write_file
-from unirep_jax.data.members import check_members
 
 _MODALITY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # also what keeps a name from leaving its folder
-_KINDS = {"boolean": "b", "integer": "iu", "float": "f", "number": "iuf", "string": "U"}
-_KEYS = "modality/NAME, present/NAME of such a modality, label, split, train, group, class_name"
-_Shape = tuple[int | None, ...] | None  # None for an axis of any length
-_STATISTICS_EXAMPLES = 4096
-_EXAMPLE_BYTES = 1 << 30  # of one modality, as float32
-_UNNAMED_CLASSES = 100_000  # labels beyond are not class numbers unless the names are given
-
-
-class FeatureFileError(ValueError):
-    """Unusable features: says where (file and key), what was expected and what was found."""
-
-    def __init__(self, source: str | Path, key: str | None, expected: str, found: str):
-        super().__init__(str(source), key, expected, found)
-
-    def __str__(self) -> str:
-        source, key, expected, found = self.args
-        where = source if key is None else f"{source}: {key}"
-        return f"{where}: expected {expected}, found {found}"
+_KEYS = (
+    "modality/NAME, present/NAME or kind/NAME of such a modality, label, split, train, group, "
+    "class_name"
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class FeatureSet:
     """Features of N examples, each seen through two or more modalities.
 
-    features: modality -> [example, dim] vectors, [example, time, dim] sequences or
-      [example, time, height, width, dim] maps; float16, 32 or 64, possibly memory-mapped.
+    features: modality -> [example, ...] of one `Kind`: float16, 32 or 64, or integers where they
+      are word ids; possibly memory-mapped.
     label: int32 [example], −1 = unlabelled. train: bool [example].
     present: modality -> bool [example]. group: int32 [example], for instance the person.
+    declared: modality -> kind, of those whose kind type and shape do not tell.
     """
 
     name: str
@@ -52,6 +50,20 @@ class FeatureSet:
     present: dict[str, np.ndarray]
     group: np.ndarray
     class_names: tuple[str, ...]
+    declared: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
+
+    @property
+    def kinds(self) -> dict[str, Kind]:
+        """What every modality is made of.
+
+        A kind that was declared counts as long as the features are of its shape: they may have
+        been replaced by embeddings of the same modality.
+        """
+        found = {}
+        for modality, array in self.features.items():
+            kind = self.declared.get(modality)
+            found[modality] = kind if kind and kind.fits(array) else kind_of(array)
+        return found
 
     @property
     def modalities(self) -> tuple[str, ...]:
@@ -72,18 +84,21 @@ class FeatureSet:
         present: Mapping[str, np.ndarray] | None = None,
         group: np.ndarray | None = None,
         class_names: tuple[str, ...] | None = None,
+        kinds: Mapping[str, Kind] | None = None,
         source: str | Path | None = None,
     ) -> "FeatureSet":
         """A checked feature set; what is left out takes its default.
 
         Args:
           name: of the data set.
-          features: modality -> [example, ...], in the order that `modalities` keeps.
+          features: modality -> [example, ...], in the order that `modalities` keeps; what NumPy
+            makes an array of, as a jax.Array or a list, is one then.
           label: integers [example].
           train: bool [example].
           present: modality -> bool [example]; everything is present where it is not given.
           group: integers [example]; by default every example is a group of its own.
           class_names: by default the numbers 0 … max(label).
+          kinds: modality -> kind, where type and shape do not tell it: a spectrogram.
           source: what errors call these features, for instance their file.
 
         Raises:
@@ -93,22 +108,22 @@ class FeatureSet:
         label = _int32(label, "label", source)
         group = np.arange(len(label)) if group is None else group
         if class_names is None:
-            largest = int(label.max(initial=-1))
-            if largest >= _UNNAMED_CLASSES:
-                limit = f"labels below {_UNNAMED_CLASSES} where no class_name is given"
-                raise FeatureFileError(source, "label", limit, str(largest))
-            class_names = tuple(str(i) for i in range(largest + 1))
+            class_names = _numbers(label, source)
         everywhere = {modality: np.ones(len(label), bool) for modality in features}
+        plain = {m: _plain(p, f"present/{m}", source) for m, p in (present or {}).items()}
         feature_set = cls(
             name=name,
-            features=dict(features),
+            features={m: _plain(x, f"modality/{m}", source) for m, x in features.items()},
             label=label,
-            train=np.asarray(train),
-            present=everywhere | {m: np.asarray(p) for m, p in (present or {}).items()},
+            train=_plain(train, "train", source),
+            present=everywhere | plain,
             group=_int32(group, "group", source),
             class_names=tuple(str(c) for c in class_names),
+            declared=dict(kinds or {}),
         )
         _check(feature_set, source)
+        for modality, kind in feature_set.declared.items():
+            _check_kind(modality, kind, feature_set.features.get(modality), source)
         return feature_set
 
 
@@ -116,39 +131,67 @@ def load_features(path: str | Path, name: str | None = None) -> FeatureSet:
     """Features from an `.npz` file, or memory-mapped from a folder of `.npy` files.
 
     Keys: `modality/NAME` (two or more), `label`, `split` ('train' / 'test') or `train` (bool), and
-    optionally `present/NAME`, `group`, `class_name`. A folder holds `modality/NAME.npy` and so on;
-    modalities come in the order of the file, in a folder in that of the alphabet.
+    optionally `present/NAME`, `kind/NAME`, `group`, `class_name`. A folder holds
+    `modality/NAME.npy` and so on; modalities come in the order of the file, in a folder in that of
+    the alphabet.
 
     Args:
-      path: file or folder.
+      path: file or folder; ~ is the home.
       name: of the data set; by default that of the file.
 
     Raises:
       FeatureFileError: the file cannot be read, or holds anything but the above. NaN and infinity
         are allowed only in rows of absent modalities; every present row is read once to see.
     """
+    path = user_path(path)
     with Archive(path) as archive:
-        names = [
-            key.removeprefix("modality/") for key in archive.keys if key.startswith("modality/")
-        ]
+        if not archive.keys:
+            expected = "an .npz file or a folder of .npy files"
+            raise FeatureFileError(path, None, expected, "one without any array")
+        names = modality_names(archive)
         known = {"label", "split", "train", "group", "class_name"}
-        known |= {f"{kind}/{modality}" for kind in ("modality", "present") for modality in names}
+        known |= {f"{part}/{m}" for part in ("modality", "present", "kind") for m in names}
         for key in archive.keys:
             if key not in known:
                 raise FeatureFileError(path, key, f"one of {_KEYS}", "none of these")
         label = archive.read("label", "integer", (None,))
-        count = len(label)
-        present = {m: archive.find(f"present/{m}", "boolean", (count,)) for m in names}
         return FeatureSet.from_arrays(
-            Path(path).stem if name is None else name,
-            {m: archive.read(f"modality/{m}", "float", memory_map=True) for m in names},
-            label,
-            _read_split(archive, count),
-            present={m: array for m, array in present.items() if array is not None},
-            group=archive.find("group", "integer", (count,)),
-            class_names=archive.find("class_name", "string", (None,)),
+            path.stem if name is None else name,
+            label=label,
+            train=_read_split(archive, len(label)),
+            **read_columns(archive, len(label)),
             source=path,
         )
+
+
+def modality_names(archive: Archive) -> list[str]:
+    """The modalities that a feature file has, in its order."""
+    keys = (key for key in archive.keys if key.startswith("modality/"))
+    return [key.removeprefix("modality/") for key in keys]
+
+
+def read_columns(archive: Archive, count: int) -> dict[str, Any]:
+    """All of a feature file but label and split, as arguments of `FeatureSet.from_arrays`."""
+    names = modality_names(archive)
+    present = {m: archive.find(f"present/{m}", "boolean", (count,)) for m in names}
+    return {
+        "features": {m: archive.read(f"modality/{m}", "number", memory_map=True) for m in names},
+        "present": {m: array for m, array in present.items() if array is not None},
+        "group": archive.find("group", "integer", (count,)),
+        "class_names": archive.find(
+            "class_name", "string", (None,), max_rows=MAX_CLASSES, max_text=MAX_NAME
+        ),
+        "kinds": {m: _read_kind(archive, m) for m in names if f"kind/{m}" in archive.keys},
+    }
+
+
+def _read_kind(archive: Archive, modality: str) -> Kind:
+    key = f"kind/{modality}"
+    value = str(archive.read(key, "string", (), max_text=MAX_NAME))
+    if value not in [kind.value for kind in Kind]:
+        names = ", ".join(kind.value for kind in Kind)
+        raise FeatureFileError(archive.path, key, f"one of {names}", repr(value))
+    return Kind(value)
 
 
 def save_features(path: str | Path, feature_set: FeatureSet) -> None:
@@ -161,12 +204,18 @@ def save_features(path: str | Path, feature_set: FeatureSet) -> None:
       FeatureFileError: the features would not load again.
       FileExistsError: `path` is an existing folder.
     """
-    path = Path(path)
+    path = user_path(path)
     _check(feature_set, path)
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder that exists; remove it or choose another name")
     arrays = {f"modality/{modality}": array for modality, array in feature_set.features.items()}
     arrays |= {f"present/{m}": p for m, p in feature_set.present.items() if not p.all()}
+    kinds = feature_set.kinds
+    arrays |= {
+        f"kind/{m}": np.array(kinds[m].value)
+        for m, array in feature_set.features.items()
+        if kinds[m] is not kind_of(array)
+    }
     arrays["label"] = feature_set.label
     arrays["split"] = np.where(feature_set.train, "train", "test")
     arrays["group"] = feature_set.group
@@ -187,124 +236,6 @@ def save_features(path: str | Path, feature_set: FeatureSet) -> None:
         raise
 
 
-def standardization(feature_set: FeatureSet) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Mean and standard deviation of every channel (last axis) over present training examples.
-
-    At most 4,096 examples count, evenly spaced; sums are taken in float64, a chunk at a time. A
-    constant channel has standard deviation 1; a modality that no training example has, mean 0 and
-    standard deviation 1.
-
-    Returns:
-      modality -> (mean, standard deviation), float32 [dim] each.
-    """
-    statistics = {}
-    for modality, array in feature_set.features.items():
-        rows = np.flatnonzero(feature_set.train & feature_set.present[modality])
-        if len(rows) > _STATISTICS_EXAMPLES:
-            rows = rows[np.linspace(0, len(rows) - 1, _STATISTICS_EXAMPLES).astype(int)]
-        count, mean, squares = 0, np.zeros(array.shape[-1]), np.zeros(array.shape[-1])
-        for chunk in chunks(len(rows), 8 * array[0].size):
-            values = np.asarray(array[rows[chunk]], np.float64).reshape(-1, array.shape[-1])
-            # Means of chunks are merged (Chan et al., 1983): Σx² − (Σx)²/n would cancel.
-            chunk_mean = values.mean(axis=0)
-            distance = chunk_mean - mean
-            total = count + len(values)
-            squares += ((values - chunk_mean) ** 2).sum(axis=0)
-            squares += distance**2 * (count * len(values) / total)
-            mean += distance * (len(values) / total)
-            count = total
-        deviation = np.sqrt(squares / max(count, 1))
-        # Rounding gives a constant channel a deviation of about 1e-16 of its value.
-        constant = deviation <= np.maximum(1e-6 * np.abs(mean), np.finfo(np.float32).tiny)
-        deviation[constant] = 1
-        statistics[modality] = (mean.astype(np.float32), deviation.astype(np.float32))
-    return statistics
-
-
-class Archive:
-    """Arrays by key from an `.npz` file or a folder of `.npy` files; nothing is ever unpickled.
-
-    Use as a context manager. `keys` are in the order of the file, of the alphabet in a folder.
-    """
-
-    def __init__(self, path: str | Path):
-        self.path = Path(path)
-        self._files: dict[str, Path] = {}
-        self._npz = None
-        self._stack = contextlib.ExitStack()
-        if self.path.is_dir():
-            files = sorted(self.path.rglob("*.npy"))
-            self._files = {f.relative_to(self.path).with_suffix("").as_posix(): f for f in files}
-            self.keys = tuple(self._files)
-            for key, file in self._files.items():
-                if not file.is_file():  # a pipe would never end
-                    raise FeatureFileError(path, key, "a file", "a link to nothing, or another")
-            return
-        expected = "an .npz file or a folder of .npy files"
-        if not self.path.is_file():
-            raise FeatureFileError(path, None, expected, "nothing there")
-        with self._errors(None, expected), contextlib.ExitStack() as stack:
-            # Given a path, NumPy leaves its file open when the archive is damaged.
-            self._npz = np.load(stack.enter_context(self.path.open("rb")), allow_pickle=False)
-            if not isinstance(self._npz, np.lib.npyio.NpzFile):
-                raise TypeError("a single array")
-            check_members(self._npz.zip)
-            self.keys = tuple(self._npz.files)
-            self._stack = stack.pop_all()
-
-    def __enter__(self) -> "Archive":
-        return self
-
-    def __exit__(self, *exception) -> None:
-        self._stack.close()
-
-    def read(
-        self, key: str, kind: str, shape: _Shape = None, *, memory_map: bool = False
-    ) -> np.ndarray:
-        """The array of `key`, which must be of `kind` (boolean, integer, float, number or string).
-
-        Args:
-          key: its name; in a folder without the suffix.
-          kind: of its dtype.
-          shape: what it must be; by default anything.
-          memory_map: leave a file of a folder on disk until it is used.
-
-        Raises:
-          FeatureFileError: the key is missing or unreadable, or the array is something else.
-        """
-        if key not in self.keys:
-            raise FeatureFileError(self.path, key, "this key", f"only {', '.join(self.keys)}")
-        with self._errors(key, "a plain, complete array"):
-            if self._npz is not None:
-                array = self._npz[key]
-            else:
-                mode = "r" if memory_map else None
-                array = np.load(self._files[key], mmap_mode=mode, allow_pickle=False)
-        if not isinstance(array, np.ndarray) or array.dtype.kind not in _KINDS[kind]:
-            found = str(getattr(array, "dtype", "no array at all"))
-            raise FeatureFileError(self.path, key, f"a {kind} array", found)
-        if shape is not None and (
-            array.ndim != len(shape)
-            or any(want not in (None, have) for want, have in zip(shape, array.shape, strict=True))
-        ):
-            lengths = ", ".join("any" if length is None else str(length) for length in shape)
-            found = f"shape {array.shape}"
-            raise FeatureFileError(self.path, key, f"shape ({lengths})", found)
-        return array
-
-    def find(self, key: str, kind: str, shape: _Shape = None) -> np.ndarray | None:
-        """`read`, or None where there is no such key."""
-        return self.read(key, kind, shape) if key in self.keys else None
-
-    @contextlib.contextmanager
-    def _errors(self, key: str | None, expected: str) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:  # damaged bytes raise of every kind, from zipfile to tokenize
-            found = f"{type(error).__name__}: {error}"
-            raise FeatureFileError(self.path, key, expected, found) from error
-
-
 def _read_split(archive: Archive, count: int) -> np.ndarray:
     """bool [example] from `split` or `train`, of which a file must have one."""
     train = archive.find("train", "boolean", (count,))
@@ -312,16 +243,30 @@ def _read_split(archive: Archive, count: int) -> np.ndarray:
         if "split" in archive.keys:
             raise FeatureFileError(archive.path, "train", "either split or train", "both")
         return train
-    split = archive.read("split", "string", (count,))
-    for value in np.unique(split):
-        if value not in ("train", "test"):
-            found = f"{str(value)!r} in row {np.argmax(split == value)}"
-            raise FeatureFileError(archive.path, "split", "'train' or 'test'", found)
-    return split == "train"
+    split = archive.read("split", "string", (count,), max_text=MAX_NAME)
+    train = split == "train"
+    other = ~train & (split != "test")
+    if other.any():
+        row = np.argmax(other)
+        found = f"{str(split[row])!r} in row {row}"
+        raise FeatureFileError(archive.path, "split", "'train' or 'test'", found)
+    return train
 
 
-def _int32(array: np.ndarray, key: str, source: str | Path) -> np.ndarray:
-    array = np.asarray(array)
+def _plain(array: Any, key: str, source: str | Path) -> np.ndarray:
+    """An array of NumPy itself, memory-mapped or not."""
+    if isinstance(array, np.memmap):
+        return array
+    if np.ma.is_masked(array):
+        raise FeatureFileError(source, key, "an array without mask", "one with masked values")
+    try:
+        return np.asarray(array)
+    except (ValueError, TypeError) as error:  # a list of lists of different lengths
+        raise FeatureFileError(source, key, "an array", str(error)) from error
+
+
+def _int32(array: Any, key: str, source: str | Path) -> np.ndarray:
+    array = _plain(array, key, source)
     if array.ndim != 1 or array.dtype.kind not in "iu":
         raise FeatureFileError(source, key, "integers (any)", f"{array.dtype} {array.shape}")
     limits = np.iinfo(np.int32)
@@ -331,8 +276,18 @@ def _int32(array: np.ndarray, key: str, source: str | Path) -> np.ndarray:
     return array.astype(np.int32)
 
 
+def _numbers(label: np.ndarray, source: str | Path) -> tuple[str, ...]:
+    """The numbers 0 … max(label) as names."""
+    largest = int(label.max(initial=-1))
+    if largest >= MAX_CLASSES:
+        limit = f"labels below {MAX_CLASSES} where no class_name is given"
+        raise FeatureFileError(source, "label", limit, str(largest))
+    return tuple(str(i) for i in range(largest + 1))
+
+
 def _check(feature_set: FeatureSet, source: str | Path) -> None:
     """Raises FeatureFileError unless everything is as `FeatureSet` says."""
+    _check_sizes(feature_set, source)
     count = len(feature_set.label)
     if len(feature_set.features) < 2:
         found = ", ".join(feature_set.features) or "none"
@@ -362,34 +317,68 @@ def _check(feature_set: FeatureSet, source: str | Path) -> None:
         found = f"none in row {np.argmax(nothing)}"
         raise FeatureFileError(source, "present", "a present modality in every example", found)
     for modality, array in feature_set.features.items():
-        _check_finite(modality, array, feature_set.present[modality], source)
+        _check_values(modality, array, feature_set.present[modality], source)
+
+
+def _check_sizes(feature_set: FeatureSet, source: str | Path) -> None:
+    numbers = {
+        "label": (len(feature_set.label), MAX_EXAMPLES, "examples"),
+        "modality": (len(feature_set.features), MAX_MODALITIES, "modalities"),
+        "class_name": (feature_set.num_classes, MAX_CLASSES, "classes"),
+    }
+    for key, (count, limit, what) in numbers.items():
+        if count > limit:
+            raise FeatureFileError(source, key, f"{limit} {what} or fewer", str(count))
+    longest = max(map(len, feature_set.class_names), default=0)
+    if longest > MAX_NAME:
+        raise FeatureFileError(source, "class_name", f"{MAX_NAME} characters", str(longest))
+
+
+def _check_kind(modality: str, kind: Kind, array: np.ndarray | None, source: str | Path) -> None:
+    key = f"kind/{modality}"
+    if array is None:
+        raise FeatureFileError(source, key, "a modality of the set", repr(modality))
+    if not kind.fits(array):
+        raise FeatureFileError(source, key, str(kind), f"{array.dtype} {array.shape}")
 
 
 def _check_features(modality: str, array: np.ndarray, count: int, source: str | Path) -> None:
     key = f"modality/{modality}"
-    if not _MODALITY.fullmatch(modality):
-        raise FeatureFileError(source, key, "a name of letters, digits and _", repr(modality))
-    if array.dtype.kind != "f" or array.dtype.itemsize not in (2, 4, 8):
-        raise FeatureFileError(source, key, "float16, float32 or float64", str(array.dtype))
-    if array.ndim not in (2, 3, 5) or 0 in array.shape[1:]:
-        shapes = "[example, dim], [example, time, dim] or [example, time, height, width, dim]"
-        raise FeatureFileError(source, key, shapes, f"shape {array.shape}")
+    if not _MODALITY.fullmatch(modality) or len(modality) > MAX_MODALITY_NAME:
+        expected = f"a name of up to {MAX_MODALITY_NAME} letters, digits and _"
+        raise FeatureFileError(source, key, expected, repr(modality[: 2 * MAX_MODALITY_NAME]))
+    plain_float = array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8)
+    if not plain_float and not is_words(array):
+        expected = "float16, float32 or float64, or integers that are word ids"
+        raise FeatureFileError(source, key, expected, str(array.dtype))
+    if kind_of(array) is None or 0 in array.shape[1:]:
+        kinds = "; ".join(str(kind) for kind in Kind)
+        raise FeatureFileError(source, key, kinds, f"{array.dtype} {array.shape}")
     if len(array) != count:
         raise FeatureFileError(source, key, f"{count} examples as in label", str(len(array)))
-    if 4 * math.prod(array.shape[1:]) > _EXAMPLE_BYTES:
+    if 4 * math.prod(array.shape[1:]) > EXAMPLE_BYTES:
         raise FeatureFileError(source, key, "examples of 1 GiB or less", f"shape {array.shape}")
 
 
-def _check_finite(
+def _check_values(
     modality: str, array: np.ndarray, present: np.ndarray, source: str | Path
 ) -> None:
-    for chunk in chunks(len(array), array[0].nbytes):
-        with np.errstate(over="ignore"):  # float64 beyond float32 is infinite to the reader
-            values = np.asarray(array[chunk], np.float32)
-        finite = np.isfinite(values).reshape(len(values), -1)
-        bad = present[chunk] & ~finite.all(axis=1)
+    """Where the modality is present, floats are finite and word ids are such."""
+    words = is_words(array)
+    expected = "finite float32 values where present"
+    if words:
+        expected = f"word ids of 0 … {MAX_VOCABULARY - 1} where present"
+    for chunk in chunks(len(array), max(1, array[0].nbytes)):
+        if words:
+            values = np.asarray(array[chunk])
+            good = (values >= 0) & (values < MAX_VOCABULARY)
+        else:
+            with np.errstate(over="ignore"):  # float64 beyond float32 is infinite to the reader
+                values = np.asarray(array[chunk], np.float32)
+            good = np.isfinite(values)
+        good = good.reshape(len(values), -1)
+        bad = present[chunk] & ~good.all(axis=1)
         if bad.any():
             row = np.argmax(bad)
-            found = f"{values[row].flat[np.argmin(finite[row])]} in row {chunk.start + row}"
-            expected = "finite float32 values where present"
+            found = f"{values[row].flat[np.argmin(good[row])]} in row {chunk.start + row}"
             raise FeatureFileError(source, f"modality/{modality}", expected, found)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.features import Archive, FeatureSet
+from unirep_jax.data.files import file_in
 
 # Measurements of each view, and the type in which the file keeps them.
 _VIEWS = {
@@ -39,8 +40,7 @@ def load(path: str | Path) -> FeatureSet:
     Raises:
       FeatureFileError: the file is not that.
     """
-    path = Path(path)
-    path = path / "handwritten6.npz" if path.is_dir() else path
+    path = file_in(path, "handwritten6.npz")
     with Archive(path) as archive:
         label = archive.read("label", "integer", (None,))
         count = len(label)

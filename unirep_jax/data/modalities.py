@@ -37,6 +37,7 @@ def add_flow(feature_set: FeatureSet, path: str | Path) -> FeatureSet:
             present=feature_set.present | ({} if present is None else {"flow": present}),
             group=feature_set.group,
             class_names=feature_set.class_names,
+            kinds=feature_set.declared,
             source=path,
         )
 

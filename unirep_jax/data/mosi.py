@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.features import Archive, FeatureSet
+from unirep_jax.data.files import file_in
 
 _TEXT, _AUDIO, _VISUAL = 100, 73, 100
 
@@ -28,8 +29,7 @@ def load(path: str | Path) -> FeatureSet:
     Raises:
       FeatureFileError: the file is not that.
     """
-    path = Path(path)
-    path = path / "mosi.npz" if path.is_dir() else path
+    path = file_in(path, "mosi.npz")
     widths = {"text": _TEXT, "audio": _AUDIO, "visual": _VISUAL}
     with Archive(path) as archive:
         label = archive.read("label", "integer", (None,))

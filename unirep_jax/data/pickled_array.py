@@ -16,12 +16,12 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
-from unirep_jax.data.features import FeatureFileError
+from unirep_jax.data.archive import FeatureFileError
+from unirep_jax.data.files import read_bytes, user_path
+from unirep_jax.data.limits import MAX_RANK, PICKLE_BYTES
 
-MAX_BYTES = 1 << 26  # of a file, of its member, and of the array
 _MAX_OPERATIONS = 256  # an array takes about 40
 _MAX_MEMBERS = 16
-_MAX_RANK = 8
 _SIGNATURE = b"PK\x01\x02"  # of each member in the directory of a zip file
 # What NumPy writes for an array with protocols 3 to 5. Nothing here makes an object of a class,
 # a list or a dictionary, asks for a buffer from outside, or reserves memory before it is read.
@@ -79,7 +79,7 @@ class _Array:
             isinstance(buffer, bytes | bytearray)
             and isinstance(dtype, _Dtype)
             and isinstance(shape, tuple)
-            and len(shape) <= _MAX_RANK
+            and len(shape) <= MAX_RANK
             and all(type(n) is int and n >= 0 for n in shape)
             and order in ("C", "F")
         )
@@ -138,8 +138,8 @@ def unpickle_array(content: bytes) -> np.ndarray:
 
 def _check_operations(content: bytes) -> None:
     """Nothing but what arrays need, few of it, and all of it there; nothing is run."""
-    if len(content) > MAX_BYTES:
-        raise pickle.UnpicklingError(f"{len(content)} bytes, more than {MAX_BYTES}")
+    if len(content) > PICKLE_BYTES:
+        raise pickle.UnpicklingError(f"{len(content)} bytes, more than {PICKLE_BYTES}")
     count, end = 0, 0
     try:
         for operation, _, place in pickletools.genops(content):
@@ -172,15 +172,10 @@ def read_zipped_array(path: str | Path) -> np.ndarray:
       FeatureFileError: the file is damaged, has no such member or several, or the pickle holds
         anything but one array of numbers.
     """
-    path = Path(path)
+    path = user_path(path)
     expected = "a zip file with one pickled array"
     try:
-        if path.exists() and not path.is_file():
-            raise zipfile.BadZipFile("no file")
-        size = path.stat().st_size
-        if size > MAX_BYTES:
-            raise zipfile.BadZipFile(f"{size} bytes, more than {MAX_BYTES}")
-        packed = path.read_bytes()
+        packed = read_bytes(path, PICKLE_BYTES)
         if packed.count(_SIGNATURE) > _MAX_MEMBERS:
             raise zipfile.BadZipFile(f"more than {_MAX_MEMBERS} members")
         with zipfile.ZipFile(io.BytesIO(packed)) as archive:
@@ -199,7 +194,9 @@ def _member(archive: zipfile.ZipFile) -> bytes:
     pickles = [info for info in archive.infolist() if ".pkl" in info.filename]
     if len(pickles) != 1:
         raise zipfile.BadZipFile(f"{len(pickles)} members with .pkl in their names, of {names}")
-    if pickles[0].file_size > MAX_BYTES:
-        raise zipfile.BadZipFile(f"a member of {pickles[0].file_size} bytes, more than {MAX_BYTES}")
+    if pickles[0].file_size > PICKLE_BYTES:
+        raise zipfile.BadZipFile(
+            f"a member of {pickles[0].file_size} bytes, more than {PICKLE_BYTES}"
+        )
     with archive.open(pickles[0]) as stream:  # stops at the size that was declared
-        return stream.read(MAX_BYTES + 1)
+        return stream.read(PICKLE_BYTES + 1)

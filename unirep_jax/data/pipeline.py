@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from unirep_jax.data.features import FeatureSet
+from unirep_jax.data.kinds import is_words
 
 _ALIGNMENT = 64  # bytes; TensorFlow and JAX on CPU copy every buffer that starts elsewhere
 
@@ -87,8 +88,8 @@ def batches(
         }
 
     tf = _tensorflow()
-    kinds = len(feature_set.modalities)
-    types = [tf.float32] * kinds + [tf.bool] * kinds + [tf.int32] * (1 + labels)
+    types = [tf.int32 if is_words(x) else tf.float32 for x in feature_set.features.values()]
+    types += [tf.bool] * len(types) + [tf.int32] * (1 + labels)
     dataset = tf.data.Dataset.range(start_step, start_step + num_steps)
     dataset = dataset.map(lambda step: tuple(tf.numpy_function(load, [step], types)))
     return map(named, dataset.prefetch(prefetch).as_numpy_iterator())
@@ -113,7 +114,8 @@ def gather(feature_set: FeatureSet, indices: np.ndarray) -> dict[str, Any]:
       indices: integers [batch], each within 0 … N − 1; repeats are allowed.
 
     Returns:
-      `features`: modality -> float32 [batch, ...], zero where the modality is absent;
+      `features`: modality -> float32 [batch, ...], int32 of words, zero where the modality is
+      absent;
       `present`: modality -> bool [batch]; `index`: int32 [batch], the indices.
 
     Raises:
@@ -139,19 +141,20 @@ def gather(feature_set: FeatureSet, indices: np.ndarray) -> dict[str, Any]:
 
 
 def _rows(array: np.ndarray, indices: np.ndarray, present: np.ndarray) -> np.ndarray:
-    """float32 rows in memory that frameworks take over without a copy; absent rows are zero."""
+    """Rows in memory that frameworks take over without a copy; absent rows are zero."""
+    dtype = np.int32 if is_words(array) else np.float32
     shape = (len(indices), *array.shape[1:])
     size = 4 * int(np.prod(shape))
     buffer = np.empty(size + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT
-    out = buffer[start : start + size].view(np.float32).reshape(shape)
-    if array.dtype == np.float32 and array.flags.c_contiguous:
+    out = buffer[start : start + size].view(dtype).reshape(shape)
+    if array.dtype == dtype and array.flags.c_contiguous:
         # mode="raise" would go through a second buffer; `gather` has checked the indices.
         np.take(np.asarray(array), indices, axis=0, out=out, mode="clip")
         out[~present] = 0
     else:
         rows = np.asarray(array)[indices]
-        rows[~present] = 0  # before the cast: what stands in absent rows may not fit float32
+        rows[~present] = 0  # before the cast: what stands in absent rows may not fit
         out[...] = rows
     return out
 

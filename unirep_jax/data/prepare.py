@@ -22,9 +22,10 @@ from typing import Any
 import numpy as np
 
 from unirep_jax.data import builders, tuxpaint
+from unirep_jax.data.archive import FeatureFileError
 from unirep_jax.data.builders import DataFolderError, FeatureBuilder, OpenSetCounts
 from unirep_jax.data.builders._features import place_of
-from unirep_jax.data.features import FeatureFileError
+from unirep_jax.data.files import user_path
 from unirep_jax.data.mapped import write_file
 from unirep_jax.data.prepared import EVENTS, EXAMPLES, RECIPE
 from unirep_jax.data.recipe import check_recipe
@@ -70,7 +71,7 @@ def convert(
       FileExistsError: `out` was made differently.
       ValueError: no such part or dtype.
     """
-    manual_dir, out = Path(manual_dir).expanduser(), Path(out).expanduser()
+    manual_dir, out = user_path(manual_dir), user_path(out)
     part = part or next(iter(builder.PARTS))
     if part not in builder.PARTS or dtype not in DTYPES:
         names = f"parts {', '.join(builder.PARTS)}; dtypes {', '.join(DTYPES)}"

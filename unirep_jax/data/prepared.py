@@ -14,7 +14,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool
 
-from unirep_jax.data.features import Archive, FeatureFileError, FeatureSet, load_features
+from unirep_jax.data.archive import Archive, FeatureFileError
+from unirep_jax.data.features import FeatureSet, load_features, read_columns
+from unirep_jax.data.files import read_text, split_lines, user_path
+from unirep_jax.data.limits import SIDE_FILE_BYTES, TEXT_BYTES
 
 RECIPE, EXAMPLES, EVENTS = "recipe.json", "examples.txt", "events.npz"
 
@@ -47,12 +50,12 @@ def load_prepared(folder: str | Path) -> Prepared:
     Raises:
       FeatureFileError: the folder is not what `unirep_jax.data.prepare` writes.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     recipe = _recipe(folder)
     features = load_features(folder) if recipe.get("train") else _test_only(folder)
     count, classes = len(features.label), features.num_classes
     try:
-        ids = tuple((folder / EXAMPLES).read_text("utf-8").splitlines())
+        ids = tuple(split_lines(read_text(folder / EXAMPLES, TEXT_BYTES)))
     except ValueError as error:
         raise FeatureFileError(folder, EXAMPLES, "UTF-8 text", str(error)) from error
     if len(ids) != count:
@@ -66,7 +69,7 @@ def load_prepared(folder: str | Path) -> Prepared:
 def _recipe(folder: Path) -> dict[str, Any]:
     expected = "a folder made by python -m unirep_jax.data.prepare"
     try:
-        recipe = json.loads((folder / RECIPE).read_text("utf-8"))
+        recipe = json.loads(read_text(folder / RECIPE, SIDE_FILE_BYTES))
         if not isinstance(recipe, dict) or not (folder / EXAMPLES).is_file():
             raise ValueError(f"no {EXAMPLES} beside an object in {RECIPE}")
     except (OSError, ValueError, RecursionError) as error:
@@ -78,22 +81,17 @@ def _recipe(folder: Path) -> dict[str, Any]:
 def _test_only(folder: Path) -> FeatureSet:
     """As `load_features`, of a folder all of whose examples are for the test."""
     with Archive(folder) as archive:
-        modalities = [key.removeprefix("modality/") for key in archive.keys
-                      if key.startswith("modality/")]  # fmt: skip
         label = archive.read("label", "integer", (None,))
         count = len(label)
         split = archive.read("split", "string", (count,))
         if (split != "test").any():
-            raise FeatureFileError(folder, "split", "test examples alone", str(np.unique(split)))
-        present = {m: archive.find(f"present/{m}", "boolean", (count,)) for m in modalities}
+            other = repr(str(split[np.argmax(split != "test")]))
+            raise FeatureFileError(folder, "split", "test examples alone", other)
         checked = FeatureSet.from_arrays(
             folder.stem,
-            {m: archive.read(f"modality/{m}", "float", memory_map=True) for m in modalities},
-            label,
-            np.arange(count) == 0,  # passes the check for a training example
-            present={m: array for m, array in present.items() if array is not None},
-            group=archive.find("group", "integer", (count,)),
-            class_names=archive.find("class_name", "string", (None,)),
+            label=label,
+            train=np.arange(count) == 0,  # passes the check for a training example
+            **read_columns(archive, count),
             source=folder,
         )
     return dataclasses.replace(checked, train=np.zeros(count, bool))

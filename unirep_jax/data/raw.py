@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from unirep_jax.data.features import FeatureSet, load_features, save_features
+from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features, save_features
+from unirep_jax.data.files import read_text, user_path
+from unirep_jax.data.limits import TEXT_BYTES
 from unirep_jax.data.mapped import scratch_array
 from unirep_jax.data.recipe import check_recipe
 from unirep_jax.data.words import build_vocabulary, split_words, word_ids
@@ -74,13 +76,13 @@ def raw_features(
       image [example, 1, size, size, 3] and video [example, frame, size, size, 3], float16 in 0 … 1;
       depth [example, 1, size, size, 1], float16 metres;
       audio [example, 188, 257], float16, see `log_spectrogram`;
-      text [example, num_words], float32 that are word ids (0 = padding, 1 = unknown) for an
-      embedding: not to be standardised. An empty text is absent.
+      text [example, num_words], int32 word ids (0 = padding, 1 = unknown) for an embedding. An
+      empty text is absent.
 
     Raises:
       FileExistsError: the folder exists and was made differently.
     """
-    folder = Path(folder)
+    folder = user_path(folder)
     settings = {
         "dataset": builder.info.full_name, "train": train, "test": test, "image_size": image_size,
         "num_frames": num_frames, "num_words": num_words, "min_count": min_count,
@@ -97,7 +99,7 @@ def raw_features(
         vocabulary = build_vocabulary(
             (text[:num_words] for text in texts[: source.num_train]), min_count=min_count
         )
-        arrays["text"] = word_ids(texts, vocabulary, num_words).astype(np.float32)
+        arrays["text"] = word_ids(texts, vocabulary, num_words)
         present["text"] = np.array([bool(text) for text in texts])
     feature_set = FeatureSet.from_arrays(
         builder.name, arrays, columns["label"], is_train, present=present,
@@ -108,9 +110,18 @@ def raw_features(
 
 
 def load_vocabulary(folder: str | Path) -> tuple[str, ...]:
-    """The words behind the ids of `raw_features`: word i has id i; empty if there is no text."""
-    recipe = json.loads((Path(folder) / _RECIPE).read_text("utf-8"))
-    return tuple(recipe["vocabulary"])
+    """The words behind the ids of `raw_features`: word i has id i; empty if there is no text.
+
+    Raises:
+      FeatureFileError: the folder has no such list.
+      OSError: it has no recipe.json.
+    """
+    path = user_path(folder) / _RECIPE
+    try:
+        return tuple(map(str, json.loads(read_text(path, TEXT_BYTES))["vocabulary"]))
+    except (ValueError, TypeError, KeyError, RecursionError) as error:
+        found = f"{type(error).__name__}: {error}"
+        raise FeatureFileError(path, "vocabulary", "a list of words", found) from error
 
 
 def log_spectrogram(wave: np.ndarray, rate: int) -> np.ndarray:

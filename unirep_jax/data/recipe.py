@@ -4,6 +4,9 @@ import json
 from pathlib import Path
 from typing import Any
 
+from unirep_jax.data.files import read_text
+from unirep_jax.data.limits import TEXT_BYTES
+
 
 def check_recipe(path: Path, recipe: dict[str, Any], *, maker: str) -> dict[str, Any]:
     """The recipe at `path`, which is that of a folder that exists, and agrees with `recipe`.
@@ -20,7 +23,7 @@ def check_recipe(path: Path, recipe: dict[str, Any], *, maker: str) -> dict[str,
     if not path.exists():
         raise FileExistsError(f"{folder} exists and was not made by {maker}; choose another folder")
     try:
-        found = dict(json.loads(path.read_text("utf-8")))
+        found = dict(json.loads(read_text(path, TEXT_BYTES)))
     except (ValueError, TypeError, RecursionError) as error:
         raise FileExistsError(f"{path} is damaged ({error}): choose another folder") from error
     changed = [f"{k}={found.get(k)!r}, now {v!r}" for k, v in recipe.items() if found.get(k) != v]

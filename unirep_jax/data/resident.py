@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int
 
 from unirep_jax.data.features import FeatureSet
+from unirep_jax.data.kinds import is_words
 from unirep_jax.data.pipeline import epoch_order
 
 
@@ -35,7 +36,7 @@ def is_pool(node: Any) -> bool:
 
 
 def resident_arrays(feature_set: FeatureSet, pools: Any) -> dict[str, Any]:
-    """What `take` gathers from: features in their own precision, zero where absent.
+    """What `take` gathers from: features in their own precision, zero where absent, int32 of words.
 
     And `rows`, those of every pool: as data, so that a program does not belong to one split.
     """
@@ -43,15 +44,22 @@ def resident_arrays(feature_set: FeatureSet, pools: Any) -> dict[str, Any]:
     shown = {m for pool in jax.tree.leaves(pools, is_leaf=is_pool) for m in pool.modalities}
     for modality in sorted(shown):
         array, here = feature_set.features[modality], feature_set.present[modality]
-        whole = np.array(array, np.float32 if array.dtype == np.float64 else array.dtype)
-        whole[~here] = 0
-        features[modality] = whole
+        whole = np.array(array)
+        whole[~here] = 0  # before the cast: what stands in absent rows may not fit
+        features[modality] = whole.astype(_resident_type(whole), copy=False)
     return {
         "features": features,
         "present": {m: np.asarray(feature_set.present[m]) for m in features},
         "label": feature_set.label,
         "rows": jax.tree.map(lambda pool: pool.rows.astype(np.int32), pools, is_leaf=is_pool),
     }
+
+
+def _resident_type(array: np.ndarray) -> np.dtype:
+    """JAX has no numbers of 64 bits unless it is told to."""
+    if is_words(array):
+        return np.dtype(np.int32)
+    return np.dtype(np.float32) if array.dtype == np.float64 else array.dtype
 
 
 def take(resident: dict[str, Any], indices: Int[Array, "batch"], pool: Pool) -> dict[str, Any]:

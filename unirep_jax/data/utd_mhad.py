@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.features import Archive, FeatureSet
+from unirep_jax.data.files import file_in
 
 _STEPS, _HOG, _JOINTS, _SAMPLES, _CHANNELS = 16, 128, 20, 64, 6
 
@@ -31,8 +32,7 @@ def load(path: str | Path) -> FeatureSet:
     Raises:
       FeatureFileError: the file is not that.
     """
-    path = Path(path)
-    path = path / "utd_mhad.npz" if path.is_dir() else path
+    path = file_in(path, "utd_mhad.npz")
     with Archive(path) as archive:
         label = archive.read("label", "integer", (None,))
         clips = len(label)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.features import Archive, FeatureSet
+from unirep_jax.data.files import file_in
 
 _WORDS, _TOPICS = 128, 10
 
@@ -26,8 +27,7 @@ def load(path: str | Path) -> FeatureSet:
     Raises:
       FeatureFileError: the file is not that.
     """
-    path = Path(path)
-    path = path / "wikipedia.npz" if path.is_dir() else path
+    path = file_in(path, "wikipedia.npz")
     with Archive(path) as archive:
         label = archive.read("label", "integer", (None,))
         image = archive.read("image", "float", (len(label), _WORDS))

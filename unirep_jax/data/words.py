@@ -1,20 +1,38 @@
 """Text as numbers: words, the vocabulary of a training set, and word ids."""
 
 import collections
+import functools
 import hashlib
+import itertools
 import re
+import unicodedata
 from collections.abc import Iterable, Sequence
 
 import numpy as np
 
 PADDING, UNKNOWN = 0, 1
 _RESERVED = ("<padding>", "<unknown>")
-_WORD = re.compile(r"[^\W_]+(?:['’][^\W_]+)*")
+_MARKED_PLANES = (range(0x300, 0x20000), range(0xE0100, 0xE01F0))  # elsewhere there are no marks
+_JOINERS = "\u200c\u200d"  # inside words of Persian and of Indian languages
 
 
 def split_words(text: str) -> list[str]:
-    """Words and numbers of a text in lower case; punctuation is left out, not an apostrophe."""
-    return _WORD.findall(text.lower())
+    """Words and numbers of a text in lower case; punctuation is left out, not an apostrophe.
+
+    Combining marks belong to the letter before them, and an accent is the same whether it was typed
+    apart or not: words come in Unicode's normal form NFC.
+    """
+    lower = unicodedata.normalize("NFC", text).lower()
+    return _word().findall(unicodedata.normalize("NFC", lower))
+
+
+@functools.cache
+def _word() -> re.Pattern[str]:
+    r"""Letters and digits, each with its marks, which `\w` leaves out."""
+    characters = map(chr, itertools.chain(*_MARKED_PLANES))
+    marks = "".join(c for c in characters if unicodedata.category(c).startswith("M"))
+    part = rf"(?:[^\W_][{marks}{_JOINERS}]*)+"
+    return re.compile(rf"{part}(?:['’]{part})*")
 
 
 def build_vocabulary(texts: Iterable[Sequence[str]], *, min_count: int = 2) -> tuple[str, ...]:

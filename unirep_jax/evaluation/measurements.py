@@ -5,14 +5,21 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
+from unirep_jax.data.files import read_text
 from unirep_jax.data.mapped import replace_file
+
+_TEXTS = ("experiment", "method", "dataset", "split", "source", "target", "metric", "selection")
+_COUNTS = {"num_examples": 1 << 53, "seed": (1 << 64) - 1}  # each up to the largest there is
+_MOST_LETTERS = 1_000
+_LARGEST_VALUE = 1e15  # of a rank
+_FILE_BYTES = 1 << 30
 
 
 class ResultsError(ValueError):
     """A file of measurements that is damaged: says which, where, and what to do."""
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class Measurement:
     """A line of results.jsonl.
 
@@ -33,6 +40,28 @@ class Measurement:
     seed: int
     selection: str
 
+    @classmethod
+    def from_json(cls, row: object) -> "Measurement":
+        """A line that was parsed, checked.
+
+        Raises:
+          ValueError: it is no object with exactly these fields, or one is of another type or out
+            of range. The value may be NaN, which says that it is not defined.
+        """
+        names = {field.name for field in dataclasses.fields(cls)}
+        if not isinstance(row, dict) or row.keys() != names:
+            raise ValueError(f"expected an object with {', '.join(sorted(names))}")
+        for name in _TEXTS:
+            if type(row[name]) is not str or len(row[name]) > _MOST_LETTERS:
+                raise ValueError(f"{name}: expected a text, found {row[name]!r:.80}")
+        for name, largest in _COUNTS.items():
+            if type(row[name]) is not int or not 0 <= row[name] <= largest:
+                raise ValueError(f"{name}: expected 0 … {largest}, found {row[name]!r:.80}")
+        value = row["value"]
+        if type(value) not in (int, float) or abs(value) > _LARGEST_VALUE:
+            raise ValueError(f"value: expected a number, found {value!r:.80}")
+        return cls(**row | {"value": float(value)})
+
 
 def write_measurements(path: Path, measurements: Iterable[Measurement]) -> None:
     """All measurements or, if the process dies, none: written beside and moved into place."""
@@ -48,8 +77,9 @@ def read_measurements(path: Path) -> list[Measurement]:
     """
     measurements = []
     try:
-        for line in path.read_text("utf-8").splitlines():
-            measurements.append(Measurement(**json.loads(line)))
+        for line in read_text(path, _FILE_BYTES).split("\n"):
+            if line.strip():
+                measurements.append(Measurement.from_json(json.loads(line)))
     except (ValueError, TypeError, RecursionError) as error:
         place = f"{path}: line {len(measurements) + 1}"
         raise ResultsError(

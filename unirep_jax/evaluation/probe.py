@@ -1,28 +1,16 @@
-"""The probe: a small classifier on frozen, quantised sequences of one modality.
+"""The probe: a small classifier on frozen sequences of one modality.
 
-A sequence is kept as indices into the codebook; code vectors exist for one batch at a time.
+A sequence is kept as indices into a table of vectors, a codebook for instance; the vectors of a
+sequence exist for one batch at a time.
 """
 
 import dataclasses
 from functools import partial
-from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Bool, Float, Int, Key
-
-from unirep_jax.evaluation.embedding import map_examples
-
-
-class Representation(NamedTuple):
-    """A frozen model's view of a data set.
-
-    codebook: [code, dim]; indices: per modality [example, time], the codes of every example.
-    """
-
-    codebook: Float[Array, "code dim"]
-    indices: dict[str, Int[Array, "example time"]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +32,7 @@ class Probe:
     def fit(
         self,
         key: Key[Array, ""],
-        codebook: Float[Array, "code dim"],
+        table: Float[Array, "row dim"],
         indices: Int[Array, "example time"],
         labels: Int[Array, "example"],
         use: Bool[Array, "example"],
@@ -59,7 +47,7 @@ class Probe:
         first, second, key = jax.random.split(key, 3)
         init = jax.nn.initializers.lecun_normal()
         params = {
-            "hidden_kernel": init(first, (codebook.shape[1], self.hidden)),
+            "hidden_kernel": init(first, (table.shape[1], self.hidden)),
             "hidden_bias": jnp.zeros(self.hidden),
             "output_kernel": init(second, (self.hidden, classes)),
             "output_bias": jnp.zeros(classes),
@@ -75,9 +63,7 @@ class Probe:
             rows = jnp.searchsorted(share, draw, side="right").clip(0, use.shape[0] - 1)
 
             def loss(params):
-                logits = jnp.where(
-                    allowed[None], self.logits(params, codebook, indices[rows]), -1e9
-                )
+                logits = jnp.where(allowed[None], self.logits(params, table, indices[rows]), -1e9)
                 picked = optax.softmax_cross_entropy_with_integer_labels(logits, labels[rows])
                 return picked.mean()
 
@@ -92,25 +78,12 @@ class Probe:
     def logits(
         self,
         params: dict[str, Float[Array, "..."]],
-        codebook: Float[Array, "code dim"],
+        table: Float[Array, "row dim"],
         indices: Int[Array, "example time"],
     ) -> Float[Array, "example class"]:
         """Class scores of every sequence."""
-        hidden = codebook[indices] @ params["hidden_kernel"]
+        hidden = table[indices] @ params["hidden_kernel"]
         hidden = (
             jnp.max(hidden, axis=1) + params["hidden_bias"][None]
         )  # the bias passes the maximum
         return hidden @ params["output_kernel"] + params["output_bias"][None]
-
-
-def embed_data(method, params: dict, state: dict, feature_set) -> Representation:
-    """Codes of every example in every modality."""
-
-    def compute(variables, batch):
-        return {m: method.embed(*variables, m, x)[1] for m, x in batch["features"].items()}
-
-    codes = map_examples(compute, (params, state), feature_set)
-    return Representation(
-        codebook=jnp.asarray(state["codebook"].codebook),
-        indices={m: jnp.asarray(indices) for m, indices in codes.items()},
-    )

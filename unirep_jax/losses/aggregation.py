@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
 from unirep_jax.losses.symmetric import NOTHING
 
 
@@ -16,7 +16,7 @@ def soft_aggregate(
     queries: Float[Array, "query dim"],
     memory: Float[Array, "item dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     block_size: int | None = 2048,
     where: Bool[Array, "item"] | None = None,
 ) -> Float[Array, "query dim"]:
@@ -173,7 +173,7 @@ def mix_items(
     queries: Float[Array, "query dim"],
     memory: Float[Array, "item dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     so_far: Mixture | None = None,
     block_size: int | None = 2048,
     where: Bool[Array, "item"] | None = None,
@@ -215,7 +215,7 @@ def argmax_aggregate(
         v̂ᵢ = vₖ,  k = argmaxₖ qᵢ·vₖ
 
     Among equal similarities it is the lowest index. The gradient goes to that item alone, never to
-    the queries.
+    the queries. A similarity of NaN, to whichever item that counts, gives NaN.
 
     Args:
       queries, memory: pass unit vectors for cosines.
@@ -238,14 +238,15 @@ def argmax_aggregate(
         first, items, counts = _items(held, where, *block)
         scores = jnp.where(counts[None, :], _dots(asked, items), -jnp.inf)
         score = scores.max(1)
-        better = score > highest
+        better = ~(score <= highest)  # NaN is better than any number, and then stays
+        better &= ~jnp.isnan(highest)
         index = jnp.where(better, first + jnp.argmax(scores, axis=1), index)
         return (jnp.where(better, score, highest), index), None
 
     nowhere = jnp.full(queries.shape[0], len(memory))
     start = (jnp.full(queries.shape[0], -jnp.inf, dtype), nowhere)
-    (_, index), _ = _scan(best_of, start, memory, block_size)
-    return _rows(memory, index)
+    (highest, index), _ = _scan(best_of, start, memory, block_size)
+    return jnp.where(jnp.isnan(highest)[:, None], jnp.nan, _rows(memory, index))
 
 
 @kernel()
@@ -278,7 +279,9 @@ def random_aggregate(
     count = jnp.sum(where, dtype=jnp.int32)
 
     def draw(place):
-        chosen = jax.random.randint(jax.random.fold_in(key, place), (), 0, jnp.maximum(count, 1))
+        chosen = jax.random.randint(
+            jax.random.fold_in(key, place), (), 0, jnp.maximum(count, 1), jnp.int32
+        )
         return jnp.searchsorted(upto, chosen, side="right").astype(jnp.int32)
 
     return _rows(memory, jax.vmap(draw)(jnp.arange(queries.shape[0])))

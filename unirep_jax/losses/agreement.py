@@ -29,7 +29,8 @@ def agreement(logits: Float[Array, "head batch class"]) -> Agreement:
 
     Args:
       logits: [head, batch, class], of one head or more. Equal logits name the lowest class. One
-        head agrees with itself everywhere.
+        head agrees with itself everywhere. Where a logit is NaN the heads do not agree, and the
+        confidence is NaN.
 
     Example:
       >>> logits = jnp.array([[[2.0, 0.0], [2.0, 0.0]], [[1.0, 0.0], [0.0, 1.0]]])  # two heads
@@ -42,9 +43,9 @@ def agreement(logits: Float[Array, "head batch class"]) -> Agreement:
     """
     named = jnp.argmax(logits, axis=-1)
     probabilities = jax.nn.softmax(logits.astype(accumulation_dtype(logits)), axis=-1)
-    return Agreement(
-        jnp.all(named == named[:1], axis=0), named[0], jnp.max(probabilities, axis=-1).mean(axis=0)
-    )
+    confidence = jnp.max(probabilities, axis=-1).mean(axis=0)
+    agree = jnp.all(named == named[:1], axis=0) & ~jnp.isnan(confidence)
+    return Agreement(agree, named[0], confidence)
 
 
 class Chosen(NamedTuple):
@@ -61,7 +62,7 @@ def most_confident(
     """The `count` examples with the highest score: SORT_T of COX's eq. 14.
 
     Args:
-      score: [batch], not NaN.
+      score: [batch]; an example with NaN does not count.
       count: T, at most the number of examples.
       where: examples that count, for instance those on which heads agree. Where they are fewer
         than T the places left over hold other examples, and their `where` is false.
@@ -70,6 +71,8 @@ def most_confident(
 
     Reference: as `agreement`, eq. 14.
     """
-    where = jnp.ones(score.shape, bool) if where is None else where
+    where = ~jnp.isnan(score) if where is None else where & ~jnp.isnan(score)
+    if count > len(score):
+        raise ValueError(f"most_confident: count={count} of {len(score)} examples")
     _, index = jax.lax.top_k(jnp.where(where, score, -jnp.inf), count)
     return Chosen(index, where[index])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel, negative_entropy
 
 
 @kernel(static=("axis_name",))
@@ -14,7 +14,7 @@ def update_projector(
     projector: Float[Array, "dim dim"],
     features: Float[Array, "batch dim"],
     *,
-    damping: Scalar,
+    damping: Positive,
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "dim dim"]:
@@ -101,8 +101,7 @@ def fuse_by_certainty(
     logits = logits.astype(accumulation_dtype(logits))
     present = jnp.ones(logits.shape[:2], bool) if where is None else where
     logits = jnp.where(present[..., None], logits, 0)
-    logs = jax.nn.log_softmax(logits, axis=-1)
-    certainty = jnp.sum(jnp.exp(logs) * logs, axis=-1)
+    certainty = negative_entropy(logits)
     some = present.any(axis=0, keepdims=True)
     certainty = jnp.where(present, certainty, jnp.where(some, -jnp.inf, 0))
     weights = jnp.where(present, jax.nn.softmax(certainty, axis=0), 0)

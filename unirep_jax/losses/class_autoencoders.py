@@ -50,7 +50,7 @@ def class_autoencoder_logits(
         return jnp.sum(error * jax.lax.stop_gradient(jnp.sign(error)), axis=-1)
 
     weights = (encoders, decoders)
-    if block_size is None:
+    if block_size is None or features.size == 0:
         result = jax.vmap(errors)(weights)
     else:
         result = jax.lax.map(jax.checkpoint(errors), weights, batch_size=block_size)
@@ -132,12 +132,16 @@ def class_autoencoder_score(
     Reference: Huang et al., TPAMI 2023, the first score S₀ of the authors' code. The further ones
     need statistics of the training features.
     """
-    logits = logits.astype(accumulation_dtype(logits))
+    floats = (logits,) if magnitude is None else (logits, magnitude)
+    logits = logits.astype(accumulation_dtype(*floats))
+    if where is not None:  # what is removed may hold NaN
+        logits = jnp.where(where[..., None], logits, 0)
+        magnitude = None if magnitude is None else jnp.where(where, magnitude, 1)
     predicted = jnp.argmax(averaged_softmax(logits, where), axis=-1)
     values = _at(logits, predicted)
     if magnitude is not None:
         magnitude = magnitude.astype(values.dtype)
-        nonzero = magnitude > 0
+        nonzero = magnitude != 0  # true of NaN
         divisor = jnp.where(nonzero, magnitude, 1)
         values = jnp.where(nonzero, values / divisor / divisor, 0)
     return _mean_over_positions(values[..., None], where)[:, 0]
@@ -151,6 +155,6 @@ def _at(values, classes):
 
 def _mean_over_positions(values, where):
     if where is None:
-        return jnp.mean(values, axis=1)
+        return jnp.sum(values, axis=1) / max(values.shape[1], 1)
     total = jnp.sum(jnp.where(where[..., None], values, 0), axis=1)
     return total / jnp.maximum(jnp.sum(where, axis=1, dtype=values.dtype), 1)[:, None]

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, cross_entropy, dot, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, cross_entropy, dot, kernel
 
 
 @kernel()
@@ -14,7 +14,7 @@ def log_code_distribution(
     features: Float[Array, "*lead time dim"],
     codebook: Float[Array, "code dim"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
 ) -> Float[Array, "*lead code"]:
     """Log-probability with which a sequence chooses each code, softly and by distance.
 
@@ -35,6 +35,8 @@ def log_code_distribution(
     Reference: CMCM (Liu et al., "Cross-Modal Discrete Representation Learning", 2021), sec. 2.3.
     ≠ DCID's code, which adds 1e-10 inside the logarithm.
     """
+    if features.shape[-2] == 0:
+        raise ValueError(f"log_code_distribution: features of shape {features.shape} have no time")
     dtype = accumulation_dtype(features, codebook)
     lead = tuple(range(features.ndim - 1))
     codebook = codebook.astype(dtype)
@@ -46,7 +48,7 @@ def log_code_distribution(
     square = jnp.sum(features**2, axis=-1, keepdims=True)
     square += jnp.expand_dims(jnp.sum(codebook**2, axis=-1), lead)
     square -= 2 * dot(features, codebook, "...d,kd->...k", precision="highest")
-    apart = square > 0
+    apart = ~(square <= 0)  # true of NaN
     distance = jnp.where(apart, jnp.sqrt(jnp.where(apart, square, 1)), 0)
     logs = jax.nn.log_softmax(-distance / temperature, axis=-1)
     return jax.nn.logsumexp(logs, axis=-2) - math.log(features.shape[-2])
@@ -97,7 +99,7 @@ def code_prediction_loss(
     codebook: Float[Array, "code dim"],
     assignment: Float[Array, "*lead code"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
 ) -> Float[Array, "*lead"]:
     """Cross-entropy of the codes that a feature predicts to the codes that it was assigned.
 
@@ -109,6 +111,8 @@ def code_prediction_loss(
     Reference: CODIS (Duan et al., CVPR 2022), as its abstract has it; Caron et al., "Unsupervised
     Learning of Visual Features by Contrasting Cluster Assignments", 2020, eq. 2.
     """
-    logits = dot(features, codebook, "...d,kd->...k") / temperature
+    dtype = accumulation_dtype(features, codebook, assignment)
+    logits = dot(features, codebook, "...d,kd->...k").astype(dtype) / temperature
     logs = jax.nn.log_softmax(logits, axis=-1)
-    return -jnp.sum(jax.lax.stop_gradient(assignment).astype(logs.dtype) * logs, axis=-1)
+    assignment = jax.lax.stop_gradient(assignment).astype(dtype)
+    return -jnp.sum(assignment * logs, axis=-1)

@@ -6,7 +6,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, cross_entropy, dot, kernel
+from unirep_jax.losses._kernel import (
+    Positive,
+    Share,
+    accumulation_dtype,
+    cross_entropy,
+    dot,
+    kernel,
+    negative_entropy,
+)
 
 _LEAST = 1e-12  # share of a class under the logarithm of the fairness term, as in the authors' code
 
@@ -17,12 +25,12 @@ def entropy(logits: Float[Array, "batch class"]) -> Float[Array, "batch"]:
 
         ℓᵢ = −Σ_c pᵢ_c log pᵢ_c,   p = softmax(logits)
 
-    Between 0, with gradient 0, for a prediction that is sure and log(classes) for a uniform one.
+    Between 0, with gradient 0, for a prediction that is sure and log(classes) for a uniform one. A
+    class whose logit is −∞ adds 0; NaN where all are.
 
     Reference: Grandvalet and Bengio, "Semi-supervised Learning by Entropy Minimization", NIPS 2004.
     """
-    log_p = jax.nn.log_softmax(logits.astype(accumulation_dtype(logits)), axis=-1)
-    return -jnp.sum(jnp.exp(log_p) * log_p, axis=-1)
+    return -negative_entropy(logits)
 
 
 @kernel()
@@ -41,12 +49,13 @@ def target_divergence(
     dtype = accumulation_dtype(target, logits)
     t = jax.lax.stop_gradient(target).astype(dtype)
     log_p = jax.nn.log_softmax(logits.astype(dtype), axis=-1)
-    return jnp.sum(jnp.where(t > 0, t * (jnp.log(jnp.where(t > 0, t, 1)) - log_p), 0), axis=-1)
+    some = t != 0  # true of NaN, which is no 0
+    return jnp.sum(jnp.where(some, t * (jnp.log(jnp.where(some, t, 1)) - log_p), 0), axis=-1)
 
 
 @kernel()
 def sharpen(
-    probabilities: Float[Array, "batch class"], *, temperature: Scalar
+    probabilities: Float[Array, "batch class"], *, temperature: Positive
 ) -> Float[Array, "batch class"]:
     """p^(1/T), normalised: nearer to one class for T < 1. A row of zeros becomes uniform.
 
@@ -91,7 +100,7 @@ def update_thresholds(
     thresholds: AdaptiveThresholds,
     logits: Float[Array, "batch class"],
     *,
-    momentum: Scalar,
+    momentum: Share,
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> AdaptiveThresholds:
@@ -107,13 +116,17 @@ def update_thresholds(
 
     Reference: FreeMatch (Wang et al., ICLR 2023), eq. 5 and 6.
     """
-    p = _probabilities(logits)
-    where = jnp.ones(p.shape[:1], bool) if where is None else where
+    where = jnp.ones(logits.shape[:1], bool) if where is None else where
+    p = _probabilities(jnp.where(where[:, None], logits, 0))
     named = jax.nn.one_hot(jnp.argmax(p, axis=-1), p.shape[-1], dtype=p.dtype)
     seen = AdaptiveThresholds(jnp.max(p, axis=-1), p, named)
     means, count = _means(seen, where, axis_name)
-    rate = jnp.where(count > 0, 1 - jnp.asarray(momentum, jnp.float32), 0)
-    return jax.tree.map(lambda old, new: old + rate * (new - old), thresholds, means)
+    rate = jnp.where(count > 0, 1 - momentum, 0)
+
+    def update(old, new):  # the state keeps its precision
+        return old + rate.astype(old.dtype) * (new.astype(old.dtype) - old)
+
+    return jax.tree.map(update, thresholds, means)
 
 
 @kernel()
@@ -127,7 +140,8 @@ def pseudo_labels(
     Reference: FreeMatch (Wang et al., ICLR 2023), eq. 7 and 8.
     """
     p = _probabilities(logits)
-    of_class = thresholds.confidence * thresholds.class_mean / jnp.max(thresholds.class_mean)
+    confidence, class_mean, _ = (x.astype(p.dtype) for x in thresholds)
+    of_class = confidence * class_mean / jnp.max(class_mean)
     label = jnp.argmax(p, axis=-1)
     return PseudoLabels(label, jnp.max(p, axis=-1) >= of_class[label])
 
@@ -140,6 +154,7 @@ def pseudo_label_loss(
 
     Reference: FreeMatch (Wang et al., ICLR 2023), eq. 8. Its mean is over all examples.
     """
+    logits = jnp.where(labels.where[:, None], logits, 0)
     loss = cross_entropy(logits.astype(accumulation_dtype(logits)), labels.label)
     return jnp.where(labels.where, loss, 0)
 
@@ -166,10 +181,11 @@ def fairness(
 
     Reference: FreeMatch (Wang et al., ICLR 2023), eq. 11.
     """
-    p = jax.nn.softmax(logits.astype(accumulation_dtype(logits)), axis=-1)
+    logits = jnp.where(where[:, None], logits, 0)  # not after the softmax: 0 · NaN is a gradient
+    p = jax.nn.softmax(logits.astype(accumulation_dtype(logits, *thresholds)), axis=-1)
     named = jax.nn.one_hot(jnp.argmax(p, axis=-1), p.shape[-1], dtype=p.dtype)
     (mean, histogram), count = _means((p, named), where, axis_name)
-    a = _normalized_ratio(thresholds.class_mean, thresholds.histogram)
+    a = _normalized_ratio(*(x.astype(p.dtype) for x in thresholds[1:]))
     b = _normalized_ratio(mean, histogram)
     return jnp.where(count > 0, jnp.sum(a * jnp.log(jnp.maximum(b, _LEAST))), 0)
 
@@ -180,7 +196,8 @@ def _probabilities(logits):
 
 
 def _normalized_ratio(above, below):
-    ratio = jnp.where(below > 0, above / jnp.where(below > 0, below, 1), 0)
+    some = below != 0  # true of NaN
+    ratio = jnp.where(some, above / jnp.where(some, below, 1), 0)
     return ratio / jnp.maximum(jnp.sum(ratio), _LEAST)
 
 
@@ -206,7 +223,7 @@ def momentum_contrast(
     key: Float[Array, "batch dim"],
     queue: Float[Array, "slot dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     where: Bool[Array, "batch"] | None = None,
     slot_where: Bool[Array, "slot"] | None = None,
 ) -> Float[Array, "batch"]:
@@ -264,6 +281,16 @@ def enqueue(
     if axis_name is not None:
         keys = jax.lax.all_gather(keys, axis_name, tiled=True)
     if len(keys) > len(queue):
-        raise ValueError(f"a queue of {len(queue)} slots cannot take {len(keys)} keys")
-    slots = (step * len(keys) + jnp.arange(len(keys))) % len(queue)
+        raise ValueError(f"enqueue: a queue of {len(queue)} slots cannot take {len(keys)} keys")
+    first = _product_modulo(step, len(keys), len(queue))
+    slots = (first + jnp.arange(len(keys), dtype=first.dtype)) % len(queue)
     return queue.at[slots].set(keys)
+
+
+def _product_modulo(number, factor, modulus):
+    """number · factor mod modulus by doubling: no integer on the way reaches twice the modulus."""
+    number, product = number % modulus, jnp.zeros_like(number)
+    for bit in bin(factor % modulus)[2:]:
+        product = 2 * product % modulus
+        product = (product + number) % modulus if bit == "1" else product
+    return product

@@ -6,14 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import (
-    Scalar,
-    accumulation_dtype,
-    cross_entropy,
-    dot,
-    kernel,
-    unit,
-)
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, cross_entropy, dot, kernel, unit
 
 
 @kernel(static=("block_size", "axis_name"))
@@ -21,7 +14,7 @@ def info_nce(
     queries: Float[Array, "batch dim"],
     keys: Float[Array, "batch dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     where: Bool[Array, "batch"] | None = None,
     block_size: int | None = None,
     axis_name: str | None = None,
@@ -110,7 +103,7 @@ class FineCoarse(NamedTuple):
 def fine_coarse_info_nce(
     features: Float[Array, "modality batch time dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     mask: Bool[Array, "#modality batch #time #dim"] | None = None,
     where: Bool[Array, "modality batch"] | None = None,
     cosine: bool = False,
@@ -135,7 +128,8 @@ def fine_coarse_info_nce(
 
     Returns:
       `FineCoarse`, each field [modality, modality, batch] in float32 or wider, 0 where either
-      modality is absent. A query masked to zero gives log(time) or log(batch) and no gradient.
+      modality is absent. A query masked to zero gives log(time) or log(batch) and no gradient;
+      sequences without steps count as zero vectors.
 
     Example:
       >>> features = jnp.ones((3, 2, 4, 8))  # modality, batch, time, dim
@@ -155,9 +149,10 @@ def fine_coarse_info_nce(
     direction = unit if cosine else (lambda vectors: vectors)
 
     logits = dot(direction(queries), direction(features), "mitd,nisd->mnits") / temperature
-    fine = jnp.mean(cross_entropy(logits, jnp.arange(time)), axis=-1)
+    fine = jnp.sum(cross_entropy(logits, jnp.arange(time)), axis=-1) / max(time, 1)
 
-    query, key = direction(queries.mean(2)), direction(features.mean(2))
+    mean = lambda sequences: sequences.sum(2) / max(time, 1)
+    query, key = direction(mean(queries)), direction(mean(features))
     own, key_present = jnp.arange(batch), present
     if axis_name is not None:
         key, key_present = jax.lax.all_gather((key, present), axis_name, axis=1, tiled=True)

@@ -41,7 +41,8 @@ def nearest_correspondence(
       query_where: queries that count; the others have distance inf and index 0.
       block_size: queries and items handled at a time.
 
-    Of equally near items the first is chosen. It has no gradient: distance is a constant, too.
+    Of equally near items the first is chosen. It has no gradient: distance is a constant, too. An
+    item that holds NaN is chosen by none, and a query that does has distance inf.
 
     Reference: COX ("Towards Out-of-Modal Generalization without Instance-level Modal
     Correspondence", ICLR 2025), section 3.4, the set A of eq. 15.
@@ -50,6 +51,11 @@ def nearest_correspondence(
     z, items = (jax.lax.stop_gradient(x).astype(dtype) for x in (features, mapped))
     where = jnp.ones(items.shape[1], bool) if where is None else where
     query_where = jnp.ones(len(z), bool) if query_where is None else query_where
+    if items.shape[1] == 0 or len(z) == 0:
+        return Correspondence(jnp.full(len(z), jnp.inf, dtype), jnp.zeros(len(z), jnp.int32))
+    where &= ~jnp.isnan(items).any(axis=(0, 2))
+    query_where &= ~jnp.isnan(z).any(axis=1)
+    items = jnp.where(where[None, :, None], items, 0)
     z = jnp.where(query_where[:, None], z, 0)
     # Distances do not change with the origin; near it the expansion cancels least.
     center = jnp.sum(z, axis=0) / jnp.maximum(jnp.sum(query_where, dtype=dtype), 1)

@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
 from unirep_jax.losses.symmetric import tiled
 
 
@@ -13,7 +13,7 @@ def maximum_mean_discrepancy(
     x: Float[Array, "row dim"],
     y: Float[Array, "column dim"],
     *,
-    bandwidth: Scalar | None = None,
+    bandwidth: Positive | None = None,
     where_x: Bool[Array, "row"] | None = None,
     where_y: Bool[Array, "column"] | None = None,
     biased: bool = True,

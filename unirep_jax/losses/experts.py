@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import NonNegative, accumulation_dtype, kernel
 
 
 class Gates(NamedTuple):
@@ -27,7 +27,7 @@ def noisy_top_k_gates(
     *,
     key: Key[Array, "batch"] | None,
     count: int,
-    noise_epsilon: Scalar = 1e-2,
+    noise_epsilon: NonNegative = 1e-2,
 ) -> Gates:
     """Softmax over the `count` largest of noisy logits, and how likely each expert is among them.
 
@@ -86,7 +86,7 @@ def top_k_gates(
     noise: Float[Array, "batch expert"],
     *,
     count: int,
-    noise_epsilon: Scalar = 1e-2,
+    noise_epsilon: NonNegative = 1e-2,
 ) -> Gates:
     """`noisy_top_k_gates` with the standard normal noise η given: no randomness of its own."""
     experts = logits.shape[1]
@@ -175,7 +175,7 @@ def _softmax_over(chosen, scores):
 def _squared_variation(totals):
     """Var(x) / mean(x)² from shares of the sum, whose squares neither over- nor underflow."""
     total = jnp.sum(totals)
-    used = total > 0
+    used = total != 0  # true of NaN
     share = totals / jnp.where(used, total, 1)
     even = 1 / totals.shape[0]
     return jnp.where(used, totals.shape[0] * jnp.sum((share - even) ** 2), 0)

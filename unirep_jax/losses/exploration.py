@@ -34,14 +34,22 @@ def anchor_divergence(
     Correspondence", ICLR 2025), the second term of eq. 13 and 15.
     """
     dtype = accumulation_dtype(logits, anchor_logits)
-    log_p = jax.nn.log_softmax(logits.astype(dtype), axis=-1)
+    # What is in no pair may hold NaN, which a weight of 0 would not stop.
+    logits = jnp.where(pairs.any(axis=1)[:, None], logits.astype(dtype), 0)
     anchors = jax.lax.stop_gradient(anchor_logits).astype(dtype)
+    anchors = jnp.where(pairs.any(axis=0)[:, None], anchors, 0)
     log_q = jax.nn.log_softmax(anchors, axis=-1)
+    # −∞ is summed by counting, since 0 · −∞ is NaN.
+    impossible = jnp.isneginf(log_q)
     count = jnp.sum(pairs, axis=1, dtype=dtype)
     weights = pairs.astype(dtype) / jnp.maximum(count, 1)[:, None]
-    mean_log_q = dot(weights, log_q, "ba,ac->bc")
-    divergence = jnp.sum(jnp.exp(log_p) * (log_p - mean_log_q), axis=-1)
-    return jnp.where(count > 0, divergence, 0)
+    mean_log_q = dot(weights, jnp.where(impossible, 0, log_q), "ba,ac->bc")
+    ruled_out = dot(weights, impossible.astype(dtype), "ba,ac->bc") > 0
+    log_p = jax.nn.log_softmax(logits, axis=-1)
+    p = jnp.exp(log_p)
+    mean_log_q = jnp.where(ruled_out & (p > 0), -jnp.inf, mean_log_q)
+    terms = p * jnp.where(p != 0, log_p - mean_log_q, 0)
+    return jnp.where(count > 0, jnp.sum(terms, axis=-1), 0)
 
 
 @kernel(static=("axis_name",))
@@ -69,18 +77,21 @@ def marginal_divergence(
     Reference: as `anchor_divergence`; the released code.
     """
     dtype = accumulation_dtype(logits, anchor_logits)
-    p = jax.nn.softmax(logits.astype(dtype), axis=-1)
-    q = jax.nn.softmax(jax.lax.stop_gradient(anchor_logits).astype(dtype), axis=-1)
 
-    def mean(values, keep):
-        keep = jnp.ones(values.shape[:1], bool) if keep is None else keep
-        total = jnp.sum(jnp.where(keep[:, None], values, 0), axis=0)
+    def mean(logits, keep):
+        keep = jnp.ones(logits.shape[:1], bool) if keep is None else keep
+        # Before the softmax too, whose gradient at NaN is NaN even where it is 0.
+        logits = jnp.where(keep[:, None], logits.astype(dtype), 0)
+        total = jnp.sum(jnp.where(keep[:, None], jax.nn.softmax(logits, axis=-1), 0), axis=0)
         count = jnp.sum(keep, dtype=dtype)
         if axis_name is not None:
             total, count = jax.lax.psum((total, count), axis_name)
         return total / jnp.maximum(count, 1), count
 
-    (p, rows), (q, anchors) = mean(p, where), mean(q, anchor_where)
+    (p, rows), (q, anchors) = (
+        mean(logits, where),
+        mean(jax.lax.stop_gradient(anchor_logits), anchor_where),
+    )
     tiny = jnp.finfo(dtype).tiny
     log_ratio = jnp.log(jnp.maximum(p, tiny)) - jnp.log(jnp.maximum(q, tiny))
     return jnp.where((rows > 0) & (anchors > 0), jnp.sum(p * log_ratio), 0)
@@ -111,11 +122,14 @@ def nearest_pairs(
 ) -> Bool[Array, "batch anchor"]:
     """The one anchor that is nearest to each example, of those that count for it.
 
-    By Euclidean distance; of equally near ones the first. None where none counts.
+    By Euclidean distance; of equally near ones the first. None where none counts. An anchor that
+    holds NaN is nearest to none, and an example that does has none.
     """
     dtype = accumulation_dtype(features, anchor_features)
     x, y = features.astype(dtype), anchor_features.astype(dtype)
     squared = jnp.sum(y * y, axis=1)[None, :] - 2 * dot(x, y, "bd,ad->ba", "highest")
-    where = jnp.ones(squared.shape, bool) if where is None else where
+    where = ~jnp.isnan(squared) if where is None else where & ~jnp.isnan(squared)
+    if squared.shape[1] == 0:
+        return where
     nearest = jnp.argmin(jnp.where(where, squared, jnp.inf), axis=1)
     return where & (nearest[:, None] == jnp.arange(squared.shape[1])[None, :])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, kernel
 from unirep_jax.losses.contrastive import info_nce
 
 
@@ -20,11 +20,14 @@ def gaussian_log_likelihood(
 
         log q(y) = −½ Σ_d ( (y_d − μ_d)² / σ²_d + log σ²_d + log 2π )
 
+    Finite for every log variance at y = μ, and elsewhere wherever the value itself is.
+
     Reference: CLUB (Cheng et al., ICML 2020), the objective of its variational network.
     """
     dtype = accumulation_dtype(target, mean, log_variance)
     target, mean, log_variance = (a.astype(dtype) for a in (target, mean, log_variance))
-    square = (target - mean) ** 2 * jnp.exp(-log_variance)
+    root = _root_of_precision(log_variance)
+    square = ((target - mean) * root * root) ** 2
     return -0.5 * jnp.sum(square + log_variance + math.log(2 * math.pi), axis=-1)
 
 
@@ -74,8 +77,18 @@ def club_upper_bound(
     variance = _sum(deviation**2, axis_name) / count
     # (ȳ − μ)² − (y − μ)² as a product: two large squares would lose their difference.
     difference = -deviation * (target + center - 2 * mean)
-    bound = 0.5 * jnp.sum((variance + difference) * jnp.exp(-log_variance), axis=-1)
+    root = _root_of_precision(log_variance)
+    bound = 0.5 * jnp.sum((variance + difference) * root * root * root * root, axis=-1)
     return jnp.where(rows[..., 0], bound, 0)
+
+
+def _root_of_precision(log_variance):
+    """σ^(−½). 1/σ² leaves the range where the log variance is −89, and makes 0 · ∞ of y = μ.
+
+    Its fourth power does, too, if it is formed before it is multiplied with something small.
+    """
+    limit = 0.9 * jnp.log(jnp.finfo(log_variance.dtype).max)
+    return jnp.exp(jnp.minimum(-log_variance / 4, limit))
 
 
 def _sum(values, axis_name):
@@ -89,7 +102,7 @@ def cross_predictive_coding(
     predictions: Float[Array, "modality batch time step dim"],
     features: Float[Array, "modality batch time dim"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     where: Bool[Array, "modality batch"] | None = None,
     block_size: int | None = None,
     axis_name: str | None = None,

@@ -48,6 +48,8 @@ def permutations_from_ranks(
         for base in range(1, length + 1):
             digits.append(rest % base)
             rest = rest // base
+        if not digits:
+            return jnp.zeros((len(ranks), 0), jnp.int32)
         return _permutations_from_digits(jnp.stack(digits[::-1], axis=-1).astype(jnp.int32))
     ranks = [operator.index(r) for r in ranks]  # a float is no rank
     _check_ranks(ranks, length)
@@ -149,7 +151,7 @@ def jigsaw_loss(
     """
     batch, length, width = pieces.shape
     classes, hidden_size = output_kernel.shape[1], output_kernel.shape[0]
-    dtype = accumulation_dtype(pieces, hidden_kernel)
+    dtype = accumulation_dtype(pieces, hidden_kernel, hidden_bias, output_kernel, output_bias)
     kernel_at = hidden_kernel.astype(dtype).reshape(length, width, hidden_size)
     kernel_2 = output_kernel.astype(dtype)
     bias_1, bias_2 = (bias.astype(dtype)[None] for bias in (hidden_bias, output_bias))
@@ -169,6 +171,7 @@ def jigsaw_loss(
 
     if block_size is None or block_size >= batch:
         return loss(pieces)
+    block_size = max(1, block_size)
     blocks = -(-batch // block_size)
     padded = jnp.pad(pieces, ((0, blocks * block_size - batch), (0, 0), (0, 0)))
     blocked = padded.reshape(blocks, block_size, length, width)

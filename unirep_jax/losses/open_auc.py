@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import Positive, Scalar, accumulation_dtype, kernel
 
 
 class MixedFeatures(NamedTuple):
@@ -29,7 +29,7 @@ def mix_classes(
     labels: Int[Array, "batch"],
     *,
     key: Key[Array, ""],
-    concentration: Scalar = 2.0,
+    concentration: Positive = 2.0,
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> MixedFeatures:
@@ -105,7 +105,9 @@ def open_auc_loss(
     """
     dtype = accumulation_dtype(logits, mixed_logits)
     rows = jnp.ones(labels.shape, bool) if where is None else where
-    counted = rows & (jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels)
+    right = jnp.argmax(logits, axis=-1).astype(labels.dtype) == labels
+    # What a NaN predicts is not known to be wrong, and must not pass for a loss of 0.
+    counted = rows & (right | jnp.isnan(logits).any(axis=-1))
     known, unknown = (
         _largest(jnp.where(counted[:, None], x, 0).astype(dtype)) for x in (logits, mixed_logits)
     )

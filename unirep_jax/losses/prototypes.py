@@ -12,7 +12,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, cross_entropy, dot, kernel
+from unirep_jax.losses._kernel import (
+    Positive,
+    Scalar,
+    accumulation_dtype,
+    cross_entropy,
+    dot,
+    kernel,
+    negative_entropy,
+)
 
 
 @kernel()
@@ -59,7 +67,7 @@ def gcpl_loss(
     points: Float[Array, "class dim"],
     labels: Int[Array, "batch"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     weight: Scalar = 0.1,
     where: Bool[Array, "batch"] | None = None,
 ) -> Float[Array, "batch"]:
@@ -93,7 +101,7 @@ def rpl_loss(
     radius: Scalar,
     labels: Int[Array, "batch"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     weight: Scalar = 0.1,
     where: Bool[Array, "batch"] | None = None,
 ) -> Float[Array, "batch"]:
@@ -127,7 +135,7 @@ def arpl_loss(
     radius: Scalar,
     labels: Int[Array, "batch"],
     *,
-    temperature: Scalar = 1.0,
+    temperature: Positive = 1.0,
     weight: Scalar = 0.1,
     where: Bool[Array, "batch"] | None = None,
 ) -> Float[Array, "batch"]:
@@ -172,8 +180,7 @@ def reciprocal_entropy(
 
     Reference: Chen et al., TPAMI 2022 (confusing samples).
     """
-    logs = jax.nn.log_softmax(_mean_squares(features, points), axis=-1)
-    return -jnp.sum(jnp.exp(logs) * logs, axis=-1)
+    return -negative_entropy(_mean_squares(features, points))
 
 
 def _mean_squares(features, points):
@@ -185,7 +192,7 @@ def _mean_squares(features, points):
     z, c = features.astype(dtype) - origin, points - origin
     product = dot(z, c, "id,kd->ik", precision="highest")
     norms = jnp.sum(z * z, axis=-1)[:, None] + jnp.sum(c * c, axis=-1)[None, :]
-    return (norms - 2 * product) / features.shape[-1]
+    return (norms - 2 * product) / max(features.shape[-1], 1)
 
 
 def _at(values, labels):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import NonNegative, Share, accumulation_dtype, dot, kernel
 
 
 class CodebookState(NamedTuple):
@@ -83,7 +83,8 @@ def commitment_loss(
     Representation Learning", 2017, eq. 3, without its factor β.
     """
     dtype = accumulation_dtype(z, code)
-    return jnp.mean((z.astype(dtype) - jax.lax.stop_gradient(code).astype(dtype)) ** 2, axis=-1)
+    square = (z.astype(dtype) - jax.lax.stop_gradient(code).astype(dtype)) ** 2
+    return jnp.sum(square, axis=-1) / max(z.shape[-1], 1)
 
 
 @kernel(static=("axis_name",))
@@ -92,9 +93,9 @@ def ema_codebook_update(
     z: Float[Array, "modality token dim"],
     indices: Int[Array, "modality token"],
     *,
-    decay: Scalar = 0.99,
-    epsilon: Scalar = 1e-5,
-    share: Scalar = 0.5,
+    decay: Share = 0.99,
+    epsilon: NonNegative = 1e-5,
+    share: Share = 0.5,
     where: Bool[Array, "modality token"] | None = None,
     axis_name: str | None = None,
 ) -> CodebookState:
@@ -134,7 +135,7 @@ def ema_codebook_update(
 
     Reference: DCID (Xia et al., NeurIPS 2023), eq. 9-10, as MICU uses it: share ½.
     """
-    dtype = accumulation_dtype(z, state.codebook)
+    dtype = accumulation_dtype(z, state.codebook, state.count, state.weight)
     present = jnp.ones(indices.shape, bool) if where is None else where
     z = jnp.where(present[..., None], jax.lax.stop_gradient(z).astype(dtype), 0)
 
@@ -165,7 +166,8 @@ def ema_codebook_update(
     (count, weight), _ = jax.lax.scan(update, start, (counts, sums))
     # No feature seen at all (an empty update of an empty state) leaves the codebook as it is.
     alive = count[:, None] > 0
-    codebook = jnp.where(alive, weight / jnp.where(alive, count[:, None], 1), state.codebook)
+    before = state.codebook.astype(dtype)
+    codebook = jnp.where(alive, weight / jnp.where(alive, count[:, None], 1), before)
     age = jnp.where(jnp.sum(counts, axis=0) > 0, 0, state.age + 1)
     return CodebookState(codebook, count, weight, age)
 
@@ -194,6 +196,8 @@ def restart_dead_codes(
       axis_name: mapped axis holding the rest of the batch; draws are over the whole batch.
     """
     modalities, batch, time, _ = z.shape
+    if batch * time == 0:  # nothing to restart onto
+        return state
     present = jnp.ones((modalities, batch), bool) if where is None else where
     devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
@@ -214,7 +218,9 @@ def restart_dead_codes(
     return CodebookState(
         codebook=jnp.where(restart[:, None], jax.lax.stop_gradient(drawn), state.codebook),
         count=jnp.where(restart, 1, state.count),
-        weight=jnp.where(restart[:, None], jax.lax.stop_gradient(drawn), state.weight),
+        weight=jnp.where(
+            restart[:, None], jax.lax.stop_gradient(drawn).astype(state.weight.dtype), state.weight
+        ),
         age=jnp.where(restart, 0, state.age),
     )
 

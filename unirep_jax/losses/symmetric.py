@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
 
 Score = Callable[[Any, Any], Float[Array, "row column"]]
 
@@ -20,7 +20,7 @@ def symmetric_info_nce(
     x: Float[Array, "batch dim"],
     y: Float[Array, "batch dim"],
     *,
-    temperature: Scalar,
+    temperature: Positive,
     where: Bool[Array, "batch"] | None = None,
     block_size: int | None = None,
     axis_name: str | None = None,
@@ -122,15 +122,15 @@ def _forward(score, block_size, axis_name, rows, columns, row_where, column_wher
         logits = score(tile_rows, columns)
         valid = _valid(pairs, column_where)
         masked = jnp.where(valid, logits, -jnp.inf)
-        row_peak = jnp.maximum(masked.max(1), NOTHING)
+        row_peak = masked.max(1, initial=NOTHING)
         row_total = jnp.exp(masked - row_peak[:, None]).sum(1)
-        new_peak = jnp.maximum(peak, masked.max(0))
+        new_peak = jnp.maximum(peak, masked.max(0, initial=NOTHING))
         total = total * jnp.exp(peak - new_peak) + jnp.exp(masked - new_peak[None, :]).sum(0)
         kept = jnp.where(valid, logits, 0)
         return (new_peak, total, column_sum + kept.sum(0)), (_log(row_peak, row_total), kept.sum(1))
 
     tiles = tiled((rows, _pairs(row_where, axis_name)), block_size)
-    dtype = jax.eval_shape(score, jax.tree.map(lambda t: t[0], tiles[0]), columns).dtype
+    dtype = jax.eval_shape(jax.vmap(score, (0, None)), tiles[0], columns).dtype
     zeros = jnp.zeros(column_where.shape, dtype)
     (peak, total, column_sum), by_row = jax.lax.scan(add, (zeros + NOTHING, zeros, zeros), tiles)
     row_logsumexp, row_sum = (untiled(a, batch) for a in by_row)
@@ -221,4 +221,4 @@ def tiled(tree: Any, block_size: int | None, *, fill: float = 0) -> Any:
 
 def untiled(array: Float[Array, "block row *rest"], batch: int) -> Float[Array, "batch *rest"]:
     """The inverse of `tiled`."""
-    return array.reshape(-1, *array.shape[2:])[:batch]
+    return array.reshape(array.shape[0] * array.shape[1], *array.shape[2:])[:batch]

@@ -8,11 +8,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import NonNegative, Positive, accumulation_dtype, dot, kernel
+from unirep_jax.losses.linear_solvers import conjugate_gradients, fixed_point, reciprocal
 from unirep_jax.losses.symmetric import NOTHING, tiled, untiled
 
-UNROLLED = 20  # iterations differentiated by gradient="unroll"
-LINEAR_ITERATIONS = 200  # at most, of the linear solver behind gradient="implicit"
 TILE = 2**20  # entries of a matrix handled at a time, which then stay in the cache
 CHECK = 10  # iterations of the dense form between two looks at the error
 STEADY = 1  # potentials apart by less from one iteration to the next are ready for scaling
@@ -38,13 +37,13 @@ def sinkhorn_plan(
     x: Float[Array, "*pair row dim"],
     y: Float[Array, "*pair column dim"],
     *,
-    epsilon: Scalar,
+    epsilon: Positive,
     marginals: tuple[
         Float[Array, "*#pair row"] | Bool[Array, "*#pair row"],
         Float[Array, "*#pair column"] | Bool[Array, "*#pair column"],
     ]
     | None = None,
-    threshold: Scalar = 1e-3,
+    threshold: NonNegative = 1e-3,
     iterations: int = 2000,
     gradient: Literal["stop", "unroll", "implicit"] = "stop",
     block_size: int | None = None,
@@ -75,7 +74,8 @@ def sinkhorn_plan(
         not use the plan, neither is the plan ever stored.
 
     Returns:
-      `SinkhornPlan` in float32 or wider. Weights that are all zero give a zero plan.
+      `SinkhornPlan` in float32 or wider. Weights that are all zero give a zero plan; without rows
+      or columns it is empty, and not converged unless both are missing.
 
     Example:
       >>> x, y = jnp.eye(2), jnp.eye(2)[::-1]
@@ -88,6 +88,8 @@ def sinkhorn_plan(
     form is solved by OTT (Cuturi et al., 2022).
     """
     pair, dtype = x.shape[:-2], accumulation_dtype(x, y)
+    if x.shape[-2] * y.shape[-2] == 0:
+        return _no_plan(x, y, dtype)
     if marginals is None:
         marginals = (jnp.ones(x.shape[:-1], dtype), jnp.ones(y.shape[:-1], dtype))
     marginals = jax.lax.stop_gradient(tuple(m.astype(dtype) for m in marginals))
@@ -96,6 +98,14 @@ def sinkhorn_plan(
     for _ in pair:
         solve = jax.vmap(solve, in_axes=(0, 0, 0, 0, None, None))
     return solve(x, y, row, column, jnp.asarray(epsilon, dtype), jnp.asarray(threshold, dtype))
+
+
+def _no_plan(x, y, dtype):
+    """Without rows or columns: nothing to transport, and all of the marginals missing."""
+    pair, rows, columns = x.shape[:-2], x.shape[-2], y.shape[-2]
+    error = jnp.full(pair, float(rows > 0) + float(columns > 0), dtype)
+    potentials = (jnp.full((*pair, n), -jnp.inf, dtype) for n in (rows, columns))
+    return SinkhornPlan(jnp.zeros((*pair, rows, columns), dtype), error, error == 0, *potentials)
 
 
 def _solve(x, y, row, column, epsilon, threshold, *, iterations, gradient, block_size):
@@ -302,7 +312,7 @@ def _differentiable_backward(gradient, tile, saved, cotangent):
     rows, columns, u, v = saved
     u_cotangent, v_cotangent = cotangent
     row_sum, column_sum = _plan_sums(rows, columns, u, v, tile=tile)
-    inverse_row = _inverse(row_sum)
+    inverse_row = reciprocal(row_sum)
     tiled_rows, tiled_u = tiled(rows, tile), tiled(u, tile, fill=NOTHING)
     # Where L is stored its plan may be too.
     plans = tiled(_plan(rows, None, u, v), tile) if columns is None else tiled_rows
@@ -317,7 +327,7 @@ def _differentiable_backward(gradient, tile, saved, cotangent):
 
         return jax.lax.scan(add, jnp.zeros_like(v), (plans, tiled_u, tiled(numbers, tile)))[0]
 
-    solve = _fixed_point if gradient == "unroll" else _conjugate_gradients
+    solve = fixed_point if gradient == "unroll" else conjugate_gradients
     q = solve(
         lambda q: column_sum * q - through(lambda plan, w: _product(plan, q) * w, inverse_row),
         v_cotangent - through(lambda plan, w: w, inverse_row * u_cotangent),
@@ -344,43 +354,3 @@ _differentiable.defvjp(_differentiable_forward, _differentiable_backward)
 
 def _product(left, right):
     return jnp.dot(left, right, precision="highest")
-
-
-def _inverse(weights):
-    return jnp.where(weights > 0, 1 / jnp.where(weights > 0, weights, 1), 0)
-
-
-def _fixed_point(operator, right_side, diagonal):
-    """`UNROLLED` steps towards operator(q) = right_side, as Sinkhorn's iterations make them."""
-    inverse = _inverse(diagonal)
-    step = lambda q, _: (q + inverse * (right_side - operator(q)), None)
-    return jax.lax.scan(step, jnp.zeros_like(right_side), length=UNROLLED)[0]
-
-
-def _conjugate_gradients(operator, right_side, diagonal):
-    """Solves operator(q) = right_side, semidefinite with null vector 1 and about that diagonal."""
-    inverse = _inverse(diagonal)
-    # Only what sums to zero is in the range; rounding, or a loss of the potentials, may leave it.
-    total = jnp.sum(diagonal)
-    residual = right_side - diagonal * (jnp.sum(right_side) / jnp.where(total > 0, total, 1))
-    tolerance = jnp.finfo(residual.dtype).eps ** 2 * jnp.sum(residual * inverse * residual)
-
-    def unfinished(state):
-        _, _, _, energy, count = state
-        return (energy > tolerance) & (count < LINEAR_ITERATIONS)
-
-    def iterate(state):
-        q, residual, direction, energy, count = state
-        image = operator(direction)
-        curvature = jnp.sum(direction * image)
-        step = jnp.where(curvature > 0, energy / jnp.where(curvature > 0, curvature, 1), 0)
-        residual = residual - step * image
-        new_energy = jnp.where(curvature > 0, jnp.sum(residual * inverse * residual), 0)
-        q, direction = q + step * direction, inverse * residual + new_energy / energy * direction
-        return q, residual, direction, new_energy, count + 1
-
-    start = inverse * residual
-    energy = jnp.sum(residual * start)
-    return jax.lax.while_loop(
-        unfinished, iterate, (jnp.zeros_like(residual), residual, start, energy, 0)
-    )[0]

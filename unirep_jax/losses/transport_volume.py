@@ -6,10 +6,9 @@ from typing import NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, Key
+from jaxtyping import Array, Float, Int, Key
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel, unit
-from unirep_jax.losses.symmetric import NOTHING
+from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel, unit
 from unirep_jax.losses.volume import gram_volume, volume_matrix
 
 
@@ -39,9 +38,11 @@ def top_groups(plans: Float[Array, "other batch batch"], *, count: int = 1) -> T
     Reference: MOVER (You & Liu, CIKM 2025), sec. 2.2.
     """
     others, batch, _ = plans.shape
-    best, partner = jax.lax.top_k(plans, count)
+    if count > batch:
+        raise ValueError(f"top_groups: count={count} of {batch} examples")
+    best, partner = jax.lax.top_k(plans.astype(accumulation_dtype(plans)), count)
     total = best.sum(-1, keepdims=True)
-    best = best / jnp.where(total > 0, total, 1)
+    best = best / jnp.where(total != 0, total, 1)
     choice = np.indices((count,) * others).reshape(others, -1)  # [other, group]
     rows = jnp.broadcast_to(jnp.arange(batch, dtype=partner.dtype)[:, None], (batch, len(choice.T)))
     index = [partner[m][:, choice[m]] for m in range(others)]
@@ -66,16 +67,22 @@ def sample_groups(
     Reference: MOVER (You & Liu, CIKM 2025), sec. 2.2, soft sampling.
     """
     others, batch, _ = plans.shape
-    cumulative = jnp.cumsum(jax.lax.stop_gradient(plans), axis=-1)
-    total = cumulative[..., -1:]
+    # In half precision a draw has 128 values, and a sum ends where its parts are lost in it.
+    plans = jax.lax.stop_gradient(plans).astype(accumulation_dtype(plans))
+    cumulative = jnp.cumsum(plans, axis=-1)
+    total = jnp.sum(plans, axis=-1, keepdims=True)
+    if batch == 0:
+        index = jnp.zeros((0, count, others + 1), jnp.int32)
+        return TransportGroups(index, jnp.zeros((0, count), plans.dtype))
     # Strictly below the total, so that a column without mass is never drawn.
     level = jax.random.uniform(key, (others, batch, count), plans.dtype)
     level = level * total * (1 - 2 * jnp.finfo(plans.dtype).eps)
     search = jax.vmap(jax.vmap(partial(jnp.searchsorted, side="right")))
     partner = jnp.minimum(search(cumulative, level), batch - 1).astype(jnp.int32)
     rows = jnp.broadcast_to(jnp.arange(batch, dtype=jnp.int32)[:, None], (batch, count))
-    weight = jnp.broadcast_to(jnp.where(total[0] > 0, 1 / count, 0), (batch, count))
-    return TransportGroups(jnp.stack([rows, *partner], axis=-1), weight.astype(plans.dtype))
+    mass = jnp.prod(total / jnp.where(total != 0, total, 1), axis=0)  # 1, 0, or NaN of NaN
+    weight = jnp.broadcast_to(mass / count, (batch, count))
+    return TransportGroups(jnp.stack([rows, *partner], axis=-1), weight)
 
 
 @kernel(static=("axis_name",))
@@ -109,6 +116,7 @@ def transport_volume_loss(
 
     Returns:
       [batch] in float32 or wider; an anchor without mass has 0, and the mean is over the others.
+      Vectors of examples without mass, and of groups of weight 0, may hold anything.
       In the sum over tuples, a volume that rounding hides is 0 with zero gradient, as in
       `volume_matrix`; those of the tuples (i, …, i) are from `gram_volume`, which resolves them.
 
@@ -123,7 +131,8 @@ def transport_volume_loss(
 
     Reference: MOVER (You & Liu, CIKM 2025), eq. 8. The paper leaves the plan over tuples open.
     """
-    vectors = unit(vectors)
+    floats = matching.weight if isinstance(matching, TransportGroups) else matching
+    vectors = vectors.astype(accumulation_dtype(vectors, floats))
     batch = vectors.shape[1]
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
     if axis_name is not None:
@@ -137,6 +146,8 @@ def transport_volume_loss(
             "three take 2 or 3, and more are handled through groups"
         )
     matching = matching.astype(vectors.dtype)
+    masses = [matching[0].sum(1), *(plan.sum(0) for plan in matching[: len(vectors) - 1])]
+    vectors = unit(jnp.where((jnp.stack(masses) != 0)[..., None], vectors, 0))
     place = first + jnp.arange(batch)
     plans = [own(plan) for plan in matching[: len(vectors) - 1]]
     last_plan = matching[2] if len(matching) == 3 else None
@@ -164,7 +175,9 @@ def _group_volumes(vectors, groups):
 
     @jax.checkpoint
     def add(total, group):
-        return total + group.weight * gram_volume(vectors[modality, group.index]), None
+        counts = group.weight != 0
+        chosen = unit(jnp.where(counts[:, None, None], vectors[modality, group.index], 0))
+        return total + jnp.where(counts, group.weight * gram_volume(chosen), 0), None
 
     start = jnp.zeros(groups.weight.shape[:1], vectors.dtype)
     by_group = TransportGroups(jnp.moveaxis(groups.index, 1, 0), groups.weight.T)
@@ -218,7 +231,7 @@ def _squares(cross, s, t, place):
     square = a[:, None] * b[None, :] - apart * apart
     own = place == jnp.arange(len(cross))
     hidden = 4 * jnp.finfo(square.dtype).eps * (a[:, None] + b[None, :])
-    seen = (square > hidden) & ~(own[:, None] & own[None, :])
+    seen = ~(square <= hidden) & ~(own[:, None] & own[None, :])  # true of NaN
     return jnp.where(seen, square, 0), a, b, apart
 
 
@@ -231,7 +244,7 @@ def _tuple_sums_backward(saved, cotangent):
         square, a, b, apart = _squares(cross, s, t, place)
         weight = (scale * first_plan)[:, None] * second_plan[None, :]
         weight = weight if last_plan is None else weight * last_plan
-        seen = square > 0
+        seen = square != 0
         slope = jnp.where(seen, weight * jax.lax.rsqrt(jnp.where(seen, square, 1)), 0)
         bend = slope * apart
         s_cotangent = _product(bend, t) - s * _product(slope, b)
@@ -258,114 +271,3 @@ _tuple_sums.defvjp(_tuple_sums_forward, _tuple_sums_backward)
 
 def _product(left, right):
     return jnp.dot(left, right, precision="highest")
-
-
-class MultimarginalPlan(NamedTuple):
-    """A plan over tuples of three modalities, as the product of three matrices.
-
-    plans: [3, batch, batch], factors 12, 13, 23; marginal_error: L1 over the three marginals;
-    converged: whether the error is within the threshold.
-    """
-
-    plans: Float[Array, "3 batch batch"]
-    marginal_error: Float[Array, ""]
-    converged: Bool[Array, ""]
-
-
-@kernel(static=("iterations",))
-def multimarginal_plan(
-    vectors: Float[Array, "3 batch dim"],
-    *,
-    epsilon: Scalar,
-    where: Bool[Array, "batch"] | None = None,
-    threshold: Scalar = 1e-3,
-    iterations: int = 200,
-) -> MultimarginalPlan:
-    """Entropic transport between three modalities at once, for the sum of the pairwise costs.
-
-        πᵢⱼₗ = exp( (fᵢ + gⱼ + hₗ − C₁₂ᵢⱼ − C₁₃ᵢₗ − C₂₃ⱼₗ)/ε ), its three marginals uniform
-
-    A marginal is one matrix product of size batch; the batch³ plan is never formed. Potentials are
-    absorbed into the factors, whose rows are scaled; where the costs range over far more than 80 ε
-    products of exponentials can still underflow, and `converged` tells.
-
-    Args:
-      vectors: [3, batch, dim].
-      epsilon: ε > 0.
-      where: examples that count; the others have no mass.
-      threshold: L1 error over the three marginals at which to stop.
-      iterations: at most this many.
-
-    Returns:
-      `MultimarginalPlan`, for `transport_volume_loss`. Nothing is differentiated.
-
-    Reference: the plan over tuples of MOVER (You & Liu, CIKM 2025), eq. 8, read as multi-marginal
-    transport under the costs of eq. 4; Benamou et al., "Iterative Bregman Projections for
-    Regularized Transportation Problems", 2015.
-    """
-    vectors = jax.lax.stop_gradient(vectors.astype(accumulation_dtype(vectors)))
-    where = jnp.ones(vectors.shape[1:2], bool) if where is None else where
-    vectors = jnp.where(where[None, :, None], vectors, 0)
-    weight = jnp.where(where, 1 / jnp.maximum(jnp.sum(where, dtype=vectors.dtype), 1), 0)
-    log_weight = jnp.log(jnp.where(where, weight, 1))
-    log_kernels = [_log_kernel(vectors[p], vectors[q], epsilon) for p, q in _PAIRS]
-
-    def excess(log_sum):
-        return jnp.sum(jnp.abs(jnp.where(where, jnp.exp(log_sum), 0) - weight))
-
-    def unfinished(state):
-        _, error, count = state
-        return (error > threshold) & (count < iterations)
-
-    def iterate(state):
-        potentials, _, count = state
-        error = jnp.zeros((), vectors.dtype)  # before each update, which costs nothing
-        for modality in range(3):
-            log_sum = _log_marginal(_log_factors(log_kernels, potentials), modality)
-            error += excess(log_sum)
-            new = jnp.where(where, potentials[modality] + log_weight - log_sum, NOTHING)
-            potentials = potentials.at[modality].set(new)
-        return potentials, error, count + 1
-
-    potentials = jnp.where(where[None, :], jnp.zeros_like(vectors[..., 0]), NOTHING)
-    start = (potentials, jnp.asarray(jnp.inf, vectors.dtype), 0)
-    potentials, _, _ = jax.lax.while_loop(unfinished, iterate, start)
-    factors = _log_factors(log_kernels, potentials)
-    error = sum(excess(_log_marginal(factors, modality)) for modality in range(3))
-    return MultimarginalPlan(jnp.exp(jnp.stack(factors)), error, error <= threshold)
-
-
-_PAIRS = ((0, 1), (0, 2), (1, 2))
-
-
-def _log_kernel(x, y, epsilon):
-    product = dot(x, y, "id,jd->ij", precision="highest")
-    square_x, square_y = jnp.sum(x * x, axis=-1), jnp.sum(y * y, axis=-1)
-    return (2 * product - square_x[:, None] - square_y[None, :]) / epsilon
-
-
-def _log_factors(log_kernels, potentials):
-    """Log factor of each pair; a potential is shared evenly by the two pairs that it enters."""
-    halves = potentials / 2
-    return [
-        log_kernel + halves[p][:, None] + halves[q][None, :]
-        for log_kernel, (p, q) in zip(log_kernels, _PAIRS, strict=True)
-    ]
-
-
-def _log_marginal(factors, modality):
-    """log Σⱼₗ exp(leftᵢⱼ + rightᵢₗ + crossⱼₗ), i in `modality`, by scaled exponentials."""
-    first, second, third = factors
-    left, right, cross = (
-        (first, second, third),
-        (first.T, third, second),
-        (second.T, third.T, first),
-    )[modality]
-    cross_peak = cross.max(0)
-    right = right + cross_peak[None, :]
-    left_peak, right_peak = left.max(1), right.max(1)
-    scaled = jnp.exp(left - left_peak[:, None]), jnp.exp(cross - cross_peak[None, :])
-    inner = dot(*scaled, "ij,jl->il", precision="highest")
-    total = jnp.sum(inner * jnp.exp(right - right_peak[:, None]), axis=1)
-    # An underflow reads as the smallest number, so the next update raises that potential.
-    return left_peak + right_peak + jnp.log(jnp.maximum(total, jnp.finfo(total.dtype).tiny))

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel, unit
+from unirep_jax.losses._kernel import Positive, Share, accumulation_dtype, dot, kernel, unit
 from unirep_jax.losses.symmetric import negative_sums, tiled, untiled
 
 
@@ -77,7 +77,7 @@ def _height(vector, earlier, basis):
     # v − v may leave some, where the compiler fuses it with what computes v.
     eps = jnp.finfo(side.dtype).eps
     limit = jnp.maximum((8 * eps) ** 2 * _inner(side, side), eps**2 * _inner(vector, vector))
-    resolved = (_inner(rest, rest) > limit)[..., None]
+    resolved = ~(_inner(rest, rest) <= limit)[..., None]  # true of NaN, which is no volume of 0
     height = jnp.where(resolved, rest + (height - jax.lax.stop_gradient(height)), 0)
     direction = unit(height)
     return _inner(height, direction), direction
@@ -124,7 +124,7 @@ def volume_matrix(
 
     Reference: MOVER (You & Liu, CIKM 2025), eq. 7, between anchors and groups as in eq. 9.
     """
-    base, basis = _bases(others)
+    anchors, base, basis = _anchors_and_bases(anchors, others)
     if height:
         base = jnp.ones_like(base)  # what is dependent has no direction in the basis
     if block_size is None:
@@ -133,21 +133,22 @@ def volume_matrix(
     return untiled(jax.lax.map(compute, tiled(anchors, block_size)), anchors.shape[0])
 
 
-def _bases(others):
+def _anchors_and_bases(anchors, others):
+    """All in the widest precision among them."""
     if not others:
         raise ValueError("a volume needs at least one modality besides the anchors")
-    return _basis(others)
+    dtype = accumulation_dtype(anchors, *others)
+    return anchors.astype(dtype), *_basis([v.astype(dtype) for v in others])
 
 
 def _volumes(anchors, columns):
     """`volume_matrix` from its bases: base [group] and basis, a list of [group, dim]."""
     base, basis = columns
-    anchors = anchors.astype(base.dtype)
     square = _inner(anchors, anchors)[:, None]
     rest = square
     for direction in basis:
         rest = rest - dot(anchors, direction, "id,jd->ij", precision="highest") ** 2
-    resolved = rest > 4 * jnp.finfo(rest.dtype).eps * square
+    resolved = ~(rest <= 4 * jnp.finfo(rest.dtype).eps * square)  # true of NaN
     return base[None, :] * jnp.where(resolved, jnp.sqrt(jnp.where(resolved, rest, 1)), 0)
 
 
@@ -162,8 +163,8 @@ class VolumeInfoNCE(NamedTuple):
 def volume_info_nce(
     anchors: Float[Array, "batch dim"],
     *others: Float[Array, "batch dim"],
-    temperature: Scalar,
-    label_smoothing: Scalar = 0.0,
+    temperature: Positive,
+    label_smoothing: Share = 0.0,
     negatives_only: bool = False,
     where: Bool[Array, "batch"] | None = None,
     block_size: int | None = None,
@@ -209,9 +210,9 @@ def volume_info_nce(
     """
     where = jnp.ones(anchors.shape[:1], bool) if where is None else where
     anchors, *others = (jnp.where(where[:, None], v, 0) for v in (anchors, *others))
-    base, basis = _bases(others)
+    anchors, base, basis = _anchors_and_bases(anchors, others)
     others = [v.astype(base.dtype) for v in others]
-    positive = -base * _height(anchors.astype(base.dtype), others, basis)[0] / temperature
+    positive = -base * _height(anchors, others, basis)[0] / temperature
     negative = negative_sums(
         _volumes,
         anchors,

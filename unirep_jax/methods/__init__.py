@@ -1,10 +1,12 @@
 """Methods: hyper-parameters to modules, loss and readout. One file each, listed here by name."""
 
+from unirep_jax.methods.baselines import CCA, RawFeatures
 from unirep_jax.methods.cmcm import CMCM
 from unirep_jax.methods.cmcr import CMCR
 from unirep_jax.methods.codis import CODIS
 from unirep_jax.methods.cox import COX
 from unirep_jax.methods.dcid import DCID
+from unirep_jax.methods.method import Method
 from unirep_jax.methods.micu import MICU
 from unirep_jax.methods.mover import MOVER
 from unirep_jax.methods.out_of_modal import BASELINES
@@ -15,7 +17,9 @@ from unirep_jax.methods.turn import TURN
 # Several names, one class: GRAM and pairwise InfoNCE are MOVER's terms in part, and MRN and its
 # rivals differ in fusion and head. Their settings are `MOVER.gram()`, `RECOGNIZERS["mrn"]`, ...
 # MMJP is MICU with another jigsaw, `MICU.mmjp()`.
-METHODS = {
+METHODS: dict[str, type[Method]] = {
+    "cca": CCA,
+    "raw": RawFeatures,
     "cmcm": CMCM,
     "cmcr": CMCR,
     "codis": CODIS,
@@ -31,6 +35,7 @@ METHODS = {
 
 __all__ = [
     "BASELINES",
+    "CCA",
     "CMCM",
     "CMCR",
     "CODIS",
@@ -41,6 +46,8 @@ __all__ = [
     "MOVER",
     "RECOGNIZERS",
     "TURN",
+    "Method",
     "OpenSetClassifier",
+    "RawFeatures",
     "Released",
 ]

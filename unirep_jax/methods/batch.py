@@ -35,9 +35,12 @@ def standardize(
     features: Mapping[str, Float[Array, "batch ..."]],
     statistics: Mapping[str, tuple[Float[Array, "channels"], Float[Array, "channels"]]],
 ) -> dict[str, Float[Array, "batch ..."]]:
-    """(x − mean) / std per channel, the last axis."""
+    """(x − mean) / std per channel, the last axis; word ids have no statistics, and stay."""
     result = {}
     for m, x in features.items():
+        if m not in statistics:
+            result[m] = x
+            continue
         mean, std = (s.reshape((1,) * (x.ndim - 1) + (-1,)) for s in statistics[m])
         result[m] = (x.astype(jnp.float32) - mean) / std
     return result

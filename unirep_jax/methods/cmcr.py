@@ -30,17 +30,30 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from unirep_jax import losses
+from unirep_jax.data import FeatureSet
 from unirep_jax.methods.batch import example_keys
+from unirep_jax.methods.method import (
+    Embedding,
+    Encoded,
+    EncodedMethod,
+    Pretrain,
+    RepresentationMethod,
+    TrainedMethod,
+)
+from unirep_jax.methods.streams import AGGREGATES, encode_streams
 from unirep_jax.models.projectors import Projector
 
 SPACES = ("first", "second")
 
 
 @dataclasses.dataclass(frozen=True)
-class CMCR:
+class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
     """Hyper-parameters (the paper's where it states them) and the functions made of them.
 
-    first, second: the streams of each space, (shared modality, other modality).
+    first, second: the streams of each space, (shared modality, other modality). Where they are not
+      in the data, they are made of raw modalities by the same names without _1, _2 (`streams`).
+    consistency: eq. 2 ("softmax", of `consistency_temperature`), the most similar item of the
+      memory ("argmax"), any ("random").
     """
 
     first: tuple[str, str] = ("text_1", "image_1")
@@ -61,6 +74,9 @@ class CMCR:
     intra: tuple[str, ...] = SPACES  # the spaces whose streams L_intra joins
     block_size: int = 0  # of InfoNCE; 0: the whole matrix at once
 
+    consistency: str = "softmax"
+    consistency_temperature: float = 0.01
+
     @classmethod
     def released(cls) -> "CMCR":
         """The architecture of the authors' checkpoint."""
@@ -71,6 +87,8 @@ class CMCR:
             raise ValueError(
                 f"batch_statistics={self.batch_statistics!r} is neither 'joint' nor 'separate'"
             )
+        if self.consistency not in AGGREGATES:
+            raise ValueError(f"consistency={self.consistency!r} is none of {', '.join(AGGREGATES)}")
         if not {*self.intra} <= {*SPACES}:
             raise ValueError(f"intra={self.intra} are not among {SPACES}")
         if self.noise_variance < 0:
@@ -100,6 +118,21 @@ class CMCR:
                     f"{other} {shapes[other][0]}"
                 )
         return self
+
+    def encoded(self, data: FeatureSet, pretrain: Pretrain, seed: int) -> Encoded:
+        """The four streams: as they are in the data, or made of three raw modalities.
+
+        Raises:
+          ValueError: as `encode_streams`.
+        """
+        names = (*self.first, *self.second)
+        if {*names} <= {*data.modalities}:
+            streams = dataclasses.replace(data, features={m: data.features[m] for m in names})
+            return Encoded(streams, {m: ((None, m),) for m in names})
+        raw = (tuple(m.removesuffix("_1") for m in self.first),
+               tuple(m.removesuffix("_2") for m in self.second))  # fmt: skip
+        aggregate = AGGREGATES[self.consistency](self.consistency_temperature)
+        return encode_streams(data, pretrain, seed, spaces=raw, aggregate=aggregate)
 
     def projector(self, axis_name: str | None = None) -> Projector:
         return Projector(self.dim, self.hidden, self.final_relu, axis_name)
@@ -182,9 +215,11 @@ class CMCR:
 
     def embed(
         self, params: dict, state: dict, modality: str, features: Float[Array, "batch dim"]
-    ) -> Float[Array, "batch dim"]:
+    ) -> Embedding:
         """Unit vectors in the common space of a stream's embeddings, without noise."""
         space = next(s for s, streams in self.streams.items() if modality in streams)
         variables = {"params": params[space], "batch_stats": state["batch_stats"][space]}
         features = losses.unit(features.astype(jnp.float32))
-        return losses.unit(self.projector().apply(variables, features, train=False))
+        return Embedding.of_vectors(
+            losses.unit(self.projector().apply(variables, features, train=False))
+        )

@@ -32,7 +32,6 @@ that share their geometry with the in-modal space (`learner_init`).
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -43,6 +42,7 @@ from unirep_jax.data.resident import Pool, Whole
 from unirep_jax.losses._kernel import cross_entropy
 from unirep_jax.methods import emergent
 from unirep_jax.methods.batch import standardize
+from unirep_jax.methods.method import Decision, Embedding, RefreshingMethod
 from unirep_jax.methods.out_of_modal_learner import (
     OutOfModalLearner,
     Terms,
@@ -52,11 +52,9 @@ from unirep_jax.methods.out_of_modal_learner import (
 )
 from unirep_jax.models.bottleneck import Bottleneck
 
-PAIRINGS = ("class", "nearest", "random", "all", "marginal")
-
 
 @dataclasses.dataclass(frozen=True)
-class COX(OutOfModalLearner):
+class COX(OutOfModalLearner, RefreshingMethod):
     """Hyper-parameters (the paper's where it states them) and the functions made of them.
 
     in_modal, examples: of the data, filled in by `for_data` and `for_pools`.
@@ -86,7 +84,7 @@ class COX(OutOfModalLearner):
     def __post_init__(self) -> None:
         choices = {
             "head_input": ("mapped", "embedding"),
-            "pairing": PAIRINGS,
+            "pairing": ("class", "nearest", "random", "all", "marginal"),
             "normalization": ("examples", "pairs"),
         }
         for field, allowed in choices.items():
@@ -194,15 +192,12 @@ class COX(OutOfModalLearner):
             own, shown = self._paired(params, state, batch, z, maps, keys, axis_name)
         else:
             own, shown = self._unpaired(params, state, batch, z["unlabelled"], keys, axis_name)
-        terms |= {name: term for name, term in own.items() if self._weighs(name)}
+        # A term without weight is not computed.
+        terms |= {k: term for k, term in own.items() if getattr(self, f"weight_{k}", 1.0)}
         if "unlabelled" in batch:
             other = maps["in_modal" if "in_modal" in maps else "labelled"]
             shown |= self._shown(params, z["unlabelled"], other, axis_name)
         return terms, state, shown
-
-    def _weighs(self, name: str) -> bool:
-        """Whether a term has any weight: one without is not there."""
-        return bool(getattr(self, f"weight_{name}", 1.0))
 
     def _heads(self, params, batch, embeddings, maps, axis_name) -> Float[Array, ""]:
         """Σₖ H(y, hₖ(mₖ)), the mean over pools; neither mappings nor embeddings move."""
@@ -378,19 +373,26 @@ class COX(OutOfModalLearner):
         """The step at which exploration begins."""
         return self._ends()[2] if self.examples else self.warmup
 
-    def recognize(
+    def classify(
         self,
         params: dict,
         state: dict,
-        features: dict[str, Float[Array, "batch ..."]],
-        present: dict[str, Array],
-    ) -> dict[str, dict[str, Any]]:
-        """As the other methods, with `mapped`, the mappings [batch, dim] of each in-modal modality,
-        and `votes` [batch, head, class], the logits of its heads on the learner's features.
-        """
-        found = super().recognize(params, state, features, present)
-        decision = found[self.modality]
+        features: Mapping[str, Float[Array, "batch ..."]],
+        present: Mapping[str, Bool[Array, "batch"]],
+    ) -> dict[str, Decision]:
+        """As the other methods, with the mappings of in-modal modalities and their heads' votes."""
+        decision = super().classify(params, state, features, present)[self.modality]
         embeddings = self.embeddings(state, {"features": features})
-        votes = jnp.swapaxes(self.votes(params, decision["features"]), 0, 1)
-        decision |= {"mapped": self.mapped(params, embeddings), "votes": votes}
+        votes = jnp.swapaxes(self.votes(params, decision.features), 0, 1)
+        decision = decision._replace(mapped=self.mapped(params, embeddings), votes=votes)
         return {self.modality: decision}
+
+    def embed(
+        self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
+    ) -> Embedding:
+        """Features of the out-of-modal modality, mappings of the embeddings of the others."""
+        if modality == self.modality:
+            return super().embed(params, state, modality, features)
+        x = standardize({modality: features}, state["statistics"])[modality]
+        z = self.mapped(params, {modality: x.reshape(len(x), -1)})[modality]
+        return Embedding(z[:, None], losses.unit(z))

@@ -46,6 +46,7 @@ from jaxtyping import Array, Float, Key
 from unirep_jax import losses
 from unirep_jax.methods import matching
 from unirep_jax.methods.batch import Shapes, example_keys, shapes_of, standardize
+from unirep_jax.methods.method import Embedding, RepresentationMethod, TrainedMethod
 from unirep_jax.models.augmentation import augment
 from unirep_jax.models.towers import Towers
 
@@ -55,7 +56,7 @@ COLDEST, HOTTEST = 0.01, 1.0  # limits of a learned temperature
 
 
 @dataclasses.dataclass(frozen=True)
-class MOVER:
+class MOVER(RepresentationMethod, TrainedMethod):
     """Hyper-parameters (the paper's where it states them) and the functions made of them."""
 
     dim: int = 512
@@ -277,9 +278,9 @@ class MOVER:
 
     def embed(
         self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
-    ) -> Float[Array, "batch dim"]:
-        """Unit vectors of one modality. No dropout, no augmentation."""
+    ) -> Embedding:
+        """Unit vectors of one modality."""
         inputs = standardize({modality: features}, state["statistics"])
         towers = self.towers(shapes_of(inputs))
         apply = lambda x: towers.apply({"params": params["towers"]}, x, train=False)
-        return losses.unit(jax.vmap(apply, out_axes=1)(inputs)[0])
+        return Embedding.of_vectors(losses.unit(jax.vmap(apply, out_axes=1)(inputs)[0]))

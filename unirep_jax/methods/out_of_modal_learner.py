@@ -9,18 +9,26 @@ import dataclasses
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import ClassVar, Self
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from unirep_jax import losses
 from unirep_jax.data.features import Archive
 from unirep_jax.losses._kernel import cross_entropy
 from unirep_jax.methods.batch import example_keys, standardize
+from unirep_jax.methods.method import (
+    Batches,
+    ClassifyingMethod,
+    Decision,
+    Embedding,
+    RepresentationMethod,
+    TrainedMethod,
+)
 from unirep_jax.models.augmentation import augment
 from unirep_jax.models.learner import Learner
 
@@ -29,13 +37,15 @@ Terms = dict[str, tuple[float | Array, Float[Array, ""]]]  # by name: weight, va
 
 
 @dataclasses.dataclass(frozen=True)
-class OutOfModalLearner:
+class OutOfModalLearner(ClassifyingMethod, RepresentationMethod, TrainedMethod):
     """The network, its readout, and the hyper-parameters that all methods have; no loss of its own.
 
     modality: the out-of-modal one; "": the first of the data, where the protocol puts it.
     learner_init: .npz file of the learner's first parameters, as `learner_arrays` names them; "":
       drawn by the seed.
     """
+
+    batches: ClassVar[Batches] = Batches.POOLED
 
     modality: str = ""
     classes: int = 0
@@ -139,20 +149,36 @@ class OutOfModalLearner:
 
     # -- readout -----------------------------------------------------------------------------
 
-    def recognize(
+    def explores_from(self) -> int:
+        """The step at which exploration begins: from the start, where there is no such phase."""
+        return 0
+
+    def classify(
         self,
         params: dict,
         state: dict,
-        features: dict[str, Float[Array, "batch ..."]],
-        present: dict[str, Array],
-    ) -> dict[str, dict[str, Any]]:
-        """`features` [batch, dim] and `logits` [batch, class] of the out-of-modal modality.
-
-        Without dropout or augmentation, under the name of the modality, with `present`.
-        """
+        features: Mapping[str, Float[Array, "batch ..."]],
+        present: Mapping[str, Bool[Array, "batch"]],
+    ) -> dict[str, Decision]:
+        """The decision of the out-of-modal modality, without dropout or augmentation."""
         z = self.apply(params, self.inputs(state, {"features": features}))
-        decision = {"features": z, "logits": linear(params["head"], z)}
-        return {self.modality: decision | {"present": present[self.modality]}}
+        decision = Decision(linear(params["head"], z), z, present[self.modality])
+        return {self.modality: decision}
+
+    def embed(
+        self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
+    ) -> Embedding:
+        """The learner's features of the out-of-modal modality, scaled to length 1.
+
+        Raises:
+          ValueError: of any other modality.
+        """
+        if modality != self.modality:
+            raise ValueError(
+                f"modality {modality!r} is not {self.modality!r}, the out-of-modal one"
+            )
+        z = self.apply(params, self.inputs(state, {"features": {modality: features}}))
+        return Embedding(z[:, None], losses.unit(z))
 
 
 def pool_keys(key: Key[Array, ""], name: str, pool: dict, axis_name: str | None, purposes=()):

@@ -29,15 +29,17 @@ A modality that an example lacks is left out of its fusion.
 
 import dataclasses
 from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Key
+from jaxtyping import Array, Bool, Float, Key
 
 from unirep_jax import losses, metrics
 from unirep_jax.losses._kernel import cross_entropy
 from unirep_jax.methods.batch import Shapes, example_keys, shapes_of, standardize
+from unirep_jax.methods.method import Batches, ClassifyingMethod, Decision, TrainedMethod
 from unirep_jax.models.augmentation import augment
 from unirep_jax.models.heads import ClassAutoencoders, ClassPoints
 from unirep_jax.models.recognizer import Outputs, Recognizer
@@ -54,8 +56,10 @@ SCORES = ("", "max_softmax", "max_logit", "energy", "ash", "certainty")
 
 
 @dataclasses.dataclass(frozen=True)
-class OpenSetClassifier:
+class OpenSetClassifier(ClassifyingMethod, TrainedMethod):
     """Hyper-parameters (MRN's where the paper states them) and the functions made of them."""
+
+    batches: ClassVar[Batches] = Batches.LABELLED
 
     fusion: str = "cross_attention"
     head: str = "softmax"
@@ -304,21 +308,16 @@ class OpenSetClassifier:
 
     # -- readout -----------------------------------------------------------------------------
 
-    def recognize(
+    def classify(
         self,
         params: dict,
         state: dict,
-        features: dict[str, Float[Array, "batch ..."]],
-        present: dict[str, Array],
-    ) -> dict[str, dict[str, Array]]:
-        """What the trained network says of a batch, without noise, dropout or augmentation.
+        features: Mapping[str, Float[Array, "batch ..."]],
+        present: Mapping[str, Bool[Array, "batch"]],
+    ) -> dict[str, Decision]:
+        """Decisions of the trained network, without noise, dropout or augmentation.
 
-        Returns:
-          For each source, the modalities that a decision rests on, sorted and joined by "+" (one
-          source but for fusion "late" with softmax, where every modality decides alone): `logits`
-          [batch, class], whose argmax is the class; `values`, that the score is computed from;
-          `features` [batch, dim]; `present` [batch], whether there is anything to decide by; with
-          experts `gates` [batch, expert]. For `known_scores`.
+        One source, but for fusion "late" with softmax, where every modality decides alone.
         """
         inputs = self._inputs(features, state["statistics"])
         network = self.network(shapes_of(inputs))
@@ -332,7 +331,7 @@ class OpenSetClassifier:
         source = self.modality if self.fusion == "single" else "+".join(sorted(inputs))
         return {source: self._decision(params, outputs, present)}
 
-    def _decision(self, params, outputs: Outputs, present) -> dict[str, Array]:
+    def _decision(self, params, outputs: Outputs, present) -> Decision:
         logits = values = outputs.values
         features, there = outputs.features, _there(present)
         if self.head in POINTS:
@@ -349,13 +348,13 @@ class OpenSetClassifier:
             )
         elif self.head == "mla":
             logits = values = losses.fuse_by_certainty(jnp.swapaxes(values, 0, 1), there).logits
-        decision = {"logits": logits, "values": values, "present": self._where(present),
-                    "features": features.reshape(len(features), -1)}  # fmt: skip
-        return decision if outputs.gates is None else decision | {"gates": outputs.gates.gates}
+        gates = None if outputs.gates is None else outputs.gates.gates
+        features = features.reshape(len(features), -1)
+        return Decision(logits, features, self._where(present), values, gates)
 
-    def known_scores(self, params: dict, decision: dict) -> Float[np.ndarray, "example"]:
-        """How known each example looks, float64, higher = more known, from `recognize`."""
-        values = decision["values"]
+    def known_scores(self, params: dict, decision: Decision) -> Float[np.ndarray, "example"]:
+        """How known each example looks, float64, higher = more known, by the score of the head."""
+        values = decision.values
         if self.head in RECONSTRUCTION:
             return values.astype("float64")
         if self.head == "tmc":
@@ -364,7 +363,7 @@ class OpenSetClassifier:
                     else metrics.max_expected_probability)(values)  # fmt: skip
         if self.score == "ash":
             last = params["network"]["classifier"]
-            pruned = metrics.ash(decision["features"], percentile=self.percentile)
+            pruned = metrics.ash(decision.features, percentile=self.percentile)
             return metrics.energy(pruned @ last["kernel"] + last["bias"])
         default = "max_logit" if self.head in ("openauc", "arpl") else "max_softmax"
         return getattr(metrics, self.score or default)(values)

@@ -16,17 +16,19 @@ from typing import Self
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float, Int, Key
+from jaxtyping import Array, Float
 
 from unirep_jax import losses
+from unirep_jax.data.features import FeatureSet
 from unirep_jax.data.published_shapes import SHAPES
 from unirep_jax.losses import CodebookState
+from unirep_jax.methods.method import Embedding, RepresentationMethod, SolvedMethod, unit_mean
 from unirep_jax.models.released import ReleasedEncoder
 from unirep_jax.models.released_weights import check_weights, load_weights
 
 
 @dataclasses.dataclass(frozen=True)
-class Released:
+class Released(RepresentationMethod, SolvedMethod):
     """A file of weights and how its codebook is read.
 
     weights: safetensors, made by `python -m unirep_jax.convert`; zero_first_code: code 0 is the
@@ -64,10 +66,8 @@ class Released:
         check_weights(self.weights)
         return self
 
-    def init(
-        self, key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]], statistics: dict
-    ) -> tuple[dict, dict]:
-        """What the file holds: parameters of all modalities, and the codebook. Nothing is drawn."""
+    def solve(self, training_set: FeatureSet) -> tuple[dict, dict]:
+        """What the file holds, whatever the data: parameters of all modalities, the codebook."""
         params, codebook = load_weights(self.weights)
         codebook = {name: jnp.asarray(array) for name, array in codebook.items()}
         codebook["age"] = codebook["age"].astype(jnp.int32)
@@ -77,12 +77,17 @@ class Released:
 
     def embed(
         self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
-    ) -> tuple[Float[Array, "batch time dim"], Int[Array, "batch time"]]:
-        """The quantised sequence of one modality, and its codes."""
+    ) -> Embedding:
+        """The quantised sequence of one modality, its mean as a unit vector, and its codes."""
         z = self.encode(params, modality, features)
-        codebook = state["codebook"].codebook
+        codebook = self.codebook(state)
         indices = losses.nearest_code(z, codebook)
-        return codebook[indices], indices
+        sequence = codebook[indices]
+        return Embedding(sequence, unit_mean(sequence), indices)
+
+    def codebook(self, state: dict) -> Float[Array, "code dim"]:
+        """The codes of all modalities."""
+        return state["codebook"].codebook
 
     def encode(
         self, params: dict, modality: str, features: Float[Array, "batch ..."]

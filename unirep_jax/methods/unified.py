@@ -15,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from unirep_jax import losses
 from unirep_jax.methods.batch import Shapes, example_keys, shapes_of, standardize
+from unirep_jax.methods.method import Embedding, RepresentationMethod, TrainedMethod, unit_mean
 from unirep_jax.models.augmentation import augment
 from unirep_jax.models.codebook import code_statistics, init_codebook, update_codebook
 from unirep_jax.models.encoders import common_time
@@ -48,7 +49,7 @@ def ordered_pairs(modalities: int) -> list[tuple[int, int]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class CodebookMethod:
+class CodebookMethod(RepresentationMethod, TrainedMethod):
     """The hyper-parameters that all have, and what follows from them. Methods add `loss`."""
 
     dim: int = 256
@@ -227,8 +228,8 @@ class CodebookMethod:
 
     def embed(
         self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
-    ) -> tuple[Float[Array, "batch time dim"], Int[Array, "batch time"]]:
-        """The quantised sequence of one modality, and its codes. No dropout, no augmentation."""
+    ) -> Embedding:
+        """The quantised sequence of one modality, its mean as a unit vector, and its codes."""
         inputs = {modality: features}
         network = self.network(shapes_of(inputs))
         inputs = standardize(inputs, state["statistics"])
@@ -236,6 +237,11 @@ class CodebookMethod:
             {"params": params["network"]}, x, train=False, method="encode"
         )
         z = self.project(jax.vmap(encode, out_axes=1)(inputs)[0])
-        codebook = state["codebook"].codebook
+        codebook = self.codebook(state)
         indices = losses.nearest_code(z, codebook)
-        return codebook[indices], indices
+        sequence = codebook[indices]
+        return Embedding(sequence, unit_mean(sequence), indices)
+
+    def codebook(self, state: dict) -> Float[Array, "code dim"]:
+        """The codes of all modalities."""
+        return state["codebook"].codebook

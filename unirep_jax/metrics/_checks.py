@@ -6,9 +6,16 @@ from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
 
+def as_array(name: str, values: ArrayLike) -> np.ndarray:
+    """`values` as an array; not a masked one, whose mask NumPy would drop."""
+    if isinstance(values, np.ma.MaskedArray):
+        raise ValueError(f"{name} is a masked array: pass the entries that count, {name}[~mask]")
+    return np.asarray(values)
+
+
 def class_ids(name: str, values: ArrayLike, *, lowest: int) -> Int[np.ndarray, "example"]:
     """`values` as a vector of at least one integer, none below `lowest` (-1 admits "unknown")."""
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must be a non-empty vector, got shape {array.shape}")
     if not np.issubdtype(array.dtype, np.integer):
@@ -20,7 +27,7 @@ def class_ids(name: str, values: ArrayLike, *, lowest: int) -> Int[np.ndarray, "
 
 def finite_scores(name: str, values: ArrayLike) -> Float[np.ndarray, "example"]:
     """`values` as a float64 vector of at least one number, all finite."""
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.ndim != 1 or array.size == 0:
         raise ValueError(f"{name} must be a non-empty vector, got shape {array.shape}")
     array = array.astype(np.float64)
@@ -50,7 +57,7 @@ def fraction(name: str, value: float) -> float:
 
 def boolean_vector(name: str, values: ArrayLike) -> Bool[np.ndarray, "example"]:
     """`values` as a vector of booleans; a traced one stays traced."""
-    array = values if isinstance(values, jax.core.Tracer) else np.asarray(values)
+    array = values if isinstance(values, jax.core.Tracer) else as_array(name, values)
     if array.ndim != 1 or array.dtype != np.bool_:
         raise ValueError(
             f"{name} must be a vector of booleans, got {array.dtype} of shape {array.shape}"

@@ -10,7 +10,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from unirep_jax.metrics._checks import boolean_vector, fraction, same_length
+from unirep_jax.metrics._checks import as_array, boolean_vector, fraction, same_length
 from unirep_jax.metrics.localization import checked_ious
 
 
@@ -132,7 +132,7 @@ def counterfactual_recognition(
 
 def detections(confidence, iou, has_object):
     """All three as checked vectors of the same examples, at least one of which has an object."""
-    confidence = np.asarray(confidence)
+    confidence = as_array("confidence", confidence)
     if confidence.ndim != 1 or confidence.size == 0:
         raise ValueError(f"confidence must be a non-empty vector, got shape {confidence.shape}")
     confidence = confidence.astype(np.float64)

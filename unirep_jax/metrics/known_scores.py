@@ -11,6 +11,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Float
 
+from unirep_jax.metrics._checks import as_array
+
 
 def max_softmax(logits: Float[ArrayLike, "example class"]) -> Float[np.ndarray, "example"]:
     """Largest class probability, s = maxₖ softmax(l)ₖ.
@@ -98,7 +100,7 @@ def ash(
     Detection", ICLR 2023, algorithms 1-3. ≠ the authors' code, which keeps none at high percentiles
     and then divides by 0.
     """
-    features = np.asarray(features).astype(np.float64)
+    features = as_array("features", features).astype(np.float64)
     if features.ndim == 0 or features.size == 0 or not np.isfinite(features).all():
         raise ValueError(f"features must be finite vectors, got shape {features.shape}")
     if not 0 <= percentile < 100:
@@ -198,7 +200,7 @@ def maximum_concept_matching(
 
 
 def _finite_matrix(name, values):
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name} must be a non-empty matrix, got shape {array.shape}")
     array = array.astype(np.float64)
@@ -216,8 +218,8 @@ def _evidence(values):
 
 
 def _positive(name, value):
-    if not value > 0:
-        raise ValueError(f"{name} must be positive, got {value}")
+    if not 0 < value < np.inf:
+        raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
 def _unit(vectors):

@@ -9,7 +9,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
-from unirep_jax.metrics._checks import finite_scores, fraction
+from unirep_jax.metrics._checks import as_array, finite_scores, fraction
 
 SIZE = 224  # of the grid on which papers compare boxes
 THRESHOLDS = np.arange(21) / 20
@@ -61,7 +61,7 @@ def consensus_map(
     Reference: Senocak et al., "Learning to Localize Sound Source in Visual Scenes", CVPR 2018.
     """
     maps = box_maps(boxes, size=size)
-    by = np.arange(len(maps)) if annotator is None else np.asarray(annotator)
+    by = np.arange(len(maps)) if annotator is None else as_array("annotator", annotator)
     if by.shape != (len(maps),) or not np.issubdtype(by.dtype, np.integer):
         raise ValueError(f"annotator must be {len(maps)} integers, got {by.dtype} {by.shape}")
     if agreement < 1:
@@ -218,7 +218,7 @@ def checked_ious(ious: Float[ArrayLike, "image"]) -> Float[np.ndarray, "image"]:
 
 def owners(name: str, values: ArrayLike, length: int, upto: int) -> Int[np.ndarray, "row"]:
     """`values` as `length` integers from 0, below `upto`."""
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.shape != (length,) or not (np.issubdtype(array.dtype, np.integer) or length == 0):
         raise ValueError(f"{name} must be {length} integers, got {array.dtype} {array.shape}")
     outside = (array < 0) | (array >= upto)
@@ -230,7 +230,7 @@ def owners(name: str, values: ArrayLike, length: int, upto: int) -> Int[np.ndarr
 
 def checked_boxes(name: str, boxes: ArrayLike) -> Float[np.ndarray, "box 4"]:
     """`boxes` as float64 rows x1, y1, x2, y2 in 0 … 1, in this order."""
-    boxes = np.asarray(boxes, np.float64)
+    boxes = as_array(name, boxes).astype(np.float64)
     if boxes.size == 0:
         return np.zeros((0, 4))
     if boxes.ndim != 2 or boxes.shape[1] != 4:
@@ -254,7 +254,7 @@ def _corners(boxes: ArrayLike, size: int) -> Int[np.ndarray, "box 4"]:
 
 
 def _map(name: str, values: ArrayLike) -> np.ndarray:
-    array = np.asarray(values)
+    array = as_array(name, values)
     array = array if np.issubdtype(array.dtype, np.floating) else array.astype(np.float32)
     if array.ndim < 2:
         raise ValueError(f"{name} must be [..., row, column], got shape {array.shape}")

@@ -21,7 +21,8 @@ def auroc(
 
         AUROC = 1/(K·U) Σᵢ Σⱼ ( 1[sᵢ > sⱼ] + ½·1[sᵢ = sⱼ] )
 
-    O(n log n). Works under `jax.jit`, in the precision of the traced scores.
+    O(n log n). Works under `jax.jit`, where scores of one dtype are compared exactly, integers and
+    subnormal numbers too; those of two take the wider one's, integers and floats float32 or wider.
 
     Args:
       known_scores: [known], unknown_scores: [unknown]; higher = more known.
@@ -39,8 +40,7 @@ def auroc(
 
     Reference: Hanley and McNeil, "The Meaning and Use of the Area under a ROC Curve", 1982.
     """
-    known, unknown = _score_pair(known_scores, unknown_scores)
-    return _pairs_in_order(known, unknown)
+    return _pairs_in_order(*_score_pair(known_scores, unknown_scores))
 
 
 def oscr(
@@ -56,7 +56,7 @@ def oscr(
 
         AUROC − (1 − accuracy) ≤ OSCR ≤ min(AUROC, accuracy).
 
-    O(n log n). Works under `jax.jit`, in the precision of the traced scores. Widespread evaluators
+    O(n log n). Works under `jax.jit` as `auroc` does. Widespread evaluators
     are off by one or append points; `unirep_jax.metrics.published` has them.
 
     Args:
@@ -79,9 +79,7 @@ def oscr(
     known, unknown = _score_pair(known_scores, unknown_scores, correct)
     correct = boolean_vector("correct", correct)
     same_length(known_scores=known, correct=correct)
-    xp = jnp if isinstance(known, jax.Array) else np
-    # A wrong known example is in order with no unknown one, as if it were below them all.
-    return _pairs_in_order(xp.where(correct, known, -np.inf), unknown)
+    return _pairs_in_order(known, unknown, correct)
 
 
 class OscrCurve(NamedTuple):
@@ -185,28 +183,57 @@ def count_accepted(
 
 
 def _score_pair(known_scores, unknown_scores, *others):
-    """Both as checked float64 NumPy arrays or, if any input is traced, JAX arrays of one dtype."""
+    """Both as checked float64 NumPy arrays or, if any input is traced, as JAX arrays."""
     pair = {"known_scores": known_scores, "unknown_scores": unknown_scores}
     if not any(isinstance(array, jax.core.Tracer) for array in (*pair.values(), *others)):
         return tuple(finite_scores(name, scores) for name, scores in pair.items())
     for name, scores in pair.items():
         if np.ndim(scores) != 1 or np.size(scores) == 0:
             raise ValueError(f"{name} must be a non-empty vector, got shape {np.shape(scores)}")
-    known, unknown = (jnp.asarray(scores) for scores in pair.values())
-    wide = jnp.float64 in (known.dtype, unknown.dtype)
-    dtype = jnp.float64 if wide else jnp.float32
-    finite = jnp.isfinite(known).all() & jnp.isfinite(unknown).all()
-    # Values cannot be checked while tracing, and NaN would sort into a plausible wrong answer.
-    return known.astype(dtype), jnp.where(finite, unknown.astype(dtype), jnp.nan)
+    return tuple(jnp.asarray(scores) for scores in pair.values())
 
 
-def _pairs_in_order(known, unknown):
-    """Share of pairs with the known score above the unknown one, ties counted half; NaN for NaN."""
-    xp = jnp if isinstance(known, jax.Array) else np
-    known, unknown = xp.sort(known), xp.sort(unknown)  # sorted queries are searched much faster
+def _pairs_in_order(known, unknown, counts=None):
+    """Share of pairs with the known score above the unknown one, ties counted half.
+
+    Pairs of a known example that does not count are out of order. NaN for traced scores not finite.
+    """
+    traced = isinstance(known, jax.Array)
+    xp = jnp if traced else np
+    finite = xp.isfinite(known).all() & xp.isfinite(unknown).all()
+    known, unknown = _order_keys(known, unknown) if traced else (known, unknown)
+    order, unknown = xp.argsort(known), xp.sort(unknown)
+    known = known[order]  # sorted queries are searched much faster
     below = xp.searchsorted(unknown, known, side="left")
     not_above = xp.searchsorted(unknown, known, side="right")
     # A mean of shares, not a count of pairs, which would overflow int32 at 46,000 of each.
-    share = (below + not_above).astype(known.dtype) / (2 * len(unknown))
-    mean = xp.where(xp.isnan(unknown[0]), np.nan, share).mean()
-    return mean if xp is jnp else float(mean)
+    share = (below + not_above) / (2 * len(unknown))
+    mean = (share if counts is None else xp.where(counts[order], share, 0)).mean()
+    # Values cannot be checked while tracing, and NaN would sort into a plausible wrong answer.
+    return jnp.where(finite, mean, jnp.nan) if traced else float(mean)
+
+
+def _order_keys(*scores):
+    """Integers in the order of the traced scores, equal where these are.
+
+    Accelerators and CPUs take subnormal numbers for 0 where they compare floats.
+    """
+    dtypes = {array.dtype for array in scores}
+    if len(dtypes) > 1:
+        with jax.numpy_dtype_promotion("standard"):
+            dtype = jnp.promote_types(*dtypes)
+            integers = any(jnp.issubdtype(d, jnp.integer) for d in dtypes)
+            if integers and jnp.issubdtype(dtype, jnp.floating):
+                dtype = jnp.promote_types(dtype, jnp.float32)
+        scores = tuple(array.astype(dtype) for array in scores)
+    return tuple(_order_key(array) for array in scores)
+
+
+def _order_key(scores):
+    if not jnp.issubdtype(scores.dtype, jnp.floating):
+        return scores
+    width = 8 * scores.dtype.itemsize
+    bits = jax.lax.bitcast_convert_type(scores, jnp.dtype(f"int{width}"))
+    lowest = jnp.iinfo(bits.dtype).min  # the bits of −0
+    # Negative numbers grow with their magnitude's bits: turned around, below those from 0 on.
+    return jnp.where(bits < 0, lowest - bits, bits)

@@ -10,6 +10,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
+from unirep_jax.metrics._checks import as_array
+
 
 class Ranks(NamedTuple):
     """Where the first relevant item of each query stands, with what is tied with it.
@@ -149,7 +151,7 @@ def _average_precision(scores: Float[np.ndarray, "item"], relevant: Bool[np.ndar
 
 def _checked(scores, targets):
     """Scores as a matrix in their own floating precision, targets as booleans of its shape."""
-    scores, targets = np.asarray(scores), np.asarray(targets)
+    scores, targets = as_array("scores", scores), as_array("targets", targets)
     if scores.ndim != 2 or scores.size == 0:
         raise ValueError(f"scores must be a non-empty matrix, got shape {scores.shape}")
     if not np.issubdtype(scores.dtype, np.floating):

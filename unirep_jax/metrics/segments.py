@@ -9,6 +9,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Bool, Float, Int
 
+from unirep_jax.metrics._checks import as_array
+
 
 class SegmentScores(NamedTuple):
     """Each in [0, 1], and 0 where nothing could be right."""
@@ -44,9 +46,11 @@ def active_segments(
     Reference: Xia et al., "Achieving Cross Modal Generalization with Multimodal Unified
     Representation", NeurIPS 2023, by the authors' code (AVVP, AVE to AVVP).
     """
-    logits = np.asarray(logits)
-    if logits.ndim != 3 or not np.isfinite(logits).all():
-        raise ValueError(f"logits must be finite [example, time, class], got shape {logits.shape}")
+    logits = as_array("logits", logits)
+    if logits.ndim != 3 or logits.size == 0:
+        raise ValueError(f"logits must be [example, time, class], got shape {logits.shape}")
+    if not np.isfinite(logits).all():
+        raise ValueError("logits must be finite")
     if not 0 < threshold < 1:
         raise ValueError(f"threshold must be in (0, 1), got {threshold}")
     return logits > np.log(threshold) - np.log1p(-threshold)
@@ -78,7 +82,7 @@ def segment_f1(
     Raises:
       ValueError: not booleans of three axes, of one shape.
     """
-    labels, predictions = _pair(labels, predictions)
+    labels, predictions = _pair(labels=labels, predictions=predictions)
     right = np.count_nonzero(labels & predictions)
     return _scores(right, np.count_nonzero(predictions), right, np.count_nonzero(labels))
 
@@ -102,9 +106,9 @@ def audio_visual_f1(
     Parsing", ECCV 2020, section 5.1. ≠ there, F1 is computed video by video and class by class,
     then averaged; here it is pooled.
     """
-    audio = _pair(audio_labels, audio_predictions)
-    visual = _pair(visual_labels, visual_predictions)
-    _pair(audio[0], visual[0])
+    audio = _pair(audio_labels=audio_labels, audio_predictions=audio_predictions)
+    visual = _pair(visual_labels=visual_labels, visual_predictions=visual_predictions)
+    _pair(audio_labels=audio[0], visual_labels=visual[0])
     both = [a & v for a, v in zip(audio, visual, strict=True)]
     return {
         "audio": segment_f1(*audio),
@@ -156,7 +160,7 @@ def event_f1(
     """
     if not 0.5 <= iou <= 1:
         raise ValueError(f"iou must be in [0.5, 1], got {iou}")
-    labels, predictions = _pair(labels, predictions)
+    labels, predictions = _pair(labels=labels, predictions=predictions)
     true, said = find_events(labels), find_events(predictions)
     # The pairs that share a second: each segment active on both sides names one.
     numbers = [_numbered(labels, true), _numbered(predictions, said)]
@@ -164,13 +168,14 @@ def event_f1(
     pairs, overlap = np.unique(np.stack([n[shared] for n in numbers]), axis=1, return_counts=True)
     length = lambda events, which: events.offset[which] - events.onset[which]
     union = length(true, pairs[0]) + length(said, pairs[1]) - overlap
-    right = np.count_nonzero(overlap >= iou * union)
+    # Not overlap ≥ iou · union, which rounds: 0.55 · 100 is above 55, and 55 / 100 is 0.55.
+    right = np.count_nonzero(overlap / union >= iou)
     return _scores(right, len(said.onset), right, len(true.onset))
 
 
 def segments(name: str, values: ArrayLike) -> Bool[np.ndarray, "example time class"]:
     """`values` as booleans of three axes, none of length 0."""
-    array = np.asarray(values)
+    array = as_array(name, values)
     if array.dtype != np.bool_ or array.ndim != 3 or array.size == 0:
         raise ValueError(
             f"{name} must be booleans [example, time, class], got {array.dtype} {array.shape}"
@@ -185,11 +190,13 @@ def _numbered(active, events: Events) -> Int[np.ndarray, "example class time"]:
     return np.cumsum(number).reshape(number.shape) - 1
 
 
-def _pair(labels, predictions):
-    labels, predictions = segments("labels", labels), segments("predictions", predictions)
-    if labels.shape != predictions.shape:
-        raise ValueError(f"labels have shape {labels.shape}, predictions {predictions.shape}")
-    return labels, predictions
+def _pair(**arrays: ArrayLike) -> list[np.ndarray]:
+    """Two arrays of segments of one shape, by name."""
+    checked = [segments(name, values) for name, values in arrays.items()]
+    if checked[0].shape != checked[1].shape:
+        shapes = zip(arrays, (array.shape for array in checked), strict=True)
+        raise ValueError(" and ".join(f"{name} of shape {shape}" for name, shape in shapes))
+    return checked
 
 
 def _scores(said_right, said, found, true) -> SegmentScores:

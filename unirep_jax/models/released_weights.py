@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from unirep_jax.data.files import open_regular, user_path
 from unirep_jax.data.published_shapes import SHAPES
 
 ENCODER, TEXT_LSTM = "Encoder_parameters", "Text_ar_lstm_parameters"
@@ -25,7 +26,8 @@ _UNUSED = re.compile(
     rf"{ENCODER}\.((Audio|Video|Text)_encoder\.|(audio|video|text)_self_att\.encoder_layer\.)"
     r"|(CPC|Decoder|(Audio|Video|Text)_mi_net)_parameters\."
 )
-_FLOATS = ("F16", "F32", "F64")  # safetensors' names
+_FLOATS = ("F16", "BF16", "F32", "F64")  # safetensors' names
+_LARGEST = 1e38  # of a weight; some are added, and sums have to fit float32
 
 Read = Callable[..., np.ndarray]  # (name, *shape) -> the tensor
 
@@ -41,16 +43,16 @@ def load_weights(path: str | Path) -> ReleasedWeights:
     """The weights in a file, float32.
 
     Raises:
-      ValueError: as `check_weights`, or a weight is not finite.
+      ValueError: as `check_weights`, or a weight is not finite or beyond 1e38.
     """
     check_weights(path)
     with _open(path) as file:
 
         def read(name: str, *shape: int) -> np.ndarray:
-            tensor = file.get_tensor(name)
-            if not np.isfinite(tensor).all():
-                raise ValueError(f"{path}: {name} is not finite")
-            return tensor.astype(np.float64)
+            tensor = np.asarray(file.get_tensor(name)).astype(np.float64)
+            if not (np.abs(tensor) <= _LARGEST).all():
+                raise ValueError(f"{path}: {name} is not finite, or beyond {_LARGEST:g}")
+            return tensor
 
         return _map_arrays(lambda x: np.ascontiguousarray(x, np.float32), _arrange(read))
 
@@ -59,7 +61,8 @@ def check_weights(path: str | Path) -> None:
     """Reads names and shapes alone.
 
     Raises:
-      ValueError: the file is none of safetensors, or as `check_shapes`.
+      ValueError: the file is none of safetensors, a tensor is none of floats, or as
+        `check_shapes`.
     """
     with _open(path) as file:
         found = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118
@@ -110,7 +113,9 @@ def expected_shapes() -> dict[str, tuple[int, ...]]:
 def _open(path: str | Path) -> Any:
     from safetensors import SafetensorError, safe_open
 
+    path = user_path(path)
     try:
+        open_regular(path).close()  # a pipe would never end
         return safe_open(str(path), framework="numpy")
     except (SafetensorError, OSError) as error:
         raise ValueError(f"{path}: not a safetensors file: {error}") from error

@@ -8,9 +8,12 @@ import argparse
 import sys
 from pathlib import Path
 
+from unirep_jax.data.files import user_path
+from unirep_jax.data.safe_text import safe_text
 from unirep_jax.report.page import page
-from unirep_jax.report.runs import ReportError, read_groups
-from unirep_jax.report.table_files import write_tables
+from unirep_jax.report.run_files import ReportError
+from unirep_jax.report.runs import read_groups
+from unirep_jax.report.table_files import write_page, write_tables
 from unirep_jax.report.tabulate import tabulate
 
 
@@ -18,12 +21,13 @@ def write_report(folders: list[Path], out: Path) -> list[Path]:
     """Writes the page and its tables, and returns their paths.
 
     Raises:
-      ReportError: as `read_groups`.
+      ReportError: as `read_groups` and `page`.
     """
     groups = read_groups(folders)
     tables = tabulate(groups)
+    text = page(groups, tables)
     out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(page(groups, tables), encoding="utf-8")
+    write_page(out, text)
     return [out, *write_tables(out.with_suffix(""), tables)]
 
 
@@ -38,10 +42,12 @@ def main(arguments: list[str] | None = None) -> None:
     options = parser.parse_args(arguments)
     inside = options.folders[0] if len(options.folders) == 1 else Path()
     try:
-        for path in write_report(options.folders, options.out or inside / "report.html"):
-            print(path)
+        out = user_path(options.out or inside / "report.html")
+        for path in write_report(options.folders, out):
+            print(safe_text(str(path)))
     except (ReportError, OSError) as error:
-        sys.exit(f"error: {error}")
+        # Names in a folder of somebody else must not write to the terminal as they like.
+        sys.exit(f"error: {safe_text(str(error))}")
 
 
 if __name__ == "__main__":

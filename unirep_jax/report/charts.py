@@ -10,6 +10,8 @@ from collections.abc import Iterable, Sequence
 from html import escape
 from typing import NamedTuple
 
+from unirep_jax.report.series import Point
+
 COLOURS = 8
 DASHES = ("none", "7 3", "2 2.5", "9 3 2 3", "4 2", "1 3", "12 4")
 POINTS = 160  # of a line, at most
@@ -32,27 +34,28 @@ class Curve(NamedTuple):
     high: Sequence[float]
 
 
-def curve(
-    name: str, style: int, logs: Iterable[Sequence[dict[str, float]]], key: str
-) -> Curve | None:
-    """The logged quantity over all logs; None where none has it.
+def curve(name: str, style: int, series: Iterable[Sequence[Point]]) -> Curve | None:
+    """A logged quantity over the seeds that have it; None where none has.
 
-    Long ones are thinned to means of consecutive lines, under the last of their steps.
+    Long ones are thinned to means of consecutive points, under the last of their steps.
     """
-    by_step: dict[int, list[float]] = {}
-    for log in logs:
-        for row in log:
-            if key in row:
-                by_step.setdefault(row["step"], []).append(row[key])
+    by_step: dict[int, list[Point]] = {}
+    for point in itertools.chain.from_iterable(series):
+        by_step.setdefault(point.step, []).append(point)
     if not by_step:
         return None
     steps = sorted(by_step)
     size = -(-len(steps) // POINTS)
     pieces = [steps[i : i + size] for i in range(0, len(steps), size)]
-    values = [[value for step in piece for value in by_step[step]] for piece in pieces]
-    mean = [math.fsum(v) / len(v) for v in values]
-    return Curve(name, style, [p[-1] for p in pieces], mean, [min(v) for v in values],
-                 [max(v) for v in values])  # fmt: skip
+    points = [[point for step in piece for point in by_step[step]] for piece in pieces]
+    return Curve(
+        name,
+        style,
+        steps=[piece[-1] for piece in pieces],
+        mean=[math.fsum(point.mean for point in p) / len(p) for p in points],
+        low=[min(point.low for point in p) for p in points],
+        high=[max(point.high for point in p) for p in points],
+    )
 
 
 def line_chart(title: str, curves: Sequence[Curve]) -> str:

@@ -3,33 +3,40 @@
 import dataclasses
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from unirep_jax.evaluation.measurements import Measurement, read_measurements
-from unirep_jax.report.tables import unique
-from unirep_jax.train.logs import read_log
-from unirep_jax.workdir import flat
+from unirep_jax.data.files import user_path
+from unirep_jax.data.safe_text import safe_text
+from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.evaluation.tables import unique
+from unirep_jax.report.run_files import (
+    CONFIG,
+    ReportError,
+    find_figures,
+    read_config,
+    read_environment,
+    read_log,
+    read_results,
+)
+from unirep_jax.report.series import Point, read_series
 
-
-class ReportError(ValueError):
-    """A folder without a run, a file that cannot be read, or runs that do not go together."""
+_MOST_RUNS = 100_000
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
     """What one run has written so far.
 
-    config: dotted settings; log: lines of metrics.jsonl; measurements: empty until it is finished;
-    environment: lines of environment.jsonl, one per start: packages and devices.
+    config: dotted settings; measurements: empty until it is finished; environment: lines of
+    environment.jsonl, one per start: packages and devices. The log stays on disk.
     """
 
     folder: Path
     config: dict[str, object]
-    log: list[dict[str, float]]
     measurements: list[Measurement]
     figures: dict[str, Path]
-    environment: list[dict[str, object]]
+    environment: list[dict[str, str]]
 
     @property
     def seed(self) -> int:
@@ -41,7 +48,11 @@ class Run:
 
     @property
     def last_step(self) -> int:
-        return self.log[-1]["step"] if self.log else 0
+        return max((step for step, _ in read_log(self.folder)), default=0)
+
+    def series(self) -> dict[str, list[Point]]:
+        """What was logged while training, by quantity."""
+        return read_series(read_log(self.folder))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,17 +74,19 @@ def read_groups(folders: Sequence[Path]) -> list[Group]:
     Raises:
       ReportError: a folder holds no run, a file is broken, or two folders hold the same run.
     """
+    folders = [user_path(folder) for folder in folders]
     found = unique(path.resolve() for folder in folders for path in run_folders(folder))
-    by_settings: dict[str, list[Run]] = {}
+    if len(found) > _MOST_RUNS:
+        raise ReportError(f"{len(found)} runs, more than {_MOST_RUNS}")
+    by_settings: dict[str, dict[int, Run]] = {}
     for run in map(read_run, found):
         key = json.dumps({**run.config, "seed": None}, sort_keys=True)
-        same = [other for other in by_settings.get(key, []) if other.seed == run.seed]
-        if same:
+        same = by_settings.setdefault(key, {}).setdefault(run.seed, run)
+        if same is not run:
             raise ReportError(
-                f"{same[0].folder} and {run.folder} are the same run: settings and seed are equal"
+                f"{same.folder} and {run.folder} are the same run: settings and seed are equal"
             )
-        by_settings.setdefault(key, []).append(run)
-    groups = [sorted(runs, key=lambda run: run.seed) for runs in by_settings.values()]
+    groups = [[runs[seed] for seed in sorted(runs)] for runs in by_settings.values()]
     titles = _titles([runs[0].folder for runs in groups])
     return [Group(title, tuple(runs)) for title, runs in zip(titles, groups, strict=True)]
 
@@ -86,15 +99,16 @@ def run_folders(folder: Path) -> list[Path]:
     """
     if not folder.is_dir():
         raise ReportError(f"{folder} is not a folder")
-    if (folder / "config.json").exists():
+    if (folder / CONFIG).is_symlink() or (folder / CONFIG).exists():
         return [folder]
-    runs = [
-        path.parent for path in (*folder.glob("*/config.json"), *folder.glob("*/*/config.json"))
-    ]
+    runs = [path.parent for path in (*folder.glob(f"*/{CONFIG}"), *folder.glob(f"*/*/{CONFIG}"))]
     if not runs:
         raise ReportError(
             f"{folder} holds no run: config.json is neither in it nor in folders of a sweep below"
         )
+    outside = [run for run in runs if not run.resolve().is_relative_to(folder.resolve())]
+    if outside:
+        raise ReportError(f"{outside[0]} is a link out of {folder}: name where it leads instead")
     return sorted(runs)
 
 
@@ -106,44 +120,22 @@ def read_run(folder: Path) -> Run:
     """
     return Run(
         folder=folder,
-        config=_read(folder / "config.json", _config),
-        log=_read(folder / "metrics.jsonl", read_log, absent=[]),
-        measurements=_read(folder / "results.jsonl", read_measurements, absent=[]),
-        figures={path.stem: path for path in sorted((folder / "figures").glob("*.png"))},
-        environment=_read(folder / "environment.jsonl", _environment, absent=[]),
+        config=read_config(folder),
+        measurements=read_results(folder),
+        figures=find_figures(folder),
+        environment=read_environment(folder),
     )
-
-
-def _read(path: Path, read: Callable, absent=None):
-    if absent is not None and not path.exists():
-        return absent
-    try:
-        return read(path)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise ReportError(f"{path} is not what a run writes: {error}") from error
-
-
-def _config(path: Path) -> dict[str, object]:
-    config = flat(json.loads(path.read_text()))
-    for key in ("experiment", "data.name", "method.name", "seed", "steps"):
-        if key not in config:
-            raise ValueError(f"it has no {key}")
-    return config
-
-
-def _environment(path: Path) -> list[dict[str, object]]:
-    return [dict(json.loads(line)) for line in path.read_text().splitlines()]
 
 
 def _titles(folders: Sequence[Path]) -> list[str]:
     """Short names that differ: of the variant, with that of its sweep, or the whole path."""
     variant = lambda folder: re.sub(r"-?seed\d+(-[0-9a-f]{8})?$", "", folder.name)
-    short = [variant(folder) or folder.parent.name for folder in folders]
+    short = [safe_text(variant(folder) or folder.parent.name) for folder in folders]
+    parents = [folder.parent if variant(folder) else folder.parent.parent for folder in folders]
     within = [
-        f"{(folder.parent if variant(folder) else folder.parent.parent).name}/{title}"
-        for folder, title in zip(folders, short, strict=True)
+        f"{safe_text(parent.name)}/{title}" for parent, title in zip(parents, short, strict=True)
     ]
     for titles in (short, within):
         if len(set(titles)) == len(titles):
             return titles
-    return [str(folder) for folder in folders]
+    return [safe_text(str(folder)) for folder in folders]

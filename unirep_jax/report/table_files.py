@@ -5,21 +5,16 @@ import io
 from collections.abc import Iterable
 from pathlib import Path
 
-from unirep_jax.report.tables import markdown_table
+from unirep_jax.data.mapped import replace_file
+from unirep_jax.evaluation.tables import markdown_table
 from unirep_jax.report.tabulate import CONFIDENCE, Table
+from unirep_jax.report.text import csv_cell, latex_escaped, markdown_escaped
 
 CSV_HEADER = ("table", "place", "run", "metric", "unit", "mean", "half_width", "seeds")
 INTERVAL = (
     f"Mean ± half the width of the {100 * CONFIDENCE:.0f} % confidence interval of Student's t "
     "over seeds; a single seed has none."
 )
-LATEX = {
-    "\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "[": "{[}", "*": "{*}",  # either belongs to the end of the line before it
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "→": r"$\rightarrow$", "±": r"$\pm$", "Δ": r"$\Delta$", "–": "--", "—": "---", "−": "$-$",
-}  # fmt: skip
 
 
 def write_tables(stem: Path, tables: Iterable[Table]) -> list[Path]:
@@ -28,12 +23,20 @@ def write_tables(stem: Path, tables: Iterable[Table]) -> list[Path]:
     texts = {".csv": as_csv(tables), ".md": as_markdown(tables), ".tex": as_latex(tables)}
     paths = [stem.with_name(stem.name + suffix) for suffix in texts]
     for path, text in zip(paths, texts.values(), strict=True):
-        path.write_text(text, encoding="utf-8")
+        write_page(path, text)
     return paths
 
 
+def write_page(path: Path, text: str) -> None:
+    """Writes a text; a link in its place is replaced, and what it leads to is left alone."""
+    replace_file(path, lambda stream: stream.write(text.encode()))
+
+
 def as_csv(tables: Iterable[Table]) -> str:
-    """A line per number, in the unit of its column and at full precision."""
+    """A line per number, in the unit of its column and at full precision.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe in front.
+    """
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(CSV_HEADER)
@@ -41,20 +44,18 @@ def as_csv(tables: Iterable[Table]) -> str:
         for line in table.lines:
             for column, cell in zip(table.columns, line.cells, strict=True):
                 if cell is not None:
-                    writer.writerow([table.title, line.place, line.run, *column, *cell])
+                    texts = map(csv_cell, (table.title, line.place, line.run, *column))
+                    writer.writerow([*texts, *cell])
     return text.getvalue()
 
 
 def as_markdown(tables: Iterable[Table]) -> str:
     parts = [f"{INTERVAL} Percent but for ranks.\n"]
     for table in tables:
-        safe = lambda text: text.replace("|", r"\|").replace("\n", " ")
-        rows = [[safe(cell) for cell in row] for row in table.texts()]
-        note = f"{table.note}\n\n" if table.note else ""
-        header, *lines = rows
-        parts.append(
-            f"### {table.title}\n\n{note}{markdown_table(header, lines, names=table.names)}"
-        )
+        header, *lines = [[markdown_escaped(cell) for cell in row] for row in table.texts()]
+        title, note = markdown_escaped(table.title), markdown_escaped(table.note)
+        note = f"{note}\n\n" if note else ""
+        parts.append(f"### {title}\n\n{note}{markdown_table(header, lines, names=table.names)}")
     return "\n".join(parts)
 
 
@@ -73,8 +74,3 @@ def as_latex(tables: Iterable[Table]) -> str:
             r"\end{tabular}", r"\end{table}", "",
         ]))  # fmt: skip
     return "\n".join(parts)
-
-
-def latex_escaped(text: str) -> str:
-    """The text as LaTeX prints it: no character of it is a command."""
-    return "".join(LATEX.get(character, character) for character in " ".join(text.split()))

@@ -9,34 +9,18 @@ from typing import NamedTuple
 from scipy.special import stdtrit
 
 from unirep_jax.evaluation.measurements import Measurement
-from unirep_jax.report import out_of_modal_tables, recognition_tables, retrieval_tables
+from unirep_jax.evaluation.tables import unique
 from unirep_jax.report.runs import Group
-from unirep_jax.report.tables import OPEN_SET_METRICS, SELECTION_RULES, seed_means, unique
-from unirep_jax.report.transfer_tables import EVENT_COLUMNS
+from unirep_jax.tasks import TASKS
 
 CONFIDENCE = 0.95
-PERCENT = (
-    *recognition_tables.COLUMNS,
-    *OPEN_SET_METRICS,
-    *out_of_modal_tables.CLASSIFICATION,
-    *out_of_modal_tables.SEARCH,
-    *out_of_modal_tables.AGREEMENT,
-    *EVENT_COLUMNS.items(),
-    ("os", "OS"),
-    *((f"{name}_class", f"{title} by class") for name, title in (("os", "OS"), *OPEN_SET_METRICS)),
-    ("class_recall_at_1", "class R@1"),
-    ("in_modal_accuracy", "accuracy of the head"),
-)
-# Title and scale of a metric; what is not listed goes by its own name, in percent.
-METRICS = {name: (title, 100) for name, title in PERCENT} | retrieval_tables.COLUMNS
+# Words of all tasks. Title and scale of a metric; what is not listed goes by its own name, in
+# percent.
+METRICS = {k: v for task in TASKS.values() for k, v in task.vocabulary.metrics.items()}
 UNITS = {100: "%", 1: "rank"}  # by scale
-SPLITS = out_of_modal_tables.SETTINGS | {"all": ""}
-TASKS = {"cmg": "closed set", "events": "events in time"}  # of several in one run
-SELECTIONS = (
-    SELECTION_RULES
-    | {"held_out": "Rejection threshold fixed on held-out known examples."}
-    | {name: f"Search {text}." for name, text in retrieval_tables.SCORES.items()}
-)
+SPLITS = {"all": ""} | {k: v for t in TASKS.values() for k, v in t.vocabulary.splits.items()}
+SELECTIONS = {k: v for task in TASKS.values() for k, v in task.vocabulary.selections.items()}
+EXPERIMENTS = {k: v for task in TASKS.values() for k, v in task.vocabulary.experiments.items()}
 
 
 class Estimate(NamedTuple):
@@ -76,7 +60,11 @@ class Table(NamedTuple):
     @property
     def names(self) -> int:
         """How many columns stand before those of numbers."""
-        return len(self.texts()[0]) - len(self.columns)
+        return 1 if self._one_place else 2
+
+    @property
+    def _one_place(self) -> bool:
+        return len({line.place for line in self.lines}) == 1
 
     def texts(self) -> list[list[str]]:
         """Header and lines as text; "place" is left out where it is one and the same."""
@@ -85,7 +73,7 @@ class Table(NamedTuple):
             [line.place, line.run, *("–" if cell is None else str(cell) for cell in line.cells)]
             for line in self.lines
         ]
-        skipped = int(len({line.place for line in self.lines}) == 1)
+        skipped = int(self._one_place)
         return [row[skipped:] for row in (header, *rows)]
 
 
@@ -132,40 +120,37 @@ def _titled(groups: Sequence[Group]) -> Iterable[Measurement]:
 def _table(rows: Sequence[Measurement]) -> Table:
     first = rows[0]
     metrics = unique(m.metric for m in rows)
-    places = unique((m.source, m.target) for m in rows)
+    by_place: dict[tuple[str, str], list[Measurement]] = {}
+    for m in rows:
+        by_place.setdefault((m.source, m.target), []).append(m)
     # What is done class by class with one kind of input needs only the class.
-    classes = metrics == ["class_accuracy"] and len({source for source, _ in places}) == 1
+    classes = metrics == ["class_accuracy"] and len({source for source, _ in by_place}) == 1
     lines = []
-    for source, target in places:
-        here = [m for m in rows if (m.source, m.target) == (source, target)]
+    for (source, target), here in by_place.items():
         place = target if classes else f"{source} → {target}" if target else source
-        lines += [_line(place, run, metrics, here) for run in unique(m.method for m in here)]
-    if first.target and len(places) > 1:
-        across = [m for m in rows if m.source != m.target]
-        runs = unique(m.method for m in across)
-        lines += [_line("mean of all", run, metrics, across) for run in runs]
+        lines += _lines(place, metrics, here)
+    if first.target and len(by_place) > 1:
+        lines += _lines("mean of all", metrics, [m for m in rows if m.source != m.target])
     units = {name: _scale(name) for name in metrics}
     columns = tuple(
         Column(METRICS[name][0] if name in METRICS else name.replace("_", " "), UNITS[scale])
         for name, scale in units.items()
     )
-    return Table(
-        _title(rows, metrics), SELECTIONS.get(first.selection, ""), columns, tuple(lines)
-    )  # fmt: skip
+    title = _title(rows, metrics, len(by_place))
+    return Table(title, SELECTIONS.get(first.selection, ""), columns, tuple(lines))
 
 
-def _title(rows: Sequence[Measurement], metrics: Sequence[str]) -> str:
+def _title(rows: Sequence[Measurement], metrics: Sequence[str], num_places: int) -> str:
     """What the measurements of a table have in common, in words."""
-    one, places = rows[0], {(m.source, m.target) for m in rows}
+    one = rows[0]
     parts = [
         SPLITS.get(one.split, one.split),
-        TASKS.get(one.experiment, ""),
+        EXPERIMENTS.get(one.experiment, ""),
         one.selection.replace("_", " ") if one.selection in SELECTIONS else "",
-        out_of_modal_tables.MOMENTS.get(one.selection, ""),
         "in-modal heads on features" if metrics == ["in_modal_accuracy"] else "",
         "class by class" if metrics == ["class_accuracy"] else "",
         "one modality against the others" if _of_groups(one) else "",
-        one.source if len(places) == 1 or metrics == ["class_accuracy"] else "",
+        one.source if num_places == 1 or metrics == ["class_accuracy"] else "",
     ]
     return f"{one.dataset}: {', '.join(filter(None, parts))}".removesuffix(": ")
 
@@ -175,12 +160,17 @@ def _of_groups(one: Measurement) -> bool:
     return bool(one.target) and "+" in one.source + one.target and one.metric != "class_accuracy"
 
 
-def _line(place: str, run: str, metrics: Sequence[str], rows: Sequence[Measurement]) -> Line:
-    cells = []
-    for name in metrics:
-        means = seed_means(rows, method=run, metric=name)
-        cells.append(estimate([_scale(name) * value for value in means.values()]))
-    return Line(place, run, tuple(cells))
+def _lines(place: str, metrics: Sequence[str], rows: Iterable[Measurement]) -> list[Line]:
+    """A line per run; a seed counts by the mean of its values, whatever places they are from."""
+    values: dict[str, dict[str, dict[int, list[float]]]] = {}
+    for m in rows:
+        seeds = values.setdefault(m.method, {}).setdefault(m.metric, {})
+        seeds.setdefault(m.seed, []).append(_scale(m.metric) * m.value)
+    means = lambda seeds: [statistics.fmean(found) for found in seeds.values()]
+    return [
+        Line(place, run, tuple(estimate(means(found.get(name, {}))) for name in metrics))
+        for run, found in values.items()
+    ]
 
 
 def _scale(metric: str) -> int:

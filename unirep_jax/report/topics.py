@@ -4,81 +4,15 @@ A topic is on the page if a run has logged its first quantity or has drawn one o
 """
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from unirep_jax.report.tables import unique
+from unirep_jax.evaluation.tables import unique
+from unirep_jax.tasks import TASKS
 
-
-class Topic(NamedTuple):
-    """logged: quantities, without what follows the slash, the decisive one first. figures: what
-    the names of files begin with."""
-
-    title: str
-    about: str
-    logged: tuple[str, ...] = ()
-    figures: tuple[str, ...] = ()
-
-
-TOPICS = (
-    Topic(
-        "Codebook health",
-        "codes_used: share of all codes chosen in a batch; the others are dead there. perplexity: "
-        "effective number of codes that a modality uses. agreement: share of tokens for which all "
-        "modalities choose one code.",
-        ("codes_used", "perplexity", "agreement"),
-        ("codebook_usage",),
-    ),
-    Topic(
-        "Embedding map",
-        "Examples of the test part that are alike lie side by side. Distances between far clusters "
-        "mean nothing.",
-        (),
-        ("embedding_map", "connected_map", "spaces_map", "features"),
-    ),
-    Topic(
-        "Open-set curves",
-        "How well a score tells known from unknown classes, and what the threshold makes of it.",
-        (),
-        ("curves", "scores", "confusion"),
-    ),
-    Topic(
-        "Transport plan",
-        "mass_on_pairs: share of a plan's mass on true pairs.",
-        ("mass_on_pairs",),
-        ("transport_plans",),
-    ),
-    Topic(
-        "Expert load",
-        "balance: squared coefficients of variation of importance and load of the experts; 0 where "
-        "all are used alike.",
-        ("balance",),
-        ("experts",),
-    ),
-    Topic(
-        "Connection",
-        "mmd: squared discrepancy of mapped and out-of-modal features. agreement: of the in-modal "
-        "heads. gap: between an item and its projection.",
-        ("mmd", "connection", "agreement", "gap_first", "gap_second"),
-        ("connection", "agreement"),
-    ),
-)
-REDRAWN = "training_curves"  # the page has these curves itself
+TOPICS = tuple(unique(topic for task in TASKS.values() for topic in task.vocabulary.topics))
 CAPTIONS = {
-    "codebook_usage": "Codes by the modalities that share them, and the codebook in its two "
-    "principal directions",
-    "embedding_map": "Map of the test part in all modalities, by modality and by class",
-    "connected_map": "Map of the connected space, by modality and by class",
-    "spaces_map": "Map of the two spaces before they are connected",
-    "features": "Map of the features of the test part",
-    "curves": "ROC of known against unknown, and correct classification rate against false "
-    "positive rate; the star is the threshold",
-    "scores": "Scores of known examples, classified rightly and wrongly, and of unknown ones",
-    "confusion": "Confusion matrix with rejection",
-    "transport_plans": "Transport plans between modalities; true pairs are on the diagonal",
-    "experts": "Mean gate of every expert by class",
-    "connection": "Discrepancy and accuracy of the in-modal heads while training",
-    "agreement": "Accuracy where in-modal heads agree and where they do not",
+    name: text for task in TASKS.values() for name, text in task.vocabulary.captions.items()
 }
+REDRAWN = "training_curves"  # the page has these curves itself
 
 
 def logged_by_topic(names: Iterable[str]) -> dict[str, list[str]]:

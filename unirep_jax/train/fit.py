@@ -6,14 +6,19 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
+import optax
 from ml_collections import ConfigDict
 
 from unirep_jax import data
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.resident import index_batches, is_pool, resident_arrays
+from unirep_jax.identity import Identity
+from unirep_jax.methods.method import Method, RefreshingMethod, SolvedMethod, TrainedMethod
 from unirep_jax.train.loop import train
 from unirep_jax.train.optimizer import make_optimizer
 from unirep_jax.train.parallel import AXIS, Engine, make_engine
+from unirep_jax.train.settings import CHECKPOINT_SECONDS, NUMBERS, check_numbers
 from unirep_jax.train.step import TrainState, fused_step, init_state, train_step
 
 
@@ -23,24 +28,26 @@ class Fitting(NamedTuple):
     method: for the shapes of the data; engine: its step; initial: makes the state before step 0;
     batches: (start, steps) -> what the engine's step takes, on the host, for these steps: this
     process's share of it;
-    steps_per_call: how many steps one call of the engine's step makes.
+    steps_per_call: how many steps one call of the engine's step makes; examples: of an epoch.
     """
 
-    method: Any
+    method: Method
     engine: Engine
     initial: Callable[[], TrainState]
     batches: Callable[[int, int], Iterator[Any]]
     steps_per_call: int
+    examples: int
 
 
 def prepare(
-    method: Any,
+    method: Method,
     training_set: FeatureSet,
     settings: ConfigDict,
     *,
     seed: int,
     labels: bool = False,
     pools: Any = None,
+    section: str = "",
 ) -> Fitting:
     """Everything before the first step.
 
@@ -50,13 +57,18 @@ def prepare(
       settings: `steps`, `batch_size`, `parallel`, `train` of a configuration.
       labels: whether batches carry labels.
       pools: a `Pool`, or a tree of them: the set is kept on the devices, batches are drawn from
-        these pools instead, and `settings.train.fused` steps are made at a time. A method that has
-        to look at all examples now and then offers `for_pools(pools)`, `refresh_every` (0: not on
-        these pools) and `refresh` (`train.step.fused_step`).
+        these pools instead, and `settings.train.fused` steps are made at a time.
+      section: of the configuration in which the settings are, to name them in errors.
 
     Raises:
       ValueError: a setting is not possible.
     """
+    if settings.steps and not isinstance(method, TrainedMethod):
+        name = type(method).__name__
+        raise ValueError(f"steps={settings.steps}: {name} is not trained by steps; must be 0")
+    numbers = {"seed": seed, "steps": settings.steps, "batch_size": settings.batch_size}
+    numbers |= {f"train.{k}": v for k, v in settings.train.items() if f"train.{k}" in NUMBERS}
+    check_numbers(numbers, section)
     shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
     method = method.for_data(shapes, training_set.num_classes)
     names = ("lr", "schedule", "warmup", "weight_decay", "clip")
@@ -65,12 +77,13 @@ def prepare(
         step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
         engine = make_engine(step, parallel=settings.parallel)
         batches = partial(_streamed, training_set, settings.batch_size, seed, labels)
-        counts = [settings.batch_size]
+        counts, examples = [settings.batch_size], int(training_set.train.sum())
         batches(0, 0)  # refuses an impossible batch size now
     else:
-        if hasattr(method, "for_pools"):
+        refreshing = None
+        if isinstance(method, RefreshingMethod):
             method = method.for_pools(pools)
-        refreshing = method if getattr(method, "refresh_every", 0) else None
+            refreshing = method if method.refresh_every else None
         _check_fused(settings, refreshing)
         step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
         step = partial(fused_step, step=step, pools=pools, method=refreshing)
@@ -78,19 +91,32 @@ def prepare(
             step, parallel=settings.parallel, resident=resident_arrays(training_set, pools)
         )
         batches = partial(_drawn, pools, seed, settings.train.fused)
-        counts = [pool.count for pool in jax.tree.leaves(pools, is_leaf=is_pool)]
+        leaves = jax.tree.leaves(pools, is_leaf=is_pool)
+        counts, examples = [pool.count for pool in leaves], max(len(pool.rows) for pool in leaves)
     for count in counts:
         if count % engine.devices:
             raise ValueError(f"batch_size={count} does not split over {engine.devices} devices")
-    initial = partial(
-        init_state, method, optimizer, seed=seed, shapes=shapes,
-        statistics=data.standardization(training_set),
-    )  # fmt: skip
+    initial = _initial(method, optimizer, training_set, seed)
     fused = 1 if pools is None else settings.train.fused
-    return Fitting(method, engine, initial, batches, fused)
+    return Fitting(method, engine, initial, batches, fused, examples)
 
 
-def fit(fitting: Fitting, settings: ConfigDict, workdir: Path) -> TrainState:
+def _initial(
+    method: Method, optimizer: optax.GradientTransformation, training_set: FeatureSet, seed: int
+) -> Callable[[], TrainState]:
+    """Makes the state before step 0, which is also the last of a method that is solved."""
+    if isinstance(method, SolvedMethod):
+        params, state = method.solve(training_set)
+        solved = TrainState(jnp.int32(0), jnp.int32(seed), params, optimizer.init(params), state)
+        return lambda: solved
+    shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
+    statistics = data.standardization(training_set)
+    return partial(init_state, method, optimizer, seed=seed, shapes=shapes, statistics=statistics)
+
+
+def fit(
+    fitting: Fitting, settings: ConfigDict, workdir: Path, identity: Identity | None = None
+) -> TrainState:
     """Trains, from the last checkpoint in `workdir` where there is one; see `train.loop.train`."""
 
     def placed(start: int) -> Iterator[Any]:
@@ -100,7 +126,9 @@ def fit(fitting: Fitting, settings: ConfigDict, workdir: Path) -> TrainState:
     return train(
         fitting.engine, fitting.initial, placed, workdir=workdir, steps=settings.steps,
         batch_size=settings.batch_size, log_every=settings.train.log_every,
-        checkpoint_every=settings.train.checkpoint_every, fused=fitting.steps_per_call,
+        checkpoint_every=settings.train.checkpoint_every,
+        checkpoint_seconds=settings.train.get("checkpoint_seconds", CHECKPOINT_SECONDS),
+        fused=fitting.steps_per_call, examples=fitting.examples, identity=identity,
     )  # fmt: skip
 
 

@@ -1,18 +1,22 @@
-"""What a run writes while it trains: metrics, TensorBoard events, its environment, one bar."""
+"""What a run writes while it trains: metrics, TensorBoard events, its environment."""
 
+import contextlib
 import json
 import math
+import os
 import platform
+import stat
 from collections import Counter
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import jax
-import tqdm
 from tensorboardX import SummaryWriter
 
+from unirep_jax import __version__
 from unirep_jax.data.mapped import replace_file
-from unirep_jax.train.processes import is_first
+from unirep_jax.terminal import say
 
 
 class NonFiniteError(RuntimeError):
@@ -20,36 +24,37 @@ class NonFiniteError(RuntimeError):
 
 
 class RunLog:
-    """Collects metrics of steps, writes their means, notices the first value that is not finite."""
+    """Collects metrics of steps, writes their means, notices the first value that is not finite.
 
-    def __init__(self, workdir: Path, *, start_step: int, steps: int, batch_size: int) -> None:
+    Args:
+      workdir: gets metrics.jsonl, environment.jsonl and tensorboard/.
+      start_step: from which on the run trains; what was logged after it is forgotten.
+      unwritten: of a log that ended there, whose next line is then that of an unbroken run.
+    """
+
+    def __init__(
+        self, workdir: Path, *, start_step: int, unwritten: dict[str, Any] | None = None
+    ) -> None:
         _write_environment(workdir / "environment.jsonl", start_step)
         self._path = workdir / "metrics.jsonl"
-        _drop_lines_after(self._path, start_step)
+        _keep_lines_until(self._path, start_step)
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step)
-        self._bar = tqdm.tqdm(
-            total=steps, initial=start_step, unit="step", desc="train", mininterval=0.5,
-            smoothing=0.1, disable=not is_first(),
-        )  # fmt: skip
-        self._batch_size = batch_size
         self._pending: list[tuple[int, dict]] = []
+        unwritten = unwritten or {"count": 0, "totals": {}}
+        self._count, self._totals = unwritten["count"], dict(unwritten["totals"])
 
-    def add(self, step: int, metrics: dict, count: int = 1) -> None:
-        """Keeps the metrics of a step, or the means of `count` of them, on the device; nothing
-        waits for them."""
+    def add(self, step: int, metrics: dict) -> None:
+        """Keeps the metrics of a step, or their means over several, on the device; nothing waits
+        for them."""
         self._pending.append((step, metrics))
-        self._bar.update(count)
 
-    def flush(self) -> None:
-        """Writes the mean of the pending metrics under the last of their steps.
+    def unwritten(self) -> dict[str, Any]:
+        """What the next line is made of so far, for the log that goes on from here.
 
         Raises:
           NonFiniteError: a value is not finite, naming the first step and the terms at fault.
         """
-        if not self._pending:
-            return
-        rows = []
         for step, metrics in self._pending:
             row = {name: float(value) for name, value in metrics.items()}
             broken = [name for name, value in row.items() if not math.isfinite(value)]
@@ -60,51 +65,89 @@ class RunLog:
                     f"step {step}: {', '.join(terms or broken)} "
                     f"{'is' if len(terms or broken) == 1 else 'are'} not finite"
                 )
-            rows.append(row)
-        step = self._pending[-1][0]
+            for name, value in row.items():
+                self._totals[name] = self._totals.get(name, 0.0) + value
+            self._count += 1
         self._pending.clear()
-        means = {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+        return {"count": self._count, "totals": dict(self._totals)}
+
+    def flush(self, step: int) -> float:
+        """Writes the means since the line before under this step; returns that of the loss.
+
+        Raises:
+          NonFiniteError: as `unwritten`.
+        """
+        count, totals = self.unwritten().values()
+        means = {name: total / count for name, total in totals.items()}
+        self._count, self._totals = 0, {}
         self._file.write(json.dumps({"step": step, **means}) + "\n")
         self._file.flush()
         for name, value in means.items():
             self._board.add_scalar(name, value, step)
-        rate = self._bar.format_dict["rate"] or 0
-        self._bar.set_postfix_str(
-            f"loss {means['loss']:.3f}, {rate * self._batch_size:.0f} examples/s"
-        )
+        return means["loss"]
 
     def close(self) -> None:
         self._file.close()
         self._board.close()
-        self._bar.close()
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; those that a process that was killed has cut short are not."""
-    rows = []
-    for line in path.read_text(errors="replace").splitlines():
+    """The lines of metrics.jsonl; what is no such line is passed over.
+
+    A process that was killed may have cut one short; where there is no file, there are none.
+    """
+    rows: list[dict[str, float]] = []
+    for line in _text(path).splitlines():
         try:
             row = json.loads(line)
         except (ValueError, RecursionError):
             continue
         if isinstance(row, dict) and type(row.get("step")) is int:
-            rows.append({k: v for k, v in row.items() if type(v) in (int, float)})
+            numbers = {k: v for k, v in row.items() if _is_finite(v)}
+            if len(numbers) > 1 and 0 < row["step"] < 2**31:
+                rows.append(numbers)
     return rows
+
+
+def _text(path: Path) -> str:
+    """Of a regular file; "" for what is none: a folder, a pipe that nobody writes to, a device."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK)
+    except OSError:
+        return ""
+    with os.fdopen(descriptor, "rb") as stream:
+        regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
+        return stream.read().decode(errors="replace") if regular else ""
+
+
+def _is_finite(value: object) -> bool:
+    with contextlib.suppress(OverflowError):
+        return type(value) in (int, float) and math.isfinite(float(value))  # type: ignore[arg-type]
+    return False
 
 
 def _write_environment(path: Path, start_step: int) -> None:
     """One more line: from which step on the run trains with which packages, on which devices."""
-    found = {"step": start_step, "Python": platform.python_version()}
+    found = {"step": start_step, "unirep_jax": __version__, "Python": platform.python_version()}
     found |= {name: version(name) for name in ("jax", "flax", "optax")}
     devices = Counter(device.device_kind for device in jax.devices())
     found["devices"] = ", ".join(f"{count} × {kind}" for kind, count in devices.items())
+    _make_room(path)
     with path.open("a") as stream:
         stream.write(json.dumps(found) + "\n")
 
 
-def _drop_lines_after(path: Path, step: int) -> None:
-    """Forgets what was logged after the checkpoint that a run resumes from."""
-    if not path.exists():
-        return
-    kept = "".join(json.dumps(row) + "\n" for row in read_log(path) if row["step"] <= step)
-    replace_file(path, lambda stream: stream.write(kept.encode()))
+def _keep_lines_until(path: Path, step: int) -> None:
+    """Forgets what was logged after the checkpoint that a run goes on from."""
+    _make_room(path)
+    if path.exists():
+        kept = "".join(json.dumps(row) + "\n" for row in read_log(path) if row["step"] <= step)
+        replace_file(path, lambda stream: stream.write(kept.encode()))
+
+
+def _make_room(path: Path) -> None:
+    """Renames what is there and is no file: the checkpoint is what a run depends on."""
+    if (path.exists() or path.is_symlink()) and not path.is_file():
+        aside = path.with_name(f"{path.name}.set-aside-{os.getpid()}")
+        path.rename(aside)
+        say(f"{path} is not a file; renamed to {aside.name}")

@@ -12,7 +12,7 @@ import os
 import sys
 import tempfile
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import jax
@@ -31,8 +31,20 @@ _COUNTS: dict[str, Callable[[str], int]] = {
 
 
 def detected() -> bool:
-    """Whether the launcher's variables say that this is one of several processes."""
-    return any(count(os.environ.get(name) or "1") > 1 for name, count in _COUNTS.items())
+    """Whether the launcher's variables say that this is one of several processes.
+
+    Raises:
+      ValueError: one of them is no number.
+    """
+    for name, count in _COUNTS.items():
+        value = os.environ.get(name) or "1"
+        try:
+            several = count(value) > 1
+        except ValueError:
+            raise ValueError(f"{name}={value!r} of the environment is no number") from None
+        if several:
+            return True
+    return False
 
 
 def join(
@@ -47,12 +59,19 @@ def join(
       process: which of them this is, 0 … processes − 1.
 
     Raises:
-      ValueError: something is not given and the environment does not tell.
-      JaxRuntimeError: the others did not come within five minutes.
+      ValueError: something is not given and the environment does not tell, or the others did not
+        come within five minutes.
     """
-    jax.distributed.initialize(
-        coordinator, processes, process, heartbeat_timeout_seconds=_HEARTBEAT
-    )
+    try:
+        jax.distributed.initialize(
+            coordinator, processes, process, heartbeat_timeout_seconds=_HEARTBEAT
+        )
+    except (ValueError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"the processes do not meet: {reason} (where no launcher tells, --coordinator, "
+            "--processes and --process do)"
+        ) from error
 
 
 def is_first() -> bool:
@@ -88,6 +107,14 @@ def any_of(flag: bool) -> bool:
     return bool(multihost_utils.process_allgather(np.bool_(flag)).any())
 
 
+def largest_of(values: Sequence[float]) -> list[float]:
+    """The largest of each value over all processes. All have to ask at the same point."""
+    if jax.process_count() == 1:
+        return [float(value) for value in values]
+    gathered = multihost_utils.process_allgather(np.array(values, np.float32))
+    return [float(value) for value in gathered.max(axis=0)]
+
+
 @contextlib.contextmanager
 def failing_together() -> Iterator[None]:
     """Ends this process at once when something goes wrong in it, so that no other waits for it.
@@ -99,7 +126,7 @@ def failing_together() -> Iterator[None]:
     try:
         yield
     except SystemExit as stop:
-        if not stop.code:
+        if not isinstance(stop.code, str):  # done, or all stopped together after a signal
             raise
         _end(f"process {jax.process_index()}: {stop.code}")
     except jax.errors.JaxRuntimeError as error:

@@ -25,7 +25,7 @@ def init_state(method, optimizer, *, seed: int, shapes: dict, statistics: dict) 
     """The state before step 0, a function of the seed."""
     key = jax.random.fold_in(jax.random.key(seed), 0)
     params, state = method.init(key, shapes, statistics)
-    return TrainState(jnp.int32(0), jnp.int32(seed), params, optimizer.init(params), state)
+    return TrainState(jnp.int32(0), jnp.uint32(seed), params, optimizer.init(params), state)
 
 
 def train_step(

@@ -1,6 +1,7 @@
 """Folders of published weights: what is read of them, and what is said when some are missing."""
 
 import json
+import os
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -98,6 +99,12 @@ def test_folders_without_weights_and_damaged_files_are_named(tmp_path):
         Folder(tmp_path).tensors()
     (tmp_path / "config.json").write_text("[")
     with pytest.raises(WeightsError, match=r"config.json: expected a JSON object"):
+        Folder(tmp_path)
+
+
+def test_a_pipe_in_the_place_of_the_description_is_not_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "config.json")
+    with pytest.raises(WeightsError, match=r"config\.json: expected a JSON object"):
         Folder(tmp_path)
 
 

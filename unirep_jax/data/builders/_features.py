@@ -7,9 +7,9 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 import tensorflow_datasets as tfds
 
+from unirep_jax.data.archive import FeatureFileError
 from unirep_jax.data.builders._h5 import H5Row
 from unirep_jax.data.builders._manual import ManualBuilder
-from unirep_jax.data.features import FeatureFileError
 from unirep_jax.data.pickled_array import read_zipped_array
 from unirep_jax.data.published_shapes import AUDIO, SECONDS, VIDEO
 

@@ -2,16 +2,17 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from unirep_jax.data.features import FeatureFileError
+from unirep_jax.data.archive import FeatureFileError
+from unirep_jax.data.limits import H5_BYTES
 
 _Shape = tuple[int | None, ...]  # None for an axis of any length
-_MAX_BYTES = 1 << 30  # of an array read whole: what is not written takes no place in a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +25,7 @@ class H5Row:
 
     def read(self) -> np.ndarray:
         with _dataset(self.path, self.key) as dataset:
+            _check_size(math.prod(dataset.shape[1:]) * dataset.dtype.itemsize, "a row")
             return dataset[self.row]
 
 
@@ -35,8 +37,7 @@ def h5_array(path: Path, key: str, shape: _Shape) -> np.ndarray:
     """
     check_h5(path, key, shape)
     with _dataset(path, key) as dataset:
-        if dataset.nbytes > _MAX_BYTES:
-            raise ValueError(f"{dataset.nbytes} bytes, more than {_MAX_BYTES}")
+        _check_size(dataset.nbytes, "the array")
         return dataset[()]
 
 
@@ -49,6 +50,11 @@ def check_h5(path: Path, key: str, shape: _Shape) -> None:
     ):
         lengths = ", ".join("any" if length is None else str(length) for length in shape)
         raise FeatureFileError(path, key, f"shape ({lengths})", f"shape {found}")
+
+
+def _check_size(nbytes: int, what: str) -> None:
+    if nbytes > H5_BYTES:
+        raise ValueError(f"{what} of {nbytes} bytes, more than {H5_BYTES}")
 
 
 @contextlib.contextmanager
@@ -68,6 +74,8 @@ def _dataset(path: Path, key: str) -> Iterator[Any]:
                 raise TypeError(f"{getattr(dataset, 'dtype', 'a group')}")
             if dataset.is_virtual or dataset.external:
                 raise ValueError("data in another file")
+            # Reading one element reads its chunk; what is not written takes no place in a file.
+            _check_size(math.prod(dataset.chunks or ()) * dataset.dtype.itemsize, "a chunk")
             yield dataset
     except FeatureFileError:
         raise

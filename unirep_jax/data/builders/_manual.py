@@ -11,7 +11,11 @@ from typing import Any, ClassVar
 import tensorflow_datasets as tfds
 from PIL import Image
 
-_SHOWN = 100  # problems in a message; the exception has them all
+from unirep_jax.data.files import read_bytes, read_text, split_lines
+from unirep_jax.data.limits import IMAGE_BYTES, IMAGE_PIXELS, TEXT_BYTES
+from unirep_jax.data.safe_text import safe_text
+
+_SHOWN, _LETTERS = 100, 1000  # problems in a message, and of one; the exception has them all
 # Others that Pillow knows start programs (PostScript) or read further files.
 _PICTURES = ("JPEG", "PNG", "BMP", "GIF", "TIFF", "WEBP")
 _LFS_POINTER = b"version https://git-lfs"
@@ -30,13 +34,15 @@ class DataFolderError(ValueError):
         return self.args[1]
 
     def __str__(self) -> str:
-        place, problems, hint = self.args
+        place, hint = safe_text(self.args[0]), self.args[2]
+        problems = [safe_text(problem[:_LETTERS]) for problem in self.problems[: _SHOWN + 1]]
         end = f"\n({hint})" if hint else ""
         if len(problems) == 1:
             return f"{place}: {problems[0]}{end}"
-        lines = [f"{place}: {len(problems)} problems", *problems[:_SHOWN]]
-        if len(problems) > _SHOWN:
-            lines.append(f"... and {len(problems) - _SHOWN} more")
+        count = len(self.problems)
+        lines = [f"{place}: {count} problems", *problems[:_SHOWN]]
+        if count > _SHOWN:
+            lines.append(f"... and {count - _SHOWN} more")
         return "\n  ".join(lines) + end
 
 
@@ -147,6 +153,8 @@ def _problem(path: Path) -> str | None:
         return None if any(path.iterdir()) else "empty folder"
     if not path.exists():
         return "missing"
+    if not path.is_file():
+        return "a pipe or device, not a file"
     size = path.stat().st_size
     if size == 0:
         return "empty file"
@@ -177,9 +185,10 @@ def image_bytes(path: Path) -> bytes:
     Raises:
       DataFolderError: it cannot be decoded whole.
     """
-    content = path.read_bytes()
     try:
+        content = read_bytes(path, IMAGE_BYTES)
         with Image.open(io.BytesIO(content), formats=_PICTURES) as image:
+            check_pixels(image)
             image.load()
             if image.format in ("JPEG", "PNG") and image.mode in ("RGB", "L"):
                 return content
@@ -191,20 +200,39 @@ def image_bytes(path: Path) -> bytes:
     return stream.getvalue()
 
 
+def check_pixels(image: Image.Image) -> None:
+    """Raises ValueError if an image that is not yet decoded would take too much memory."""
+    if image.width * image.height > IMAGE_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels, more than {IMAGE_PIXELS}")
+
+
 def captions(path: Path) -> list[str]:
     """The lines of a text file that say something, at least one.
 
     Raises:
       DataFolderError: there is none, or it is not UTF-8.
     """
-    try:
-        text = path.read_text("utf-8")
-    except UnicodeDecodeError as error:
-        raise undecodable(path, "UTF-8 text", error) from error
-    lines = [line.strip() for line in text.splitlines() if line.strip()]
-    if not lines:
+    found = lines(path)
+    if not found:
         raise DataFolderError(path, ["expected captions, one a line, found none"])
-    return lines
+    return found
+
+
+def lines(path: Path) -> list[str]:
+    """The lines of a text file that are not blank, without spaces around them."""
+    return [line.strip() for line in split_lines(text(path)) if line.strip()]
+
+
+def text(path: Path) -> str:
+    """The content of a text file in UTF-8, with or without a byte order mark.
+
+    Raises:
+      DataFolderError: it is not UTF-8, no regular file, or beyond any table's size.
+    """
+    try:
+        return read_text(path, TEXT_BYTES)
+    except (UnicodeDecodeError, OSError) as error:
+        raise undecodable(path, "UTF-8 text", error) from error
 
 
 def undecodable(path: Path, expected: str, error: Exception) -> DataFolderError:

@@ -1,25 +1,32 @@
 """The tables and lists that come with features, read strictly; what is wrong is named at once."""
 
 import csv
+import io
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from unirep_jax.data.builders._manual import DataFolderError, undecodable
+from unirep_jax.data.builders._manual import DataFolderError, text, undecodable
+from unirep_jax.data.builders._manual import lines as lines  # belongs here, but captions need it
 
 
-def lines(path: Path) -> list[str]:
-    """The lines of a text file that are not blank, without spaces around them."""
-    return [line.strip() for line in text(path).splitlines() if line.strip()]
+def rows(path: Path, *, delimiter: str = ",") -> list[list[str]]:
+    """The rows of a table that have a field.
 
+    They end at CR, LF or CR LF outside quotes and nowhere else, as in any spreadsheet.
 
-def text(path: Path) -> str:
-    """The content of a text file in UTF-8, with or without a byte order mark."""
+    Raises:
+      DataFolderError: it is no table in UTF-8.
+    """
     try:
-        return path.read_text("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise undecodable(path, "UTF-8 text", error) from error
+        return [
+            row
+            for row in csv.reader(io.StringIO(text(path), newline=""), delimiter=delimiter)
+            if row
+        ]
+    except csv.Error as error:
+        raise undecodable(path, "a table", error) from error
 
 
 def table(path: Path, *columns: str, delimiter: str = ",") -> list[dict[str, str]]:
@@ -28,21 +35,17 @@ def table(path: Path, *columns: str, delimiter: str = ",") -> list[dict[str, str
     Raises:
       DataFolderError: it has no such header, a row of another length, an empty field, or no row.
     """
-    reader = csv.reader(text(path).splitlines(keepends=True), delimiter=delimiter)
-    try:
-        rows = [row for row in reader if row]
-    except csv.Error as error:
-        raise undecodable(path, "a table", error) from error
-    header = [name.strip() for name in rows[0]] if rows else []
+    content = rows(path, delimiter=delimiter)
+    header = [name.strip() for name in content[0]] if content else []
     absent = [f"column {name!r}: not among {header}" for name in columns if name not in header]
     if absent:
         raise DataFolderError(path, absent)
     problems = [
         f"row {number}: expected {len(header)} fields, found {len(row)}"
-        for number, row in enumerate(rows[1:], 2)
+        for number, row in enumerate(content[1:], 2)
         if len(row) != len(header)
     ]
-    found = [dict(zip(header, row, strict=False)) for row in rows[1:]]
+    found = [dict(zip(header, row, strict=False)) for row in content[1:]]
     problems += [
         f"row {number}: {name!r} is empty"
         for number, row in enumerate(found, 2)

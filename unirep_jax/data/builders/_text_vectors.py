@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from unirep_jax.data.archive import Archive, FeatureFileError
 from unirep_jax.data.builders._manual import DataFolderError
-from unirep_jax.data.features import Archive, FeatureFileError
 
 NAMES = ("text_vectors.npz", "text_vectors")
 

@@ -10,6 +10,7 @@ from unirep_jax.data.builders._manual import (
     ManualBuilder,
     captions,
     image_bytes,
+    lines,
     refuse_repeats,
     require,
 )
@@ -95,15 +96,13 @@ class CaltechBirds2011Captions(ManualBuilder):
 
 def _table(path: Path) -> dict[str, str]:
     """Lines 'id value' as a dictionary; no id comes twice."""
-    lines = [
-        line.split(maxsplit=1) for line in path.read_text("utf-8").splitlines() if line.strip()
-    ]
+    parts = [line.split(maxsplit=1) for line in lines(path)]
     wrong = [
         f"line {' '.join(line)!r}: expected 'number value'"
-        for line in lines
+        for line in parts
         if len(line) != 2 or not line[0].isdigit()
     ]
     if wrong:
         raise DataFolderError(path, wrong)
-    refuse_repeats(path, [number for number, _ in lines])
-    return {number: value.strip() for number, value in lines}
+    refuse_repeats(path, [number for number, _ in parts])
+    return {number: value.strip() for number, value in parts}

@@ -1,10 +1,8 @@
 """CREMA-D: six emotions acted by 91 people in twelve sentences, seen and heard."""
 
-import csv
 import dataclasses
 import io
 import re
-import warnings
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -19,7 +17,12 @@ from unirep_jax.data.builders._manual import (
     image_bytes,
     refuse_repeats,
     require,
+    undecodable,
 )
+from unirep_jax.data.builders._tables import rows
+from unirep_jax.data.files import read_bytes
+from unirep_jax.data.limits import SOUND_BYTES
+from unirep_jax.data.wav import parse_wav
 
 _CITATION = """@article{cao2014crema,
   title={{CREMA-D}: Crowd-sourced emotional multimodal actors dataset},
@@ -48,21 +51,16 @@ _OGM_GE = "The lists published with OGM-GE: clips divided at random, so all peop
 
 def _samples(path: Path) -> np.ndarray:
     """The int16 samples of a mono file at 16 kHz."""
-    from scipy.io import wavfile
-
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks beside the sound
-            rate, samples = wavfile.read(path)
-    except Exception as error:  # damaged files raise of every kind
-        found = f"expected a WAV file, found {type(error).__name__}: {error}"
-        raise DataFolderError(path, [found]) from error
-    if rate != CremaDAv.SAMPLE_RATE or samples.ndim != 1 or samples.dtype != np.int16:
-        found = f"{rate} Hz, {samples.dtype} {samples.shape}"
-        raise DataFolderError(path, [f"expected 16000 Hz, int16, mono, found {found}"])
-    if not len(samples):
+        sound = parse_wav(read_bytes(path, SOUND_BYTES))
+    except (ValueError, OSError) as error:
+        raise undecodable(path, "a whole WAV file", error) from error
+    if sound.rate != CremaDAv.SAMPLE_RATE or sound.channels != 1:
+        found = f"{sound.rate} Hz, {sound.channels} channels"
+        raise DataFolderError(path, [f"expected 16000 Hz, mono, found {found}"])
+    if not len(sound.samples):
         raise DataFolderError(path, ["expected sound, found no sample"])
-    return samples
+    return sound.samples[:, 0]
 
 
 def _frames(path: Path) -> list[bytes]:
@@ -187,17 +185,16 @@ def _by_actor(folder: Path, clips: list[str]) -> dict[str, list[str]]:
 
 def _listed(path: Path) -> list[str]:
     """The clips of a list, whose second column says what their names say."""
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        rows = [row for row in csv.reader(file) if row]
+    listed = rows(path)
     wrong = []
-    for row in rows:
+    for row in listed:
         match = _CLIP.fullmatch(row[0])
         if not match or len(row) < 2 or match[2] != row[1].strip():
             wrong.append(f"row {','.join(row)!r}: expected a clip and its emotion")
     if wrong:
         raise DataFolderError(path, wrong)
-    refuse_repeats(path, [row[0] for row in rows])
-    return [row[0] for row in rows]
+    refuse_repeats(path, [row[0] for row in listed])
+    return [row[0] for row in listed]
 
 
 def _example(clip: str, audio: Path, frames: Path) -> dict[str, Any]:

@@ -13,7 +13,9 @@ from unirep_jax.data.builders._manual import (
     image_bytes,
     refuse_repeats,
     require,
+    undecodable,
 )
+from unirep_jax.data.builders._mat import mat_variable
 
 _CITATION = """@inproceedings{nilsback2008automated,
   title={Automated flower classification over a large number of classes},
@@ -92,10 +94,8 @@ class OxfordFlowers102Captions(ManualBuilder):
 
 def _row(path: Path, key: str) -> np.ndarray:
     """The integers of a MATLAB variable as a vector."""
-    from scipy.io import loadmat
-
+    found = mat_variable(path, key)
     try:
-        return np.asarray(loadmat(path)[key]).ravel().astype(np.int64)
-    except Exception as error:  # damaged files raise of every kind
-        found = f"expected the integers {key!r}, found {type(error).__name__}: {error}"
-        raise DataFolderError(path, [found]) from error
+        return found.ravel().astype(np.int64)
+    except (ValueError, TypeError) as error:
+        raise undecodable(path, f"the integers {key!r}", error) from error

@@ -11,10 +11,15 @@ from PIL import Image
 from unirep_jax.data.builders._manual import (
     DataFolderError,
     ManualBuilder,
+    check_pixels,
     image_bytes,
     refuse_repeats,
     require,
+    text,
 )
+from unirep_jax.data.builders._mat import mat_variable
+from unirep_jax.data.files import read_bytes
+from unirep_jax.data.limits import IMAGE_BYTES
 
 _CITATION = """@inproceedings{song2015sun,
   title={{SUN RGB-D}: A {RGB-D} scene understanding benchmark suite},
@@ -35,7 +40,8 @@ _DEPTH_BITS = 3  # by which the stored depth is rotated
 def _depth_png(path: Path) -> bytes:
     """Depth in millimetres as a 16-bit PNG; the stored bits are rotated back."""
     try:
-        with Image.open(path, formats=("PNG",)) as image:
+        with Image.open(io.BytesIO(read_bytes(path, IMAGE_BYTES)), formats=("PNG",)) as image:
+            check_pixels(image)
             stored = np.asarray(image)
     except Exception as error:  # damaged files raise of every kind
         found = f"expected a whole image, found {type(error).__name__}: {error}"
@@ -104,7 +110,7 @@ class SunRgbdScenes(ManualBuilder):
                 scene = folder / "SUNRGBD" / frame / "scene.txt"
                 if not scene.exists():
                     missing.append(f"SUNRGBD/{frame}/scene.txt: missing")
-                elif (label := scene.read_text("utf-8").strip()) in SCENES:
+                elif (label := text(scene).strip()) in SCENES:
                     splits[split][frame] = {
                         "image": _only_file(scene.parent / "image"),
                         "depth": _only_file(scene.parent / "depth_bfx"),
@@ -129,10 +135,8 @@ def _place(frame: str) -> str:
 
 def _listed(path: Path, key: str) -> list[str]:
     """Frames of a part, relative to the folder SUNRGBD; in the file they are absolute."""
-    from scipy.io import loadmat
-
+    cells = mat_variable(path, key).ravel()
     try:
-        cells = loadmat(path)[key].ravel()
         return [str(cell[0]).rpartition("SUNRGBD/")[2].strip("/") for cell in cells]
     except Exception as error:  # damaged files raise of every kind
         found = f"expected the paths {key!r}, found {type(error).__name__}: {error}"

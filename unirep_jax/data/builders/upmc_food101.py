@@ -1,6 +1,7 @@
 """UPMC Food-101: pictures of 101 dishes and the titles of the web pages they were found on."""
 
 import csv
+import io
 from pathlib import Path
 from typing import ClassVar
 
@@ -12,7 +13,10 @@ from unirep_jax.data.builders._manual import (
     image_bytes,
     refuse_repeats,
     require,
+    undecodable,
 )
+from unirep_jax.data.files import read_bytes, split_lines
+from unirep_jax.data.limits import TEXT_BYTES
 
 _CITATION = """@inproceedings{wang2015recipe,
   title={Recipe recognition with large multimodal food dataset},
@@ -24,7 +28,9 @@ _SPLITS = ("train", "test")
 
 
 def _text(path: Path) -> str:
-    return path.read_text("utf-8", errors="replace").strip()
+    """The lines of a file; what is no UTF-8 in them, as in a few published ones, is replaced."""
+    content = read_bytes(path, TEXT_BYTES).decode("utf-8-sig", errors="replace")
+    return "\n".join(split_lines(content)).strip()
 
 
 class UpmcFood101(ManualBuilder):
@@ -88,8 +94,11 @@ class UpmcFood101(ManualBuilder):
     def _titles(self, folder: Path, split: str, images: dict[str, Path]) -> dict[str, str]:
         """key -> title; the rows agree with the images, or one error says where they do not."""
         path = folder / "texts" / f"{split}_titles.csv"
-        with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-            rows = [row for row in csv.reader(file) if row]
+        content = read_bytes(path, TEXT_BYTES).decode("utf-8-sig", errors="replace")
+        try:
+            rows = [row for row in csv.reader(io.StringIO(content, newline="")) if row]
+        except csv.Error as error:
+            raise undecodable(path, "a table", error) from error
         if rows and not rows[0][0].endswith(".jpg"):
             rows = rows[1:]  # a header
         wrong = [f"row {row}: expected file, title, class" for row in rows if len(row) != 3]

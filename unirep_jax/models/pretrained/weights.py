@@ -17,6 +17,8 @@ import jax
 import numpy as np
 
 from unirep_jax.data.features import FeatureFileError
+from unirep_jax.data.files import read_text, user_path
+from unirep_jax.data.limits import TEXT_BYTES
 from unirep_jax.data.torch_file import read_tensors
 
 _LEAVES = {"kernel": "weight", "scale": "weight", "embedding": "weight"}
@@ -36,7 +38,7 @@ class Folder:
     """
 
     def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+        self.path = user_path(path)
         if not self.path.exists():
             raise WeightsError(f"{self.path}: expected published weights, found nothing there")
         self.folder = self.path if self.path.is_dir() else self.path.parent
@@ -48,8 +50,8 @@ class Folder:
         if not path.exists():
             return {}
         try:
-            return dict(json.loads(path.read_text("utf-8")))
-        except (ValueError, TypeError, RecursionError) as error:
+            return dict(json.loads(read_text(path, TEXT_BYTES)))
+        except (ValueError, TypeError, RecursionError, OSError) as error:
             raise WeightsError(f"{path}: expected a JSON object, found {error}") from error
 
     @functools.cached_property

@@ -1,0 +1,64 @@
+"""Methods × tasks: every representation method under every task of one data set.
+
+    python -m unirep_jax.sweep --config=configs/matrix.py:utd_mhad --config.data.path=FILE \\
+      --variants=configs/matrix.py:methods,utd_mhad --seeds=3 --workdir=runs/matrix
+    python -m unirep_jax.main --config=configs/matrix.py:digits_avt,dcid   # one row
+
+Each method is trained once per seed, by default with the same steps and batches, and evaluated on
+closed-set and open-set generalisation, retrieval and few-label classification. The controls, an
+untrained network (MICU's), linear CCA and raw features, are rows of the same table. The data set
+after `methods` adds C-MCR, which needs to know which modality two spaces share.
+docs/results/matrix.md has what to expect.
+"""
+
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from unirep_jax.config_arguments import parse_argument, variants
+from unirep_jax.data.catalog import DATA_SETS
+
+SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
+CHOICES = SHARED["choices"]("matrix", "micu")
+TITLES = {
+    "MICU": "micu", "MMJP": "mmjp", "DCID": "dcid", "CMCM": "cmcm", "CODIS": "codis",
+    "TURN": "turn", "MOVER": "mover", "GRAM": "gram", "pairwise": "pairwise", "C-MCR": "cmcr",
+}  # fmt: skip
+
+
+def get_config(argument: str = "digits_avt") -> ConfigDict:
+    dataset, method, preset = parse_argument(argument, *CHOICES)
+    facts = DATA_SETS[dataset]
+    training = SHARED["SMALL_DATA_TRAINING" if preset == "default" else "AUTHORS_TRAINING"]
+    return ConfigDict({
+        "experiment": "matrix",
+        "seed": 0,
+        "steps": 0 if method in SHARED["SOLVED"] else facts.steps,
+        "batch_size": 80,
+        "parallel": "shard_map",  # or "pmap"
+        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
+        "method": SHARED["chosen"](method, preset, dataset),
+        "train": {**training, "log_every": 50, "checkpoint_every": 500},
+        "task": {
+            "oscmg": {
+                "known": facts.known, "selections": ("honest", "paper"), "folds": 3,
+                "probe": dict(SHARED["PROBE"]),
+            },
+            "retrieval": {"captions": ""},
+            "few_label": {"labelled": 0.1, "probe": dict(SHARED["PROBE"])},
+            "control": True,  # also evaluate the network untrained, linear CCA and raw features
+        },
+        "pretrain": SHARED["pretraining"](dim=128, steps=300),  # of C-MCR alone
+    })  # fmt: skip
+
+
+def get_variants(name: str) -> dict[str, dict]:
+    """Rows of the table, for `python -m unirep_jax.sweep --variants=configs/matrix.py:methods`."""
+    name, _, dataset = name.partition(",")
+    rows = {
+        title: {"method": SHARED["chosen"](method, "default", dataset)}
+        for title, method in TITLES.items()
+        if method != "cmcr" or dataset
+    }
+    return variants(name, {"methods": rows})

@@ -1,0 +1,91 @@
+"""MOVER, its ablations and others on cross-modal retrieval: Tables 1, 3 and 4 of CIKM 2025.
+
+    python -m unirep_jax.main --config=configs/retrieval.py            # digits_avt, ships inside
+    python -m unirep_jax.main --config=configs/retrieval.py:gram
+    python -m unirep_jax.main --config=configs/retrieval.py:utd_mhad,pairwise \\
+      --config.data.path=FILE
+    python -m unirep_jax.main --config=configs/retrieval.py:features --config.data.path=my_features/
+    python -m unirep_jax.main --config=configs/retrieval.py \\
+      --config.task.withheld='("audio","text")'                        # Table 3
+    python -m unirep_jax.sweep --config=configs/retrieval.py:wikipedia --config.data.path=FILE \\
+      --variants=configs/retrieval.py:table4 --seeds=5 --workdir=runs/table4
+
+The argument names a data set, a method (mover, gram, pairwise, or any other of configs/methods.py),
+a preset, or several of them. docs/results/mover.md has what to expect.
+"""
+
+import dataclasses
+import runpy
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from unirep_jax.config_arguments import parse_argument, variants
+from unirep_jax.data.catalog import DATA_SETS
+from unirep_jax.methods import MOVER
+
+SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
+CHOICES = SHARED["choices"]("retrieval", "mover")
+
+
+def get_config(argument: str = "digits_avt,mover") -> ConfigDict:
+    dataset, method, preset = parse_argument(argument, *CHOICES)
+    codes = method in SHARED["CODEBOOKS"]
+    steps = DATA_SETS[dataset].steps if codes else 300
+    training = SHARED["SMALL_DATA_TRAINING" if preset == "default" else "AUTHORS_TRAINING"]
+    config = {
+        "experiment": "retrieval",
+        "seed": 0,
+        "steps": 0 if method in SHARED["SOLVED"] else steps,
+        "batch_size": 80 if codes else 128,
+        "parallel": "shard_map",  # or "pmap"
+        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
+        "method": SHARED["chosen"](method, preset, dataset),
+        "train": {**training, "log_every": 50, "checkpoint_every": 150},
+        "task": {
+            "captions": "",
+            "withheld": (),  # Table 3: modalities that training never has in one example
+            "control": True,  # also evaluate the network untrained and linear CCA
+        },
+    }
+    if method == "cmcr":
+        config["pretrain"] = SHARED["pretraining"](dim=128, steps=300)
+    return ConfigDict(config)
+
+
+def get_variants(name: str) -> dict[str, dict]:
+    """Rows of a table, for `python -m unirep_jax.sweep --variants=configs/retrieval.py:NAME`."""
+    return variants(name, VARIANTS)
+
+
+def _method(method: MOVER) -> dict:
+    small = dataclasses.asdict(SHARED["small_towers"](method))
+    return {f"method.{field}": value for field, value in small.items()}
+
+
+VARIANTS = {
+    "table4": {
+        "MOVER": {},
+        "w/o OT": {"method.weight_transport": 0.0},
+        "w/o GAVE": _method(MOVER(measure="cosine")),
+        "w/o both (pairwise)": _method(MOVER.pairwise()),
+        "GRAM": _method(MOVER.gram()),
+    },
+    # Eq. 8 over tuples of three modalities, and the ways to draw groups from the plans.
+    "plans": {
+        "anchor": {},
+        "pairs": {"method.plan": "pairs"},
+        "multimarginal": {"method.plan": "multimarginal"},
+        "hard": {"method.groups": "top"},
+        "top-3": {"method.groups": "top", "method.group_count": 3},
+        "sampled": {"method.groups": "sample", "method.group_count": 8},
+    },
+    "readings": {
+        "paired positives": {},
+        "positives by transport": {"method.positives": "transport"},
+        "eq. 9 as printed": {"method.negatives_only": True},
+        "one direction": {"method.both_directions": False},
+        "gradient through plans": {"method.plan_gradient": "unroll"},
+        "transport alone": {"method.weight_contrast": 0.0},
+    },
+}

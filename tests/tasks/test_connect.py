@@ -1,0 +1,171 @@
+"""Connecting two spaces: what training sees, what is measured, and the command line."""
+
+import dataclasses
+import json
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from unirep_jax import connect, experiment
+from unirep_jax.data import FeatureSet, save_features
+from unirep_jax.evaluation.measurements import read_measurements
+from unirep_jax.methods import CMCR
+from unirep_jax.methods.method import Embedding
+from unirep_jax.methods.streams import halves
+from unirep_jax.tasks.connect.task import Connection
+
+ROOT = Path(__file__).parents[2]
+NAMES = {"first": ("caption_1", "camera_1"), "second": ("caption_2", "sensor_2")}
+
+
+class Encoder:
+    """Vectors that tell space, modality and example."""
+
+    def __init__(self, number, modalities, count):
+        rng = np.random.default_rng(number)
+        made = {m: rng.normal(size=(count, 6)).astype(np.float32) for m in modalities}
+        self.vectors = {m: x / np.linalg.norm(x, axis=1, keepdims=True) for m, x in made.items()}
+
+    def represent(self, modality, features, *, present):
+        return Embedding.of_vectors(self.vectors[modality])
+
+
+def pretraining(calls):
+    """Makes encoders, and records what they were given."""
+
+    def pretrain(data, modalities, rows, *, seed):
+        calls.append((modalities, rows, seed))
+        return Encoder(len(calls), modalities, len(rows))
+
+    return pretrain
+
+
+def test_the_spaces_have_no_example_in_common_and_seeds_of_their_own(paired_features):
+    calls = []
+    CMCR(**NAMES).encoded(paired_features, pretraining(calls), seed=3)
+    (first, rows_1, seed_1), (second, rows_2, seed_2) = calls
+    assert (first, second) == (("caption", "camera"), ("caption", "sensor"))
+    assert not (rows_1 & rows_2).any() and seed_1 != seed_2
+    np.testing.assert_array_equal(rows_1 | rows_2, paired_features.train)
+
+
+@pytest.mark.parametrize("consistency", ["softmax", "argmax", "random"])
+def test_training_streams_are_made_of_the_memory_and_test_streams_are_the_examples_own(
+    paired_features, consistency
+):
+    calls = []
+    method = CMCR(**NAMES, consistency=consistency)
+    streams, routes = method.encoded(paired_features, pretraining(calls), seed=0)
+    assert {m: [stream for _, stream in way] for m, way in routes.items()} == {
+        "caption": ["caption_1", "caption_2"], "camera": ["camera_1"], "sensor": ["sensor_2"]
+    }  # fmt: skip
+    assert streams.modalities == ("caption_1", "camera_1", "caption_2", "sensor_2")
+    (_, rows, _), _ = calls
+    space = Encoder(1, ("caption", "camera"), len(rows)).vectors  # the same numbers again
+    train, memory = streams.train, space["camera"][rows]
+    np.testing.assert_array_equal(streams.features["camera_1"][~train], space["camera"][~train])
+    found, texts = streams.features["camera_1"][train], space["caption"][train]
+    if consistency == "softmax":
+        weights = np.exp((texts @ memory.T).astype(np.float64) / 0.01)
+        expected = weights @ memory / weights.sum(1, keepdims=True)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+    elif consistency == "argmax":
+        np.testing.assert_array_equal(found, memory[(texts @ memory.T).argmax(1)])
+    else:
+        assert all((row == memory).all(1).any() for row in found)
+        assert len(np.unique(found, axis=0)) > 5
+
+
+def test_examples_that_lack_a_modality_take_no_part(paired_features):
+    present = {m: p.copy() for m, p in paired_features.present.items()}
+    present["sensor"][[1, 70]] = False
+    data = dataclasses.replace(paired_features, present=present)
+    streams = CMCR(**NAMES).encoded(data, pretraining([]), seed=0).data
+    assert len(streams.label) == len(data.label) - 2
+    assert all(p.all() for p in streams.present.values())
+
+
+def test_halves_are_disjoint_and_depend_on_the_seed():
+    rows = np.arange(21) % 3 > 0
+    one, two = halves(rows, 0)
+    assert not (one & two).any() and ((one | two) == rows).all() and one.sum() == 7
+    assert not np.array_equal(one, halves(rows, 1)[0])
+
+
+def test_batches_are_drawn_from_the_four_streams_of_training_examples(paired_features):
+    task = Connection()
+    seen = task.prepare(paired_features, CMCR(**NAMES), pretraining([]), 0).seen
+    pool = task.pools(seen, 16, 0)
+    assert {*pool.modalities} == {"caption_1", "camera_1", "caption_2", "sensor_2"}
+    assert seen.train[pool.rows].all()
+    with pytest.raises(ValueError, match="batch_size=65 is not within 1 … 64"):
+        task.pools(seen, 65, 0)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"consistency": "hard"}, "consistency='hard'"),
+        ({**NAMES, "first": ("caption_1", "radar_1")}, "'radar'"),
+    ],
+)
+def test_impossible_settings_are_refused_by_name(paired_features, settings, message):
+    with pytest.raises(ValueError, match=message):
+        CMCR(**settings).encoded(paired_features, pretraining([]), seed=0)
+
+
+def test_a_run_from_raw_features_measures_everything_and_exports_its_connector(
+    paired_features, tmp_path, standard_promotion
+):
+    save_features(tmp_path / "toy.npz", paired_features)
+    config = runpy.run_path(str(ROOT / "configs" / "connect.py"))["get_config"]()
+    changes = {
+        "data.name": "features", "data.path": str(tmp_path / "toy.npz"), "steps": 40,
+        "batch_size": 32, "method.first": ("caption_1", "camera_1"),
+        "method.second": ("caption_2", "sensor_2"), "method.dim": 8, "method.hidden": 16,
+        "pretrain.steps": 20, "pretrain.batch_size": 16, "pretrain.method.dim": 8,
+        "pretrain.method.layers": 0, "pretrain.train.log_every": 10,
+        "pretrain.train.checkpoint_every": 20,
+    }  # fmt: skip
+    config.update_from_flattened_dict(changes)
+    workdir = experiment.run(config, tmp_path / "run")
+    rows = read_measurements(workdir / "results.jsonl")
+    assert {m.method for m in rows} == {"cmcr", "no connection", "trained on pairs", "chance"}
+    assert {(m.source, m.target) for m in rows} == {
+        ("camera_1", "sensor_2"), ("sensor_2", "camera_1")
+    }  # fmt: skip
+    assert {"recall_at_1", "recall_at_5", "map", "class_map"} <= {m.metric for m in rows}
+    connector = connect.load(workdir / "connector.safetensors")
+    assert connector.spaces["second"].modalities == ("caption", "sensor")
+    last = json.loads((workdir / "metrics.jsonl").read_text().splitlines()[-1])
+    assert {"shared", "other", "gap_first", "gap_second"} <= last.keys() and last["step"] == 40
+    for name in ("connected_map", "spaces_map", "training_curves"):
+        assert (workdir / "figures" / f"{name}.png").stat().st_size > 5000
+    # A finished run is not trained again.
+    before = (workdir / "results.jsonl").stat().st_mtime_ns
+    experiment.run(config, tmp_path / "run")
+    assert (workdir / "results.jsonl").stat().st_mtime_ns == before
+
+
+def test_streams_of_spaces_with_different_dimensions_are_connected_as_they_are(
+    tmp_path, standard_promotion
+):
+    rng = np.random.default_rng(0)
+    streams = {
+        m: rng.normal(size=(48, dim)).astype(np.float32)
+        for m, dim in (("text_1", 6), ("image_1", 6), ("text_2", 10), ("audio_2", 10))
+    }
+    data = FeatureSet.from_arrays("banks", streams, np.full(48, -1), np.arange(48) < 32)
+    save_features(tmp_path / "banks.npz", data)
+    config = runpy.run_path(str(ROOT / "configs" / "connect.py"))["get_config"]("banks")
+    config.update_from_flattened_dict({
+        "data.name": "features", "data.path": str(tmp_path / "banks.npz"), "steps": 20,
+        "batch_size": 16, "method.dim": 8, "method.hidden": 8, "train.checkpoint_every": 20,
+    })  # fmt: skip
+    workdir = experiment.run(config, tmp_path / "run")
+    rows = read_measurements(workdir / "results.jsonl")
+    assert {m.method for m in rows} == {"cmcr", "chance"}, "no cosine between 6 and 10 dimensions"
+    assert all(m.num_examples == 16 and np.isfinite(m.value) for m in rows)
+    assert not (workdir / "figures" / "spaces_map.png").exists()

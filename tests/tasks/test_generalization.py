@@ -1,0 +1,145 @@
+"""Cross-modal generalisation on representations whose right answers are known."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from unirep_jax.data import FeatureSet
+from unirep_jax.evaluation.chance import guess
+from unirep_jax.evaluation.embedding import Representation
+from unirep_jax.evaluation.measurements import Measurement, read_measurements, write_measurements
+from unirep_jax.evaluation.probe import Probe
+from unirep_jax.tasks.generalization.measures import closed_set, open_set, source_threshold
+
+pytestmark = pytest.mark.usefixtures("standard_promotion")
+
+PROBE = Probe(hidden=32, steps=150, lr=1e-2)
+CLASSES, PER_CLASS, TIME = 6, 20, 3
+
+
+def feature_set(present=None):
+    """Labels and splits only: the tasks never look at features."""
+    label = np.tile(np.arange(CLASSES), PER_CLASS).astype(np.int32)
+    features = {m: np.zeros((len(label), 1), np.float32) for m in ("a", "b")}
+    train = np.arange(len(label)) < len(label) // 2
+    return FeatureSet.from_arrays("known", features, label, train, present=present)
+
+
+def representation(indices_a, indices_b):
+    codebook = jnp.asarray(np.random.default_rng(0).normal(size=(CLASSES + 4, 8)), jnp.float32)
+    indices = {"a": jnp.asarray(indices_a), "b": jnp.asarray(indices_b)}
+    return Representation(dict.fromkeys(indices, codebook), indices, {}, codebook)
+
+
+def one_code_per_class(data):
+    return np.repeat(data.label[:, None], TIME, axis=1)
+
+
+def test_a_perfectly_shared_code_generalises_perfectly():
+    data = feature_set()
+    codes = one_code_per_class(data)
+    rows = list(closed_set(representation(codes, codes), data, probe=PROBE, seed=0))
+    assert {(r["source"], r["target"]) for r in rows} == {
+        ("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")
+    }  # fmt: skip
+    assert all(r["value"] == 1.0 and r["num_examples"] == 60 for r in rows)
+
+
+def test_codes_that_are_not_shared_give_chance_across_and_all_within():
+    data = feature_set()
+    codes = one_code_per_class(data)
+    noise = np.random.default_rng(1).integers(0, CLASSES, codes.shape)
+    values = {
+        (r["source"], r["target"]): r["value"]
+        for r in closed_set(representation(codes, noise), data, probe=PROBE, seed=0)
+    }
+    assert values["a", "a"] == 1.0
+    assert abs(values["a", "b"] - 1 / CLASSES) < 0.15
+
+
+def test_absent_examples_are_neither_trained_on_nor_tested():
+    present = {
+        "a": np.ones(CLASSES * PER_CLASS, bool),
+        "b": np.arange(CLASSES * PER_CLASS) % 2 == 0,
+    }
+    data = feature_set(present)
+    codes = one_code_per_class(data)
+    wrong = np.where(present["b"][:, None], codes, (codes + 1) % CLASSES)
+    for r in closed_set(representation(codes, wrong), data, probe=PROBE, seed=0):
+        if r["target"] == "b" and r["source"] == "a":
+            assert r["value"] == 1.0 and r["num_examples"] == 30
+
+
+def test_open_set_reports_every_direction_split_rule_and_metric():
+    data = feature_set()
+    codes = one_code_per_class(data)
+    rows = list(
+        open_set(
+            representation(codes, codes), data, known=(3, 4), selections=("honest", "paper"),
+            folds=3, probe=PROBE, seed=0,
+        )
+    )  # fmt: skip
+    assert len(rows) == 2 * 2 * 2 * 8
+    by = {(r["split"], r["selection"], r["source"], r["metric"]): r["value"] for r in rows}
+    for split in ("split1", "split2"):
+        for source in ("a", "b"):
+            os_star, unk, hos = (by[split, "paper", source, m] for m in ("os_star", "unk", "hos"))
+            assert hos == pytest.approx(2 * os_star * unk / max(os_star + unk, 1e-12))
+            best = max(by[split, rule, source, "hos"] for rule in ("paper", "honest"))
+            assert best > guess("hos", 3), "unknown classes have codes that no known class uses"
+
+
+def test_the_honest_threshold_does_not_depend_on_anything_but_source_training_data():
+    data = feature_set()
+    codes = one_code_per_class(data)
+    rows = np.flatnonzero(data.train & (data.label < 4))
+    settings = {"folds": 2, "probe": PROBE, "seed": 0}
+    first = source_threshold(representation(codes, codes), data, "a", rows, 4, **settings)
+    scrambled = np.where(data.train[:, None], codes, 0)
+    label = np.where(data.train, data.label, 0).astype(np.int32)
+    other = dataclasses.replace(data, label=label)
+    second = source_threshold(
+        representation(scrambled, np.zeros_like(codes)), other, "a", rows, 4, **settings
+    )
+    assert first == second and 0.25 <= first <= 1.0
+
+
+def test_probes_trained_side_by_side_ignore_what_is_masked():
+    data = feature_set()
+    codes = jnp.asarray(one_code_per_class(data))
+    spoiled = jnp.where((data.label == 5)[:, None], 0, codes)  # class 5 looks like class 0
+    keep = jnp.asarray(data.label != 5)
+    allowed = jnp.arange(CLASSES) != 5
+    codebook = representation(codes, codes).codebook
+    params = PROBE.fit(jax.random.key(0), codebook, spoiled, jnp.asarray(data.label), keep, allowed)
+    logits = np.where(allowed[None], PROBE.logits(params, codebook, spoiled), -np.inf)
+    np.testing.assert_array_equal(logits.argmax(1)[keep], data.label[keep])
+
+
+def test_chance_is_the_best_that_guessing_reaches():
+    for classes in (2, 5, 14):
+        rates = np.linspace(1e-4, 1 - 1e-4, 20001)
+        os_star = (1 - rates) / classes
+        hos = (2 * os_star * rates / (os_star + rates)).max()
+        assert guess("hos", classes) == pytest.approx(hos, abs=1e-6)
+    assert guess("accuracy", 4) == 0.25
+
+
+def test_measurements_survive_a_round_trip(tmp_path):
+    rows = [Measurement("oscmg", "micu", "d", "split1", "a", "b", "hos", 0.5, 10, 0, "honest")]
+    write_measurements(tmp_path / "results.jsonl", rows)
+    assert read_measurements(tmp_path / "results.jsonl") == rows
+
+
+@pytest.mark.parametrize(("folds", "classes"), [(1, 4), (0, 4), (3, 1)])
+def test_a_threshold_needs_two_folds_of_two_classes(folds, classes):
+    """With one fold every class is hidden, and the probe would train on nothing."""
+    data = feature_set()
+    codes = one_code_per_class(data)
+    rows = np.flatnonzero(data.train & (data.label < classes))
+    settings = {"folds": folds, "probe": PROBE, "seed": 0}
+    with pytest.raises(ValueError, match=f"folds={folds} of {classes} classes"):
+        source_threshold(representation(codes, codes), data, "a", rows, classes, **settings)

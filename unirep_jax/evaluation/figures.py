@@ -1,0 +1,51 @@
+"""Pictures of a run, as PNG files."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from unirep_jax.train.logs import read_log
+
+# Okabe and Ito's palette: told apart with any colour vision.
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+
+
+def spread(rows: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of the rows, evenly spaced."""
+    if len(rows) <= count:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, count).astype(int)]
+
+
+def training_curves(path: Path, metrics: Path) -> None:
+    """Every logged quantity over the steps, the loss first, a panel each."""
+    rows = read_log(metrics)
+    if not rows:
+        return
+    steps = [row["step"] for row in rows]
+    groups = _panels(sorted(rows[0].keys() - {"step"}, key=lambda name: (name != "loss", name)))
+    marker = ".-" if len(rows) < 20 else "-"
+    columns = min(4, len(groups))
+    figure = Figure(figsize=(3.2 * columns, 2.6 * -(-len(groups) // columns)), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(-(-len(groups) // columns), columns)).ravel()
+    for axis, (title, names) in zip(axes, groups.items(), strict=False):
+        for place, name in enumerate(names):
+            label = name.partition("/")[2] or None
+            values = [row.get(name, np.nan) for row in rows]
+            axis.plot(steps, values, marker, color=PALETTE[place % 8], label=label)
+        axis.set(title=title, xlabel="step")
+        if len(names) > 1:
+            axis.legend()
+    for axis in axes[len(groups) :]:
+        axis.set_visible(False)
+    figure.savefig(path, dpi=110)
+
+
+def _panels(names: Iterable[str]) -> dict[str, list[str]]:
+    """Names grouped by what stands before the slash."""
+    groups: dict[str, list[str]] = {}
+    for name in names:
+        groups.setdefault(name.partition("/")[0], []).append(name)
+    return groups

@@ -1,0 +1,216 @@
+"""What a method offers: the contract between methods, training, tasks and users.
+
+A method is a frozen dataclass of hyper-parameters whose functions are pure. It says what it can do
+by the classes that it derives from, and what it learns from by `batches`:
+
+    | class                | it can                                                              |
+    |----------------------|---------------------------------------------------------------------|
+    | Method               | be made for a data set                                              |
+    | TrainedMethod        | be trained by gradients of `loss`                                   |
+    | SolvedMethod         | be fitted in closed form                                            |
+    | RepresentationMethod | embed every modality in one space (`embed`)                         |
+    | ClassifyingMethod    | predict labels itself (`classify`)                                  |
+    | RefreshingMethod     | look at all examples between steps                                  |
+    | EncodedMethod        | train on what frozen encoders make of the features                  |
+
+A task asks for classes (`unirep_jax.tasks.task`), so a pair that does not fit is refused by type.
+"""
+
+import abc
+import enum
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar, NamedTuple, Self
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Bool, Float, Int, Key
+
+from unirep_jax import losses, metrics
+from unirep_jax.data.features import FeatureSet
+from unirep_jax.data.resident import Pool, Whole
+
+Shapes = Mapping[str, tuple[int, ...]]  # by modality, of one example
+
+
+class Batches(enum.Enum):
+    """What a method's loss reads."""
+
+    PAIRED = "examples of several modalities without labels"
+    LABELLED = "examples of several modalities with labels"
+    POOLED = "pools of labelled, unlabelled and in-modal examples"
+
+
+class Embedding(NamedTuple):
+    """What a representation method makes of a batch of one modality.
+
+    sequence: [batch, time, dim], entries of order one, `time` 1 where the method makes vectors; a
+    probe reads it. vector: [batch, dim], unit length, or zero where nothing is left to scale;
+    retrieval compares it. codes: [batch, time], the entries of the codebook that the sequence is
+    made of; None of a method without one.
+    """
+
+    sequence: Float[Array, "batch time dim"]
+    vector: Float[Array, "batch dim"]
+    codes: Int[Array, "batch time"] | None = None
+
+    @classmethod
+    def of_vectors(cls, vector: Float[Array, "batch dim"]) -> "Embedding":
+        """Of unit vectors: the sequence is one step, scaled so that its entries have variance 1."""
+        return cls(vector[:, None] * vector.shape[1] ** 0.5, vector)
+
+
+class Decision(NamedTuple):
+    """What a classifying method says of a batch, by one source: one or several modalities.
+
+    logits: [batch, class]; the largest is the predicted class. features: [batch, dim], that the
+    decision rests on. present: [batch], whether there was anything to decide by. values: what
+    `known_scores` is computed from. gates: [batch, expert], of a mixture of experts. mapped, votes:
+    of in-modal networks (COX), by modality [batch, dim] and [batch, head, class].
+    """
+
+    logits: Float[Array, "batch class"]
+    features: Float[Array, "batch dim"]
+    present: Bool[Array, "batch"]
+    values: Array | None = None
+    gates: Float[Array, "batch expert"] | None = None
+    mapped: Mapping[str, Float[Array, "batch dim"]] | None = None
+    votes: Float[Array, "batch head class"] | None = None
+
+
+class Method(abc.ABC):
+    """Hyper-parameters, and what they make of a data set."""
+
+    batches: ClassVar[Batches] = Batches.PAIRED
+
+    @abc.abstractmethod
+    def for_data(self, shapes: Shapes, classes: int) -> Self:
+        """The method with what it takes from the data filled in.
+
+        Args:
+          shapes: per modality the shape of one example.
+          classes: number of classes, for methods that predict them.
+
+        Raises:
+          ValueError: the method cannot be made for these data, in one line.
+        """
+
+
+class TrainedMethod(Method):
+    """A method that gradients train."""
+
+    @abc.abstractmethod
+    def init(self, key: Key[Array, ""], shapes: Shapes, statistics: dict) -> tuple[dict, dict]:
+        """Parameters, and the state that no gradient changes.
+
+        Args:
+          key: randomness.
+          shapes: per modality the shape of one example.
+          statistics: per modality (mean, std), each [channels], of the training features.
+        """
+
+    @abc.abstractmethod
+    def loss(
+        self,
+        params: dict,
+        state: dict,
+        batch: dict,
+        *,
+        key: Key[Array, ""],
+        axis_name: str | None = None,
+    ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Float[Array, ""]]]]:
+        """The loss of this device's share of the batch; the state after the step; terms to log."""
+
+
+class SolvedMethod(Method):
+    """A method without training steps: its parameters are a function of the training examples."""
+
+    @abc.abstractmethod
+    def solve(self, training_set: FeatureSet) -> tuple[dict, dict]:
+        """Parameters and state, as `TrainedMethod.init` gives them, fitted in closed form."""
+
+
+class RepresentationMethod(Method):
+    """A method that embeds every modality.
+
+    common_space: whether vectors of different modalities can be compared.
+    """
+
+    common_space: ClassVar[bool] = True
+
+    @abc.abstractmethod
+    def embed(
+        self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
+    ) -> Embedding:
+        """Embeddings of raw features of one modality: no dropout, no augmentation."""
+
+    def codebook(self, state: dict) -> Float[Array, "code dim"] | None:
+        """The vectors that sequences are made of; None without a codebook."""
+        return None
+
+
+class ClassifyingMethod(Method):
+    """A method that predicts labels itself."""
+
+    @abc.abstractmethod
+    def classify(
+        self,
+        params: dict,
+        state: dict,
+        features: Mapping[str, Float[Array, "batch ..."]],
+        present: Mapping[str, Bool[Array, "batch"]],
+    ) -> dict[str, Decision]:
+        """Decisions by source: the modalities that one rests on, sorted and joined by "+"."""
+
+    def known_scores(self, params: dict, decision: Decision) -> Float[np.ndarray, "example"]:
+        """How known each example looks, float64, higher = more known: the largest probability."""
+        return metrics.max_softmax(np.asarray(decision.logits))
+
+
+class RefreshingMethod(TrainedMethod):
+    """A method that looks at all examples of its pools now and then.
+
+    refresh_every: steps between two looks, 0 for never on these pools.
+    """
+
+    refresh_every: int
+
+    @abc.abstractmethod
+    def for_pools(self, pools: Mapping[str, Pool]) -> Self:
+        """The method for these pools, `refresh_every` settled; ValueError if it does not fit."""
+
+    @abc.abstractmethod
+    def refresh(self, params: dict, state: dict, wholes: Mapping[str, Whole]) -> dict:
+        """The state made of all examples."""
+
+
+class Encoded(NamedTuple):
+    """Features as frozen encoders see them.
+
+    data: the feature set of their embeddings, by stream. routes: per raw modality the ways into the
+    method, each an encoder, or None for features as they are, and the stream that it gives.
+    """
+
+    data: FeatureSet
+    routes: dict[str, tuple[tuple[Any, str], ...]]
+
+
+Pretrain = Callable[..., Any]
+"""(data, modalities, rows, *, seed) -> a model of `unirep_jax.model` whose `embed` gives vectors,
+trained by contrast of these modalities on the examples `rows` (bool) of the data."""
+
+
+class EncodedMethod(Method):
+    """A method that is trained on embeddings of frozen encoders instead of raw features."""
+
+    @abc.abstractmethod
+    def encoded(self, data: FeatureSet, pretrain: Pretrain, seed: int) -> Encoded:
+        """What the method trains on; data that are embeddings already pass as they are.
+
+        Raises:
+          ValueError: the data lack what the method needs, for instance a shared modality.
+        """
+
+
+def unit_mean(sequence: Float[Array, "batch time dim"]) -> Float[Array, "batch dim"]:
+    """The mean over time, scaled to length 1; zero where the steps cancel."""
+    return losses.unit(jnp.mean(sequence, axis=1))

@@ -1,0 +1,1 @@
+"""Connection of two contrastive spaces."""

@@ -1,0 +1,131 @@
+"""Connecting two contrastive spaces that share a modality, evaluated on the pair never trained."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any, ClassVar
+
+import numpy as np
+
+from unirep_jax.connect import Connector
+from unirep_jax.data import FeatureSet
+from unirep_jax.data.resident import Pool
+from unirep_jax.evaluation import retrieval
+from unirep_jax.evaluation.embedding import represent
+from unirep_jax.evaluation.embedding_figures import embedding_map
+from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.methods.cmcr import CMCR
+from unirep_jax.methods.method import Method, Pretrain
+from unirep_jax.methods.streams import keep
+from unirep_jax.model import Model, Way
+from unirep_jax.tasks.retrieval.tables import retrieval_tables
+from unirep_jax.tasks.retrieval.task import EMBEDDING_MAP, Retrieval
+from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, encode, ways
+
+
+@dataclasses.dataclass(frozen=True)
+class Connection(Task):
+    """The projections of both other modalities search for each other, next to no connection.
+
+    control: also evaluate the spaces without connection and, of raw features, an encoder pretrained
+      on the true pairs of both halves.
+    """
+
+    control: bool = True
+
+    requires: ClassVar[type[Method]] = CMCR
+    vocabulary: ClassVar[Vocabulary] = Vocabulary(
+        "connection of contrastive spaces",
+        metrics=Retrieval.vocabulary.metrics,
+        selections=Retrieval.vocabulary.selections,
+        topics=(
+            EMBEDDING_MAP,
+            Topic(
+                "Gap between modalities",
+                "gap: distance between an item and its projection's partner in its own space.",
+                ("gap_first", "gap_second"),
+            ),
+        ),
+        captions={
+            "connected_map": "Map of the connected space, by modality and by class",
+            "spaces_map": "Map of the two spaces before they are connected",
+        },
+    )
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("control",)
+    tables = staticmethod(retrieval_tables)
+
+    # -- training ----------------------------------------------------------------------------
+
+    def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
+        encoded = encode(method, data, pretrain, seed)
+        return Prepared(data, encoded.data, encoded.data, ways(encoded))
+
+    def pools(self, seen: FeatureSet, batch_size: int, seed: int) -> Pool:
+        rows = np.flatnonzero(seen.train)
+        if not 1 <= batch_size <= len(rows):
+            raise ValueError(f"batch_size={batch_size} is not within 1 … {len(rows)} examples")
+        return Pool(rows, batch_size, seen.modalities)
+
+    # -- evaluation --------------------------------------------------------------------------
+
+    def evaluate(self, trained: Trained) -> list[Measurement]:
+        method, model = trained.method, trained.model
+        assert isinstance(method, CMCR)
+        connector = Connector.of_method(method, model.params, model.state)
+        connector.save(trained.workdir / "connector.safetensors")
+        whole = trained.prepared.whole
+        test = keep(whole, ~whole.train)  # of banks, a small part
+        streams = (*method.first, *method.second)
+        embeddings = represent(_of_streams(model, test), test).vectors
+        embedding_map(trained.figures / "connected_map.png", embeddings, test)
+        pair = (method.first[1], method.second[1])
+        measurements = list(self._search(trained, trained.name, test, pair, embeddings))
+        if not self.control:
+            return measurements
+        raw = {m: np.asarray(test.features[m], np.float32) for m in streams}
+        if len({x.shape for x in raw.values()}) == 1:  # else a cosine between them means nothing
+            embedding_map(trained.figures / "spaces_map.png", raw, test)
+            measurements += self._search(trained, "no connection", test, pair, raw)
+        if any(way.encoder for through in trained.prepared.ways.values() for way in through):
+            paired = self._paired(trained, pair)
+            measurements += self._search(trained, "trained on pairs", test, pair, paired)
+        return measurements
+
+    def _paired(self, trained: Trained, pair: tuple[str, str]) -> dict[str, np.ndarray]:
+        """Test embeddings of an encoder that was trained on the true pairs, by stream."""
+        data, names = trained.data, {"_1": pair[0][:-2], "_2": pair[1][:-2]}
+        complete = np.all([data.present[m] for m in trained.prepared.ways], axis=0)
+        encoder = trained.pretrain(
+            data, tuple(names.values()), data.train & complete, seed=2 * trained.seed
+        )
+        test = keep(data, ~data.train & complete)
+        return {
+            m + suffix: encoder.represent(m, test.features[m], present=test.present[m]).vector
+            for suffix, m in names.items()
+        }
+
+    def _search(
+        self, trained: Trained, name: str, test: FeatureSet, pair: tuple[str, str], embeddings: Any
+    ) -> Iterator[Measurement]:
+        """Both directions between the two modalities that have never met, by cosine."""
+        labels = trained.labels | {"method": name}
+        rows = np.flatnonzero(test.present[pair[0]] & test.present[pair[1]])
+        sides = [retrieval.Rows((embeddings[m][rows],), rows, test.label[rows]) for m in pair]
+        for (source, queries), (target, items) in (
+            ((pair[0], sides[0]), (pair[1], sides[1])),
+            ((pair[1], sides[1]), (pair[0], sides[0])),
+        ):
+            for metric, value, by_chance in retrieval.search(queries, items, retrieval.cosine):
+                found = Measurement(
+                    experiment="connect", split="all", source=source, target=target,
+                    metric=metric, value=value, num_examples=len(rows), selection="cosine",
+                    **labels,
+                )  # fmt: skip
+                yield found
+                if name == trained.name:
+                    yield dataclasses.replace(found, method="chance", value=by_chance)
+
+
+def _of_streams(model: Model, streams: FeatureSet) -> Model:
+    """The model of embeddings that are streams already."""
+    ways = {m: (Way(None, m),) for m in streams.modalities}
+    return dataclasses.replace(model, shapes=model.streams, ways=ways)

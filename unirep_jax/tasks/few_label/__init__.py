@@ -1,0 +1,1 @@
+"""Few-label classification of one modality."""

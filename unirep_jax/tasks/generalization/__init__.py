@@ -1,0 +1,1 @@
+"""Closed-set and open-set cross-modal generalisation."""

@@ -1,0 +1,108 @@
+"""Open-set and closed-set cross-modal generalisation: what a probe learns of one modality holds
+for another."""
+
+import dataclasses
+from collections.abc import Iterator
+from typing import ClassVar
+
+from unirep_jax.data import FeatureSet
+from unirep_jax.evaluation.probe import Probe
+from unirep_jax.evaluation.tables import OPEN_SET_METRICS
+from unirep_jax.tasks.generalization import measures
+from unirep_jax.tasks.generalization.figures import codebook_usage
+from unirep_jax.tasks.generalization.tables import SELECTION_RULES, cross_modal_tables
+from unirep_jax.tasks.representation import RepresentationTask, Row, Subject
+from unirep_jax.tasks.task import Topic, Trained, Vocabulary
+
+WORDS = Vocabulary(
+    "cross-modal generalisation",
+    metrics={
+        name: (title, 100)
+        for name, title in (
+            ("accuracy", "accuracy"),
+            *OPEN_SET_METRICS,
+            ("os", "OS"),
+            *((f"{n}_class", f"{t} by class") for n, t in (("os", "OS"), *OPEN_SET_METRICS)),
+        )
+    },
+    selections=SELECTION_RULES,
+    topics=(
+        Topic(
+            "Codebook health",
+            "codes_used: share of all codes chosen in a batch; the others are dead there. "
+            "perplexity: effective number of codes that a modality uses. agreement: share of "
+            "tokens for which all modalities choose one code.",
+            ("codes_used", "perplexity", "agreement"),
+            ("codebook_usage",),
+        ),
+    ),
+    captions={
+        "codebook_usage": "Codes by the modalities that share them, and the codebook in its two "
+        "principal directions",
+    },
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class ClosedSet(RepresentationTask):
+    """CMG: a probe trained on one modality, tested on another, all classes known.
+
+    known, selections, folds: for the open set alone. control: also evaluate the network without
+    pre-training and linear CCA. probe: settings of `Probe`.
+    """
+
+    known: tuple[int, ...] = (0, 0)
+    selections: tuple[str, ...] = ("honest", "paper")
+    folds: int = 3
+    control: bool = True
+    probe: dict = dataclasses.field(default_factory=dict)
+
+    open_set: ClassVar[bool] = False
+    evaluation_settings: ClassVar[tuple[str, ...]] = (
+        "known", "selections", "folds", "control", "probe",
+    )  # fmt: skip
+    vocabulary: ClassVar[Vocabulary] = WORDS
+    tables = staticmethod(cross_modal_tables)
+
+    def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
+        if self.open_set:
+            self._known(data.num_classes)
+        return data
+
+    def measure(self, subject: Subject) -> Iterator[tuple[str, Row]]:
+        representation, data, seed = subject.representation, subject.data, subject.seed
+        probe = Probe(**self.probe)
+        for row in measures.closed_set(representation, data, probe=probe, seed=seed):
+            yield "cmg", row
+        if self.open_set:
+            rows = measures.open_set(
+                representation, data, known=self._known(data.num_classes),
+                selections=self.selections, folds=self.folds, probe=probe, seed=seed,
+            )  # fmt: skip
+            yield from (("oscmg", row) for row in rows)
+
+    def draw(self, trained: Trained, subject: Subject) -> None:
+        representation = subject.representation
+        if representation.codebook is not None:
+            path = trained.figures / "codebook_usage.png"
+            codebook_usage(path, representation.codebook, representation.indices, subject.data)
+
+    def _known(self, classes: int) -> tuple[int, ...]:
+        """Known classes per split; zeros stand for a half, then three quarters of the classes."""
+        default = (classes // 2, classes * 3 // 4)
+        known = tuple(k or default[min(i, 1)] for i, k in enumerate(self.known))
+        for count in known:
+            if type(count) is not int or not 2 <= count < classes:
+                raise ValueError(
+                    f"task.known={known}: {count!r} known classes of {classes}; "
+                    "whole numbers, of which at least 2 are known and 1 is unknown"
+                )
+        return known
+
+
+@dataclasses.dataclass(frozen=True)
+class OpenSet(ClosedSet):
+    """OSCMG: the source knows only the first classes; the target has the others, too."""
+
+    open_set: ClassVar[bool] = True
+    vocabulary: ClassVar[Vocabulary] = WORDS._replace(title="open-set cross-modal generalisation")

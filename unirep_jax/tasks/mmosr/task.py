@@ -1,0 +1,206 @@
+"""Multimodal open-set recognition, and recognition against another data set."""
+
+import dataclasses
+from typing import ClassVar, NamedTuple
+
+import jax
+import numpy as np
+
+from unirep_jax.data import FeatureSet
+from unirep_jax.data.catalog import DATA_SETS
+from unirep_jax.evaluation.embedding import map_examples
+from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.evaluation.tables import OPEN_SET_METRICS
+from unirep_jax.methods.method import Batches, ClassifyingMethod, Method, Pretrain
+from unirep_jax.metrics import fit_threshold
+from unirep_jax.tasks.mmosr import figures
+from unirep_jax.tasks.mmosr.measures import TPR, Decisions, measure, rejecting
+from unirep_jax.tasks.mmosr.split import OpenSetSplit, hold_out, osr_split
+from unirep_jax.tasks.mmosr.tables import COLUMNS, recognition_tables
+from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, encode, ways
+
+Part = tuple[FeatureSet, np.ndarray]  # examples of a set, chosen by a mask
+
+
+@dataclasses.dataclass(frozen=True)
+class Recognition(Task):
+    """MMOSR: the classifier learns the known classes; the test has all of them.
+
+    Every seed draws its own known classes. The rejection threshold accepts 95 % of known training
+    examples that were held out, whole groups (people) at a time.
+
+    known: how many classes; 0 for half of them. classes: these instead, by number.
+    unknown: numbers of unknown classes to test with, besides all of them (openness, Table 6).
+    held_out: share of the training examples for the threshold.
+    foreign, foreign_path: out-of-distribution detection (Table 5). All classes of the data are
+      known, and what must be rejected is the test part of this other data set, which has the same
+      modalities in the same shapes.
+    """
+
+    known: int = 0
+    classes: tuple[int, ...] = ()
+    unknown: tuple[int, ...] = ()
+    held_out: float = 0.2
+    foreign: str = ""
+    foreign_path: str = ""
+
+    requires: ClassVar[type[Method]] = ClassifyingMethod
+    offers: ClassVar[tuple[Batches, ...]] = (Batches.LABELLED,)
+    vocabulary: ClassVar[Vocabulary] = Vocabulary(
+        "multimodal open-set recognition",
+        metrics={name: (title, 100) for name, title in (*COLUMNS, *OPEN_SET_METRICS)},
+        selections={"held_out": "Rejection threshold fixed on held-out known examples."},
+        topics=(
+            Topic(
+                "Open-set curves",
+                "How well a score tells known from unknown classes, and what the threshold makes "
+                "of it.",
+                (),
+                ("curves", "scores", "confusion"),
+            ),
+            Topic(
+                "Expert load",
+                "balance: squared coefficients of variation of importance and load of the "
+                "experts; 0 where all are used alike.",
+                ("balance",),
+                ("experts",),
+            ),
+        ),
+        captions={
+            "features": "Map of the features of the test part",
+            "curves": "ROC of known against unknown, and correct classification rate against "
+            "false positive rate; the star is the threshold",
+            "scores": "Scores of known examples, classified rightly and wrongly, and of unknown "
+            "ones",
+            "confusion": "Confusion matrix with rejection",
+            "experts": "Mean gate of every expert by class",
+        },
+    )
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("unknown",)
+    tables = staticmethod(recognition_tables)
+
+    def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
+        encoded = encode(method, data, pretrain, seed)
+        seen = self.seen(encoded.data, seed)
+        return Prepared(data, encoded.data, seen, ways(encoded), labelled=True)
+
+    def seen(self, data: FeatureSet, seed: int) -> FeatureSet:
+        """Training examples of the known classes but those held out for the threshold."""
+        if self.foreign:
+            _check_alike(data, self._out_of_distribution())
+            return hold_out(data, share=self.held_out, seed=seed)
+        split = self._split(data, seed)
+        for count in self.unknown:
+            if not 0 < count <= len(split.unknown):
+                raise ValueError(
+                    f"unknown={self.unknown}: there are {len(split.unknown)} unknown classes"
+                )
+        return hold_out(split.feature_set, share=self.held_out, seed=seed)
+
+    def evaluate(self, trained: Trained) -> list[Measurement]:
+        fitted, names = trained.prepared.seen, trained.prepared.seen.class_names
+        tests, splits = self._tests(trained.prepared.whole, trained.seed)
+        held, tested = (_decide(trained, parts) for parts in ([(fitted, ~fitted.train)], tests))
+        measurements = []
+        for source, decided in tested.items():
+            threshold = fit_threshold(held[source].decisions.scores, tpr=TPR)
+            for title, (counted, unknown) in splits.items():
+                decisions = Decisions(*(x[counted[decided.rows]] for x in decided.decisions))
+                for row in measure(
+                    decisions, threshold=threshold, class_names=names, unknown=unknown
+                ):
+                    by_chance = row.pop("chance")
+                    found = Measurement(
+                        experiment="mmosr", split=title, source=source, **trained.labels, **row
+                    )
+                    guess = dataclasses.replace(found, method="chance", value=by_chance)
+                    measurements += [found, guess]
+            _draw(trained, source, decided, threshold, names, only=len(tested) == 1)
+        return measurements
+
+    def _split(self, data: FeatureSet, seed: int) -> OpenSetSplit:
+        known = self.classes or self.known or data.num_classes // 2
+        return osr_split(data, known=known, seed=seed)
+
+    def _out_of_distribution(self) -> FeatureSet:
+        if self.foreign not in DATA_SETS:
+            raise ValueError(f"foreign={self.foreign!r} is none of {', '.join(DATA_SETS)}")
+        return DATA_SETS[self.foreign].load(self.foreign_path)
+
+    def _tests(self, data: FeatureSet, seed: int) -> tuple[list[Part], dict[str, tuple]]:
+        """What is tested; by title which of all these examples count, and of how many unknown
+        classes they are (0: of no such classes)."""
+        if self.foreign:
+            others = self._out_of_distribution()
+            others = dataclasses.replace(
+                others, label=np.full_like(others.label, -1), class_names=data.class_names
+            )
+            parts = [(data, ~data.train), (others, ~others.train)]
+            count = sum(int(rows.sum()) for _, rows in parts)
+            return parts, {f"{data.name} against {others.name}": (np.ones(count, bool), 0)}
+        split = self._split(data, seed)
+        test = ~split.feature_set.train
+        original = data.label[split.rows[test]]
+        order = np.random.default_rng(seed).permutation(split.unknown)
+        splits = {}
+        for count in (len(order), *self.unknown):
+            title = f"{len(split.known)} known of {len(split.known) + count}"
+            splits[title] = np.isin(original, [*split.known, *order[:count]]), count
+        return [(split.feature_set, test)], splits
+
+
+class _Decided(NamedTuple):
+    """Decisions on the examples `rows` (bool, of all parts) that have what a source needs.
+
+    features: [example, dim]; gates: [example, expert] or None.
+    """
+
+    decisions: Decisions
+    rows: np.ndarray
+    features: np.ndarray
+    gates: np.ndarray | None
+
+
+def _decide(trained: Trained, parts: list[Part]) -> dict[str, _Decided]:
+    """What the trained network decides on the chosen examples of each part, by source."""
+    method, params = trained.method, jax.tree.map(np.asarray, trained.state.params)
+    assert isinstance(method, ClassifyingMethod)
+
+    def compute(variables, batch):
+        return method.classify(*variables, batch["features"], batch["present"])
+
+    variables = (params, trained.state.state)
+    pieces = [map_examples(compute, variables, data, rows=np.flatnonzero(rows))
+              for data, rows in parts]  # fmt: skip
+    label = np.concatenate([data.label[rows] for data, rows in parts])
+    decided = {}
+    joined = jax.tree.map(lambda *p: np.concatenate(p), *pieces)
+    for source, decision in joined.items():
+        there = decision.present
+        decision = jax.tree.map(lambda x, there=there: x[there], decision)
+        scores = method.known_scores(params, decision)
+        decisions = Decisions(scores, decision.logits.argmax(1), label[there])
+        decided[source] = _Decided(decisions, there, decision.features, decision.gates)
+    return decided
+
+
+def _draw(trained, source, decided: _Decided, threshold, names, *, only: bool) -> None:
+    """All pictures of one source; where there are several its name is in that of the file."""
+    scores, predicted, label = decided.decisions
+    file = lambda name: trained.figures / (f"{name}.png" if only else f"{name}_{source}.png")
+    title = f"{trained.data.name}, {trained.name}, {source}"
+    curves = {"threshold": threshold, "title": title}
+    figures.open_set_curves(file("curves"), scores, label, predicted, **curves)
+    figures.score_histograms(file("scores"), scores, label, predicted, **curves)
+    figures.confusion(
+        file("confusion"), label, rejecting(decided.decisions, threshold), names, title=title
+    )
+    figures.feature_map(file("features"), decided.features, label, names, title=title)
+    if decided.gates is not None:
+        figures.expert_load(file("experts"), decided.gates, label, names, title=title)
+
+
+def _check_alike(data: FeatureSet, other: FeatureSet) -> None:
+    shapes, others = ({m: x.shape[1:] for m, x in s.features.items()} for s in (data, other))
+    if shapes != others:
+        raise ValueError(f"foreign data have {others}, not {shapes}")

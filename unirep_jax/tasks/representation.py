@@ -1,0 +1,153 @@
+"""What tasks share that evaluate a representation: baselines beside every method, one embedding."""
+
+import abc
+import dataclasses
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any, ClassVar, NamedTuple
+
+import jax
+import numpy as np
+
+from unirep_jax.data import FeatureSet
+from unirep_jax.evaluation.embedding import Representation, represent
+from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.methods.baselines import CCA, RawFeatures
+from unirep_jax.methods.method import (
+    Method,
+    Pretrain,
+    RepresentationMethod,
+    SolvedMethod,
+    TrainedMethod,
+)
+from unirep_jax.methods.unified import CodebookMethod
+from unirep_jax.model import Model
+from unirep_jax.tasks.task import Prepared, Task, Trained, Way, encode, ways
+from unirep_jax.train.step import TrainState
+
+UNTRAINED_STEPS = 100  # updates of the untrained network's codebook
+Row = dict[str, Any]  # the fields of a Measurement that a task knows
+
+
+class Subject(NamedTuple):
+    """What is evaluated: a method's representation of a data set."""
+
+    name: str
+    method: Method
+    representation: Representation
+    data: FeatureSet
+    seed: int
+
+
+class RepresentationTask(Task):
+    """A task that any method can do which embeds the modalities.
+
+    control: also evaluate the same network untrained and the baselines in closed form.
+    """
+
+    requires: ClassVar[type[Method]] = RepresentationMethod
+    compares_modalities: ClassVar[bool] = True
+    control: bool
+
+    def refusal(self, method: Method, name: str) -> str:
+        """Also of a method whose modalities have no space in common, where this one needs it."""
+        reason = super().refusal(method, name)
+        if not reason and self.compares_modalities and not method.common_space:
+            return f"compares modalities in one space; {name} gives each a space of its own"
+        return reason
+
+    def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
+        """What training may see of the data: all of them. Raises: as `prepare`."""
+        return data
+
+    def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
+        shown = self.shown(data, seed)
+        encoded = encode(method, shown, pretrain, seed)
+        return Prepared(data, encoded.data, encoded.data, ways(encoded), shown=shown)
+
+    @abc.abstractmethod
+    def measure(self, subject: Subject) -> Iterator[tuple[str, Row]]:
+        """Name of the task and fields of each measurement; `chance` is what guessing gives."""
+
+    def draw(self, trained: Trained, subject: Subject) -> None:
+        """The pictures of the trained method."""
+
+    def evaluate(self, trained: Trained) -> list[Measurement]:
+        subject = self.subject(trained, trained.model)
+        self.draw(trained, subject)
+        measure = lambda: self.measurements(subject, chance=True)
+        measurements = trained.once(trained.name, measure)
+        for name, make in baselines(trained).items() if self.control else ():
+            control = lambda make=make: self._control(trained, make())
+            measurements += trained.once(name, control)
+        return measurements
+
+    def _control(self, trained: Trained, model: Model) -> list[Measurement]:
+        """Of a baseline; none of one whose modalities cannot be compared, where they must be."""
+        if self.refusal(model.method, model.name):
+            return []
+        return [*self.measurements(self.subject(trained, model), chance=False)]
+
+    def subject(self, trained: Trained, model: Model) -> Subject:
+        """The data as this model sees them."""
+        chosen = [m for m in trained.data.modalities if m in model.ways]
+        data = dataclasses.replace(
+            trained.data,
+            features={m: trained.data.features[m] for m in chosen},
+            present={m: trained.data.present[m] for m in chosen},
+        )
+        return Subject(model.name, model.method, represent(model, data), data, trained.seed)
+
+    def measurements(self, subject: Subject, *, chance: bool) -> Iterator[Measurement]:
+        """Of one subject and, where asked, of guessing."""
+        for experiment, row in self.measure(subject):
+            by_chance = row.pop("chance", None)
+            found = Measurement(
+                experiment=experiment, method=subject.name, dataset=subject.data.name,
+                seed=subject.seed, **row,
+            )  # fmt: skip
+            yield found
+            if chance and by_chance is not None:
+                yield dataclasses.replace(found, method="chance", value=by_chance)
+
+
+def baselines(trained: Trained) -> dict[str, Callable[[], Model]]:
+    """What every method has to beat, made when called: the network untrained, CCA, raw features."""
+    found = {
+        name: partial(_solved, name, method, trained.prepared.shown)
+        for name, method in (("cca", CCA()), ("raw", RawFeatures()))
+        if name != trained.name
+    }
+    if isinstance(trained.method, TrainedMethod) and int(trained.state.step):
+        return {"untrained": lambda: _untrained_model(trained)} | found
+    return found
+
+
+def _solved(name: str, method: SolvedMethod, shown: FeatureSet) -> Model:
+    shapes = {m: tuple(x.shape[1:]) for m, x in shown.features.items()}
+    through = {m: (Way(None, m),) for m in shown.modalities}
+    params, state = method.solve(shown)
+    return Model(name, method, params, state, shapes, shapes, through, shown.class_names)
+
+
+def _untrained_model(trained: Trained) -> Model:
+    state = untrained(trained)
+    return dataclasses.replace(
+        trained.model, name="untrained", params=state.params, state=state.state
+    )
+
+
+def untrained(trained: Trained) -> TrainState:
+    """Random encoders and, of a method with a codebook, one fitted to what they put out.
+
+    The training step itself moves the codebook; the parameters are put back after every call.
+    """
+    state, engine = trained.fitting.initial(), trained.fitting.engine
+    if not isinstance(trained.method, CodebookMethod):
+        return state
+    steps = min(UNTRAINED_STEPS, int(trained.state.step))
+    for batch in trained.fitting.batches(0, steps):
+        placed, _ = engine.step(engine.place_state(state), engine.place_batch(batch))
+        moved = jax.tree.map(np.asarray, engine.fetch_state(placed))
+        state = state._replace(step=moved.step, state=moved.state)
+    return state

@@ -1,0 +1,104 @@
+"""Cross-modal retrieval of a method that embeds every modality in one space."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+from typing import ClassVar
+
+import numpy as np
+
+from unirep_jax.data import FeatureSet
+from unirep_jax.evaluation import retrieval
+from unirep_jax.evaluation.embedding_figures import embedding_map, transport_plans
+from unirep_jax.tasks.representation import RepresentationTask, Row, Subject
+from unirep_jax.tasks.retrieval.tables import COLUMNS, SCORES, retrieval_tables
+from unirep_jax.tasks.task import Topic, Trained, Vocabulary
+
+PLAN_EPSILON = 0.05  # of the plans that are drawn, whatever the method: MOVER's
+
+EMBEDDING_MAP = Topic(
+    "Embedding map",
+    "Examples of the test part that are alike lie side by side. Distances between far clusters "
+    "mean nothing.",
+    (),
+    ("embedding_map", "connected_map", "spaces_map", "features"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Retrieval(RepresentationTask):
+    """Every direction between modalities, and each modality against the group of the others.
+
+    captions: a modality of which one item (`group` of the feature set) has several rows.
+    withheld: cross-modality generalisation (Table 3 of MOVER). One modality: training never has it.
+      Two or more: training never has two of them in one example, so they meet only through the
+      modalities that are left; each example keeps one of them, drawn by the seed.
+    control: also evaluate the network without training and linear CCA.
+    """
+
+    captions: str = ""
+    withheld: tuple[str, ...] = ()
+    control: bool = True
+
+    vocabulary: ClassVar[Vocabulary] = Vocabulary(
+        "cross-modal retrieval",
+        metrics=COLUMNS,
+        selections={name: f"Search {text}." for name, text in SCORES.items()},
+        topics=(
+            EMBEDDING_MAP,
+            Topic(
+                "Transport plan",
+                "mass_on_pairs: share of a plan's mass on true pairs.",
+                ("mass_on_pairs",),
+                ("transport_plans",),
+            ),
+        ),
+        captions={
+            "embedding_map": "Map of the test part in all modalities, by modality and by class",
+            "transport_plans": "Transport plans between modalities; true pairs are on the diagonal",
+        },
+    )
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("captions", "control")
+    tables = staticmethod(retrieval_tables)
+
+    def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
+        for m in (*self.withheld, *((self.captions,) if self.captions else ())):
+            if m not in data.modalities:
+                raise ValueError(f"modality {m!r} is none of {', '.join(data.modalities)}")
+        if not self.withheld:
+            return data
+        if len({*self.withheld}) < len(self.withheld):
+            raise ValueError(f"withheld={self.withheld} names a modality twice")
+        alone = len(self.withheld) == 1
+        # An example must be left two modalities: of two or more withheld ones it keeps one.
+        if len(data.modalities) - len(self.withheld) < 1 + alone:
+            raise ValueError(f"withheld={self.withheld} leaves nothing to train on")
+        count = len(data.label)
+        kept = np.random.default_rng(seed).integers(len(self.withheld), size=count)
+        present = {
+            m: data.present[m] & ~(data.train & (alone | (kept != place)))
+            for place, m in enumerate(self.withheld)
+        }
+        return dataclasses.replace(data, present=data.present | present)
+
+    def measure(self, subject: Subject) -> Iterator[tuple[str, Row]]:
+        vectors, data = subject.representation.vectors, subject.data
+        captions = self.captions if self.captions in data.modalities else ""
+        for row in retrieval.directions(vectors, data, captions=captions):
+            yield "retrieval", row | {"split": self._split(row["source"], row["target"])}
+
+    def draw(self, trained: Trained, subject: Subject) -> None:
+        vectors = subject.representation.vectors
+        embedding_map(trained.figures / "embedding_map.png", vectors, subject.data)
+        path = trained.figures / "transport_plans.png"
+        transport_plans(path, vectors, subject.data, epsilon=PLAN_EPSILON)
+
+    def _split(self, source: str, target: str) -> str:
+        """Whether training has had the two sides in one example."""
+        apart = [{m} for m in self.withheld[:1]]
+        if len(self.withheld) > 1:
+            apart = [set(pair) for pair in itertools.combinations(self.withheld, 2)]
+        sides = {*source.split("+"), *target.split("+")}
+        if not self.withheld:
+            return "all"
+        return "unseen" if any(names <= sides for names in apart) else "seen"

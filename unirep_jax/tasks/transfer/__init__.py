@@ -1,0 +1,1 @@
+"""A representation evaluated on other data sets."""
