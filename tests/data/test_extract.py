@@ -550,3 +550,31 @@ def test_the_documentation_lists_every_encoder_with_its_settings():
             said = dict(re.findall(r"`(\w+)=([\d.]+)`", line))
             defaults = {k: p.default for k, p in inspect.signature(function).parameters.items()}
             assert {k: float(v) for k, v in said.items()} == defaults, name
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "wav", "flac", "ogg", "mp3"])
+def test_whatever_is_wrong_with_a_file_is_one_line_with_its_name(tmp_path, rng, suffix):
+    soundfile = pytest.importorskip("soundfile")
+    for library in ("soxr", "resvg_py"):
+        pytest.importorskip(library)
+    path = tmp_path / f"whole.{suffix}"
+    if suffix == "png":
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
+    elif suffix == "svg":
+        path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><g/></svg>')
+    else:
+        soundfile.write(path, tone(0.3), RATE)
+    read = read_image if suffix in ("png", "svg") else lambda file: read_audio(file, 16000)
+    read(path)
+    whole, named = path.read_bytes(), 0
+    for i in range(40):
+        damaged = bytearray(whole[: rng.integers(1, len(whole))] if i % 2 else whole)
+        for place in rng.integers(0, min(len(damaged), 100), 3):
+            damaged[place] = rng.integers(256)
+        (tmp_path / f"part.{suffix}").write_bytes(damaged)
+        try:
+            read(tmp_path / f"part.{suffix}")
+        except MediaError as error:
+            named += 1
+            assert f"part.{suffix}: no readable" in str(error) and "\n" not in str(error)
+    assert named >= 10
