@@ -2,6 +2,7 @@
 
 import csv
 import io
+import json
 import lzma
 import subprocess
 import sys
@@ -119,6 +120,8 @@ def test_the_files_of_each_row_stay_at_hand(made):
     media = made.with_name("tuxpaint.media")
     assert (media / rows["animals/cats/cat2"]["effect"]).read_bytes()[:4] == b"OggS"
     assert rows["animals/cats/cat2"]["text_fr"] == "Une chose 2."
+    card = json.loads((made / "card.json").read_text("utf-8"))
+    assert card["source"] == card["root"] == str(media)
     names = {p.name for p in media.rglob("*") if p.is_file()}
     assert "cat1_desc_fr.ogg" in names and not {"cat1_desc_bg.ogg", "cat1.dat"} & names
     assert not {"cat1_desc.ogg"} & names
