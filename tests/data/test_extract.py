@@ -1,5 +1,6 @@
 """From files to features: what is read and written, interruption, damage, and what is refused."""
 
+import base64
 import csv
 import inspect
 import json
@@ -366,9 +367,29 @@ def test_drawings_are_rendered_with_or_without_a_size(tmp_path):
         found = read_image(tmp_path / f"{i}.svg")
         assert max(found.size) == 512
         assert np.asarray(found)[found.height // 2, found.width // 2].tolist() == [0, 255, 0]
+    (tmp_path / "long.svg").write_text(f'<svg {space} width="100000" height="1">{shape}')
+    assert read_image(tmp_path / "long.svg").size == (512, 1)
     (tmp_path / "bad.svg").write_text("<svg")
     with pytest.raises(MediaError, match=r"bad.svg: no readable image"):
         read_image(tmp_path / "bad.svg")
+
+
+@pytest.mark.parametrize("quote", ['"', "'"])
+def test_a_drawing_shows_nothing_of_other_files_but_what_it_brings(tmp_path, quote):
+    pytest.importorskip("resvg_py")
+    Image.new("RGB", (4, 4), "red").save(tmp_path / "red.png")
+    shown = base64.b64encode((tmp_path / "red.png").read_bytes()).decode()
+    for name, place in {
+        "own": f"data:image/png;base64,{shown}",
+        "other": tmp_path / "red.png",
+    }.items():
+        link = f"xlink:href = {quote}{place}{quote}"
+        (tmp_path / f"{name}.svg").write_text(
+            '<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9" '
+            f'xmlns:xlink="http://www.w3.org/1999/xlink"><image {link} width="9" height="9"/></svg>'
+        )
+    assert np.asarray(read_image(tmp_path / "own.svg"))[99, 99].tolist() == [255, 0, 0]
+    assert np.asarray(read_image(tmp_path / "other.svg"))[99, 99].tolist() == [255, 255, 255]
 
 
 @pytest.mark.parametrize("suffix", ["wav", "flac", "ogg", "mp3"])
@@ -529,3 +550,31 @@ def test_the_documentation_lists_every_encoder_with_its_settings():
             said = dict(re.findall(r"`(\w+)=([\d.]+)`", line))
             defaults = {k: p.default for k, p in inspect.signature(function).parameters.items()}
             assert {k: float(v) for k, v in said.items()} == defaults, name
+
+
+@pytest.mark.parametrize("suffix", ["png", "svg", "wav", "flac", "ogg", "mp3"])
+def test_whatever_is_wrong_with_a_file_is_one_line_with_its_name(tmp_path, rng, suffix):
+    soundfile = pytest.importorskip("soundfile")
+    for library in ("soxr", "resvg_py"):
+        pytest.importorskip(library)
+    path = tmp_path / f"whole.{suffix}"
+    if suffix == "png":
+        Image.fromarray(rng.integers(0, 256, (20, 20, 3), np.uint8)).save(path)
+    elif suffix == "svg":
+        path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="9" height="9"><g/></svg>')
+    else:
+        soundfile.write(path, tone(0.3), RATE)
+    read = read_image if suffix in ("png", "svg") else lambda file: read_audio(file, 16000)
+    read(path)
+    whole, named = path.read_bytes(), 0
+    for i in range(40):
+        damaged = bytearray(whole[: rng.integers(1, len(whole))] if i % 2 else whole)
+        for place in rng.integers(0, min(len(damaged), 100), 3):
+            damaged[place] = rng.integers(256)
+        (tmp_path / f"part.{suffix}").write_bytes(damaged)
+        try:
+            read(tmp_path / f"part.{suffix}")
+        except MediaError as error:
+            named += 1
+            assert f"part.{suffix}: no readable" in str(error) and "\n" not in str(error)
+    assert named >= 10

@@ -95,7 +95,6 @@ def prepare(
         items = [item for item in items if item["class_name"] != SYMBOLS]
     if not items:
         raise FeatureFileError(path, None, f"stamps, as below {INSTALLED}", "none")
-    _add_split(items, test_fraction, seed)
     given = {text.partition(":")[0].partition("@")[0] for text in encode}
     chosen = [text for text in ENCODE if text.partition(":")[0] not in given]
     chosen = [text for text in chosen if text.partition(":")[0] in modalities]
@@ -105,7 +104,7 @@ def prepare(
         _write(manifest, items)
         return extract(
             manifest, out, root=stamps, encode=[*encode, *chosen], modalities=modalities,
-            dtype=dtype, threads=threads, seed=seed, licence=LICENCE,
+            dtype=dtype, test_fraction=test_fraction, seed=seed, threads=threads, licence=LICENCE,
         )  # fmt: skip
     finally:
         manifest.unlink(missing_ok=True)
@@ -118,8 +117,8 @@ def load(
 
     Args:
       path: the folder.
-      split_seed: draws the split anew, of the same size; by default it is that of the folder. The
-        acoustic units, which see no labels, stay those of the folder's own training sounds.
+      split_seed: draws the split that `prepare` draws of this seed; by default it is that of the
+        folder. The acoustic units, which see no labels, stay those of the folder's own.
       without_symbols: leave out the class `symbols`; later classes move up.
 
     Raises:
@@ -128,7 +127,7 @@ def load(
     data = load_features(path, "tuxpaint")
     train = data.train
     if split_seed is not None:
-        train = ~draw_groups(data.group, float((~data.train).mean()), split_seed)
+        train = ~draw_groups(data.group, TEST_FRACTION, split_seed)
     names = [n for n in data.class_names if not (without_symbols and n == SYMBOLS)]
     number = np.array([names.index(n) if n in names else -1 for n in data.class_names])
     rows = np.flatnonzero(number[data.label] >= 0)
@@ -179,13 +178,6 @@ def _read_texts(file: Path) -> dict[str, str]:
 
 def _first(stamps: Path, name: str, endings: tuple[str, ...]) -> str:
     return next((name + end for end in endings if (stamps / (name + end)).is_file()), "")
-
-
-def _add_split(items: list[dict[str, str]], test_fraction: float, seed: int) -> None:
-    _, group = np.unique([item["group"] for item in items], return_inverse=True)
-    test = draw_groups(group, test_fraction, seed)
-    for item, is_test in zip(items, test, strict=True):
-        item["split"] = "test" if is_test else "train"
 
 
 def _write(path: Path, items: list[dict[str, str]]) -> None:

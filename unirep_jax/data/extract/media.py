@@ -5,8 +5,10 @@ Pillow, soundfile, soxr, PyAV and resvg are imported by the reader that needs th
 """
 
 import contextlib
+import gzip
 import io
 import math
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +31,11 @@ SUFFIXES = {
 }  # fmt: skip
 _VECTOR_SIDE = 512  # pixels of the longer side of a drawing
 _DPI = 96.0  # of drawings whose size is in points or inches
+_MOST_DRAWING = 1 << 26  # bytes
+# What a drawing refers to beyond itself: nobody's files should get into pictures of others.
+_OUTSIDE = re.compile(r"""href\s*=\s*("(?!#|data:)[^"]*"|'(?!#|data:)[^']*')""")
 _MOST_SECONDS = 3600  # of sound, where no length is asked for
+_MOST_CHANNELS = 64
 _MOST_PIXELS = 1 << 27
 _MOST_TEXT = 1 << 20
 
@@ -104,23 +110,18 @@ def _opaque(image: "Image") -> "Image":
 
 
 def _render(path: Path) -> bytes:
-    """PNG of a drawing. One without a size takes that of what is drawn."""
-    import gzip
-
+    """PNG of a drawing, which fits into a square; one without a size takes that of its content."""
     import resvg_py
 
     content = path.read_bytes()
     if content[:2] == b"\x1f\x8b":
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as packed:
-            content = packed.read(1 << 26)
-    text = content.decode("utf-8-sig")
-    rendered = bytes(resvg_py.svg_to_bytes(svg_string=text, dpi=_DPI))
-    from PIL import Image
-
-    with Image.open(io.BytesIO(rendered)) as image:
-        wide = image.width >= image.height
-    side = {"width": _VECTOR_SIDE} if wide else {"height": _VECTOR_SIDE}
-    return bytes(resvg_py.svg_to_bytes(svg_string=text, dpi=_DPI, **side))
+            content = packed.read(_MOST_DRAWING + 1)
+    if len(content) > _MOST_DRAWING:
+        raise ValueError(f"more than {_MOST_DRAWING} bytes")
+    text = _OUTSIDE.sub('href=""', content.decode("utf-8-sig"))
+    side = _VECTOR_SIDE
+    return bytes(resvg_py.svg_to_bytes(svg_string=text, dpi=_DPI, width=side, height=side))
 
 
 def read_audio(
@@ -156,6 +157,8 @@ def _read_sound_file(path: Path, seconds: float) -> tuple[np.ndarray, int]:
     import soundfile
 
     with soundfile.SoundFile(path) as file:
+        if file.channels > _MOST_CHANNELS:
+            raise ValueError(f"{file.channels} channels")
         frames = math.ceil(seconds * file.samplerate)
         wave = file.read(frames, dtype="float32", always_2d=True)
         return wave.mean(axis=1), file.samplerate

@@ -109,7 +109,7 @@ def extract(
                 encoder, manifest, s.modality, s.column, work / "modality" / f"{s.modality}.npy",
                 dtype=dtype, threads=threads or os.cpu_count() or 1, skip_damaged=skip_damaged,
             )  # fmt: skip
-        card = _card(path, manifest, settings, licence, seed)
+        card = _card(path if root is None else Path(root), manifest, settings, licence, seed)
         _finish(work, out, manifest, chosen, form, card, said)
     return card
 
@@ -177,7 +177,7 @@ def _fit(encoder: Encoder, manifest: Manifest, column: str) -> dict[str, Any]:
 
 
 def _card(
-    path: Path, manifest: Manifest, settings: dict[str, Any], licence: str, seed: int
+    source: Path, manifest: Manifest, settings: dict[str, Any], licence: str, seed: int
 ) -> dict[str, Any]:
     versions = {}
     for library in _LIBRARIES:
@@ -186,7 +186,7 @@ def _card(
     return {
         "made_by": "python -m unirep_jax.data.extract",
         "made_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-        "source": str(path.resolve()),
+        "source": str(source.resolve()),
         "root": str(manifest.root.resolve()),  # what the paths in manifest.csv are relative to
         "licence": licence,
         "classes": list(manifest.class_names),

@@ -74,15 +74,15 @@ def _bert(
     texts = Texts(folder, length)
     padding = folder.config.get("pad_token_id", 0)
     example = (np.zeros((1, 1), np.int32), np.ones((1, 1), np.float32))
-    run = _Program(module, load_params(module, example, folder, prefixes=_BERT_PREFIXES))
 
-    def pooled(hidden: jax.Array, mask: jax.Array) -> jax.Array:
+    def pooled(hidden: jax.Array, _: jax.Array, mask: jax.Array) -> jax.Array:
         if pooling == "none":
             return hidden * mask[..., None]
         vector = mean_pooling(hidden, mask) if pooling == "mean" else hidden[:, 0]
         return unit(vector) if normalize else vector
 
-    run.finish = lambda hidden, ids, mask: pooled(hidden, mask)
+    params = load_params(module, example, folder, prefixes=_BERT_PREFIXES)
+    run = _Program(module, params, pooled)
 
     def encode(items: list[list[int]]) -> np.ndarray:
         found = run(*texts.pad(items, padding))
@@ -165,8 +165,9 @@ def vit(*, weights: str, frames: int = 0, rate: float = 1.0) -> Encoder:
     _check_kind(folder, "vit")
     picture = Picture.from_config(folder.json("preprocessor_config.json"), VIT_PICTURE)
     module = ViT.from_config(folder.config)
-    encoder = _image_encoder(module, folder, picture, frames, rate, ("", "vit."), first=True)
-    return encoder
+    return _image_encoder(
+        module, folder, picture, frames, rate, ("", "vit."), finish=lambda tokens, _: tokens[:, 0]
+    )
 
 
 def clip_image(*, weights: str, frames: int = 0, rate: float = 1.0) -> Encoder:
@@ -211,12 +212,16 @@ class _Program:
     `finish` is part of the program: what becomes of the output and the inputs.
     """
 
-    def __init__(self, module: nn.Module, params: dict[str, Any]):
-        self.finish: Callable[..., jax.Array] = lambda output, *_: output
+    def __init__(
+        self,
+        module: nn.Module,
+        params: dict[str, Any],
+        finish: Callable[..., jax.Array] = lambda output, *_: output,
+    ):
         self._params = jax.device_put(params)
 
         def run(params: dict[str, Any], *inputs: jax.Array) -> jax.Array:
-            return self.finish(module.apply({"params": params}, *inputs), *inputs)
+            return finish(module.apply({"params": params}, *inputs), *inputs)
 
         self._run = jax.jit(run)
 
@@ -239,16 +244,14 @@ def _image_encoder(
     prefixes: Sequence[str] = ("",),
     licence: str = "not stated",
     maps: bool = False,
-    first: bool = False,
+    finish: Callable[..., jax.Array] = lambda output, _: output,
 ) -> Encoder:
-    """Of pictures, or with `frames` of videos; `first` takes the first token of what comes out."""
+    """Of pictures, or with `frames` of videos; `finish` is as that of `_Program`."""
     from PIL import Image
 
     side = picture.crop or picture.resize
     example = (np.zeros((1, side, side, 3), np.float32),)
-    run = _Program(module, load_params(module, example, folder, prefixes=tuple(prefixes)))
-    if first:
-        run.finish = lambda tokens, _: tokens[:, 0]
+    run = _Program(module, load_params(module, example, folder, prefixes=tuple(prefixes)), finish)
 
     def prepare(path: Path | str) -> np.ndarray:
         if not frames:
