@@ -19,7 +19,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {path.name: path.read_text("utf-8") for path in PAGES}
 FOLDERS = sorted(module.name for module in pkgutil.iter_modules(unirep_jax.__path__))
-NAME = re.compile(rf"`(?!metrics\.jsonl|model\.json|model\.\w+\()(?:unirep_jax\.)?((?:{'|'.join(FOLDERS)})(?:\.\w+)*)`")
+_FILES = r"metrics\.jsonl|model\.json"  # of a run, which are no modules
+NAME = re.compile(rf"`(?!{_FILES})(?:unirep_jax\.)?((?:{'|'.join(FOLDERS)})(?:\.\w+)*)`")
 COMMAND = re.compile(r"python -m unirep_jax\.(\w+) ((?:[^\n`]*\\\n)*[^\n`]*)")
 SETTINGS = re.compile(r"Settings of `(unirep_jax\.[\w.]+)`.*?\n\n(.*?)\n\n", re.DOTALL)
 

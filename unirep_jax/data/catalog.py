@@ -11,6 +11,7 @@ from unirep_jax.data import (
     handwritten6,
     mosi,
     published_shapes,
+    tuxpaint,
     utd_mhad,
     wikipedia,
 )
@@ -55,6 +56,10 @@ DATA_SETS = {
     "handwritten6": DataSet(handwritten6.load, ("mmosr",)),
     "wikipedia": DataSet(wikipedia.load, (*CROSS_MODAL, "oom"), out_of_modal="image"),
     "mosi": DataSet(mosi.load, ("retrieval", "oom", "mmosr"), out_of_modal="text"),
+    "tuxpaint": DataSet(
+        tuxpaint.load, (*CROSS_MODAL, "connect", "oom", "mmosr"),
+        known=(8, 12), out_of_modal="speech_fr", spaces=("text", "image", "speech_fr"),
+    ),
     "emoji": DataSet(
         partial(emoji.load, word_dim=64), ("connect",), spaces=("keywords", "noto", "emojitwo")
     ),
