@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from unirep_jax import process_flags
-from unirep_jax.command_line import shipped_configurations
+from unirep_jax.command_line import answering, shipped_configurations
 from unirep_jax.train import processes
 
 ROOT = Path(__file__).parents[1]
@@ -204,3 +204,21 @@ def test_a_file_of_ones_own_and_an_unknown_name_stay_as_they_are(tmp_path, monke
     (tmp_path / "oscmg").write_text("")
     arguments = ["--config=oscmg", "--config=nothing:there", "--config.steps=3", "run"]
     assert shipped_configurations(arguments) == arguments
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (MemoryError("Unable to allocate 9 GiB"), "error: out of memory: Unable to allocate 9 GiB"),
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nmore"), "out of memory of the device"),
+    ],
+)
+def test_no_memory_is_one_line(error, line):
+    with pytest.raises(SystemExit) as stop, answering(()):
+        raise error
+    assert line in str(stop.value.code) and "\n" not in str(stop.value.code)
+
+
+def test_a_defect_shows_its_traceback():
+    with pytest.raises(RuntimeError, match="defect"), answering((ValueError,)):
+        raise RuntimeError("defect")

@@ -67,6 +67,13 @@ def answering(failures: tuple[type[Exception], ...]) -> Iterator[None]:
         sys.exit(stop.code)
     except failures as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
+    except MemoryError as error:
+        sys.exit(f"error: out of memory: {' '.join(str(error).split()) or 'of the machine'}")
+    except RuntimeError as error:  # of JAX, whose class is only known once it is imported
+        if "RESOURCE_EXHAUSTED" not in str(error):
+            raise
+        reason = str(error).splitlines()[0]
+        sys.exit(f"error: out of memory of the device: {reason}; a smaller batch_size may fit")
 
 
 def _parse(arguments: list[str]) -> list[str]:

@@ -118,7 +118,13 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
     trained.figures.mkdir(exist_ok=True)
     if config.steps:
         training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
-    measurements = ready.task.evaluate(trained)
+    try:
+        measurements = ready.task.evaluate(trained)
+    except FAILURES:
+        raise
+    except ValueError as error:  # of the data or the settings: checks of ours and of libraries
+        remedy = "the training is kept: change the setting and run the same command again"
+        raise ConfigError(f"{workdir}: evaluation: {error}; {remedy}") from error
     if not measurements:
         raise ConfigError(f"{workdir}: with these settings nothing of these data was measured")
     table = ready.task.tables(measurements)

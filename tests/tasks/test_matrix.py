@@ -158,3 +158,20 @@ def test_the_rows_of_the_sweep_are_valid_methods():
         module["get_variants"]("best")
     with pytest.raises(ValueError, match="none of the data sets with two spaces"):
         module["get_variants"]("methods,mosi")
+
+
+def test_what_the_data_do_not_allow_ends_in_one_line_and_keeps_the_training(
+    path, tmp_path, monkeypatch
+):
+    def refuse(self, trained):
+        raise ValueError("no direction can be measured")
+
+    config = config_of("pairwise", "retrieval", path)
+    evaluate = TASKS["retrieval"].evaluate
+    monkeypatch.setattr(TASKS["retrieval"], "evaluate", refuse)
+    with pytest.raises(ConfigError, match=r"evaluation: no direction .* training is kept"):
+        experiment.run(config, tmp_path / "run")
+    monkeypatch.setattr(TASKS["retrieval"], "evaluate", evaluate)
+    trained = (tmp_path / "run" / "metrics.jsonl").read_bytes()
+    experiment.run(config, tmp_path / "run")
+    assert (tmp_path / "run" / "metrics.jsonl").read_bytes() == trained
