@@ -62,7 +62,7 @@ class Model:
     state: dict
     shapes: dict[str, tuple[int, ...]]
     streams: dict[str, tuple[int, ...]]
-    ways: dict[str, tuple[Way, ...]]
+    ways: Mapping[str, tuple[Way, ...]]
     class_names: tuple[str, ...] = ()
 
     @property
@@ -85,7 +85,7 @@ class Model:
         Raises:
           ValueError: the method embeds nothing, or not this modality, or features of another shape.
         """
-        return self.represent(modality, features, batch_size=batch_size).vector
+        return np.asarray(self.represent(modality, features, batch_size=batch_size).vector)
 
     def represent(
         self,
@@ -116,7 +116,7 @@ class Model:
         self._check(modality, features)
         ways = self.ways[modality]
         static = tuple((way.encoder and way.encoder.method, way.stream) for way in ways)
-        variables = [(self.params, self.state)]
+        variables: list[tuple] = [(self.params, self.state)]
         variables += [(w.encoder.params, w.encoder.state) if w.encoder else () for w in ways]
         for start in range(0, len(features), batch_size):
             batch = _batch(features, present, start, batch_size)
@@ -154,10 +154,11 @@ class Model:
         if source and source not in decisions:
             raise ValueError(f"source {source!r} is none of {', '.join(decisions)}")
         decision = decisions[source or next(iter(decisions))]
-        label = np.where(decision.present, decision.logits.argmax(1), -1).astype(np.int32)
+        logits = np.asarray(decision.logits)
+        label = np.where(decision.present, logits.argmax(1), -1).astype(np.int32)
         params = jax.tree.map(np.asarray, self.params)
         scores = self.method.known_scores(params, decision)
-        return Prediction(label, np.where(decision.present, scores, -np.inf), decision.logits)
+        return Prediction(label, np.where(decision.present, scores, -np.inf), logits)
 
     def decide(
         self,
@@ -259,5 +260,8 @@ def _embed(
 
 
 @partial(jax.jit, static_argnums=0)
-def _classify(method: ClassifyingMethod, variables, features, present) -> dict[str, Decision]:
-    return method.classify(*variables, features, present)
+def _classify(
+    method: ClassifyingMethod, variables: tuple[dict, dict], features, present
+) -> dict[str, Decision]:
+    params, state = variables
+    return method.classify(params, state, features, present)

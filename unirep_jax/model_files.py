@@ -1,6 +1,5 @@
 """Models in folders: `model.json` and `weights.safetensors`, checked by hash."""
 
-import dataclasses
 import hashlib
 import json
 import typing
@@ -52,7 +51,7 @@ def save_model(model: Model, folder: Path) -> None:
         "unirep_jax": __version__,
         "sha256": hashlib.sha256(content).hexdigest(),
         "name": model.name,
-        "method": dataclasses.asdict(model.method),
+        "method": model.method.settings(),
         "shapes": model.shapes,
         "streams": model.streams,
         "ways": ways,

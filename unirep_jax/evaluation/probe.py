@@ -14,7 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from unirep_jax.ranges import Real, Whole, check_number
 
-RANGES = {
+RANGES: dict[str, Whole | Real] = {
     "hidden": Whole(1, "units"),
     "steps": Whole(1, "steps"),
     "batch_size": Whole(1, "examples"),

@@ -2,13 +2,14 @@
 
 import statistics
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 from unirep_jax.evaluation.measurements import Measurement
 
 OPEN_SET_METRICS = (("os_star", "OS*"), ("unk", "UNK"), ("hos", "HOS"))
 
 
-def cell(rows: Iterable[Measurement], *, scale: float = 100, **wanted: str) -> str:
+def cell(rows: Iterable[Measurement], *, scale: float = 100, **wanted: Any) -> str:
     """The mean over directions and then over seeds, ± the deviation over seeds; percent."""
     values = [scale * value for value in seed_means(rows, **wanted).values()]
     if not values:

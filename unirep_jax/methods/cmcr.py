@@ -128,8 +128,10 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
         if {*names} <= {*data.modalities}:
             streams = dataclasses.replace(data, features={m: data.features[m] for m in names})
             return Encoded(streams, {m: ((None, m),) for m in names})
-        raw = (tuple(m.removesuffix("_1") for m in self.first),
-               tuple(m.removesuffix("_2") for m in self.second))  # fmt: skip
+        raw = (
+            (self.first[0].removesuffix("_1"), self.first[1].removesuffix("_1")),
+            (self.second[0].removesuffix("_2"), self.second[1].removesuffix("_2")),
+        )
         aggregate = AGGREGATES[self.consistency](self.consistency_temperature)
         return encode_streams(data, pretrain, seed, spaces=raw, aggregate=aggregate)
 

@@ -382,7 +382,7 @@ class COX(OutOfModalLearner, RefreshingMethod):
         """As the other methods, with the mappings of in-modal modalities and their heads' votes."""
         decision = super().classify(params, state, features, present)[self.modality]
         embeddings = self.embeddings(state, {"features": features})
-        votes = jnp.swapaxes(self.votes(params, decision.features), 0, 1)
+        votes = jnp.swapaxes(self.votes(params, jnp.asarray(decision.features)), 0, 1)
         decision = decision._replace(mapped=self.mapped(params, embeddings), votes=votes)
         return {self.modality: decision}
 

@@ -17,6 +17,7 @@ A task asks for classes (`unirep_jax.tasks.task`), so a pair that does not fit i
 """
 
 import abc
+import dataclasses
 import enum
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple, Self
@@ -31,6 +32,7 @@ from unirep_jax.data.resident import Pool, Whole
 from unirep_jax.methods.ranges import check_settings
 
 Shapes = Mapping[str, tuple[int, ...]]  # by modality, of one example
+Values = Array | np.ndarray  # of JAX in a method, of NumPy where a model is used
 
 
 class Batches(enum.Enum):
@@ -50,9 +52,9 @@ class Embedding(NamedTuple):
     made of; None of a method without one.
     """
 
-    sequence: Float[Array, "batch time dim"]
-    vector: Float[Array, "batch dim"]
-    codes: Int[Array, "batch time"] | None = None
+    sequence: Float[Values, "batch time dim"]
+    vector: Float[Values, "batch dim"]
+    codes: Int[Values, "batch time"] | None = None
 
     @classmethod
     def of_vectors(cls, vector: Float[Array, "batch dim"]) -> "Embedding":
@@ -69,13 +71,13 @@ class Decision(NamedTuple):
     of in-modal networks (COX), by modality [batch, dim] and [batch, head, class].
     """
 
-    logits: Float[Array, "batch class"]
-    features: Float[Array, "batch dim"]
-    present: Bool[Array, "batch"]
-    values: Array | None = None
-    gates: Float[Array, "batch expert"] | None = None
-    mapped: Mapping[str, Float[Array, "batch dim"]] | None = None
-    votes: Float[Array, "batch head class"] | None = None
+    logits: Float[Values, "batch class"]
+    features: Float[Values, "batch dim"]
+    present: Bool[Values, "batch"]
+    values: Values | None = None
+    gates: Float[Values, "batch expert"] | None = None
+    mapped: Mapping[str, Float[Values, "batch dim"]] | None = None
+    votes: Float[Values, "batch head class"] | None = None
 
 
 class Method(abc.ABC):
@@ -85,6 +87,10 @@ class Method(abc.ABC):
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+    def settings(self) -> dict[str, Any]:
+        """All hyper-parameters by name; the method is made of them again."""
+        return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
 
     @abc.abstractmethod
     def for_data(self, shapes: Shapes, classes: int) -> Self:

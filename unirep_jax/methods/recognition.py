@@ -355,7 +355,7 @@ class OpenSetClassifier(ClassifyingMethod, TrainedMethod):
 
     def known_scores(self, params: dict, decision: Decision) -> Float[np.ndarray, "example"]:
         """How known each example looks, float64, higher = more known, by the score of the head."""
-        values = decision.values
+        values = np.asarray(decision.values)
         if self.head in RECONSTRUCTION:
             return values.astype("float64")
         if self.head == "tmc":

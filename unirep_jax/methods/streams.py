@@ -8,6 +8,7 @@ that is like it (eq. 2); test examples keep embeddings of their own.
 
 import dataclasses
 from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -65,7 +66,7 @@ def encode_streams(
         features |= {f"{shared}_{place}": queries, f"{other}_{place}": stream}
         for m in (shared, other):
             routes[m] = (*routes.get(m, ()), (encoder, f"{m}_{place}"))
-    present = dict.fromkeys(features, complete)
+    present: dict[str, Any] = dict.fromkeys(features, complete)
     encoded = dataclasses.replace(data, features=features, present=present)
     return Encoded(keep(encoded, complete), routes)
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.measurements import Measurement
@@ -15,7 +15,8 @@ from unirep_jax.tasks.retrieval.tables import retrieval_tables
 from unirep_jax.tasks.retrieval.task import Retrieval
 from unirep_jax.tasks.task import Trained, Vocabulary
 
-COLUMNS = (  # title, and which measurements it is the mean of; directions within a modality are not
+# Title, and which measurements it is the mean of; directions within a modality are not.
+COLUMNS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("closed set", {"experiment": "cmg", "metric": "accuracy"}),
     ("HOS, honest", {"experiment": "oscmg", "metric": "hos", "selection": "honest"}),
     ("HOS, paper", {"experiment": "oscmg", "metric": "hos", "selection": "paper"}),

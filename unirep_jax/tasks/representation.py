@@ -45,16 +45,19 @@ class RepresentationTask(Task):
     control: also evaluate the same network untrained and the baselines in closed form.
     """
 
-    requires: ClassVar[type[Method]] = RepresentationMethod
+    requires: ClassVar[type] = RepresentationMethod
     compares_modalities: ClassVar[bool] = True
     control: bool
 
     def refusal(self, method: Method, name: str) -> str:
         """Also of a method whose modalities have no space in common, where this one needs it."""
         reason = super().refusal(method, name)
-        if not reason and self.compares_modalities and not method.common_space:
+        if reason or not self.compares_modalities:
+            return reason
+        assert isinstance(method, RepresentationMethod)
+        if not method.common_space:
             return f"compares modalities in one space; {name} gives each a space of its own"
-        return reason
+        return ""
 
     def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
         """What training may see of the data: all of them. Raises: as `prepare`."""
@@ -127,8 +130,10 @@ def check_labels(data: FeatureSet) -> None:
 
 def baselines(trained: Trained) -> dict[str, Callable[[], Model]]:
     """What every method has to beat, made when called: the network untrained, CCA, raw features."""
-    found = {
-        name: partial(_solved, name, method, trained.prepared.shown)
+    shown = trained.prepared.shown
+    assert shown is not None, "a task of representations says what training may see"
+    found: dict[str, Callable[[], Model]] = {
+        name: partial(_solved, name, method, shown)
         for name, method in (("cca", CCA()), ("raw", RawFeatures()))
         if name != trained.name
     }

@@ -74,7 +74,7 @@ class Prepared(NamedTuple):
     raw: FeatureSet
     whole: FeatureSet
     seen: FeatureSet
-    ways: dict[str, tuple[Way, ...]]
+    ways: Mapping[str, tuple[Way, ...]]
     labelled: bool = False
     shown: FeatureSet | None = None
 
@@ -144,7 +144,7 @@ class Task(abc.ABC):
     evaluation_settings: fields that training does not depend on, a change of which evaluates again.
     """
 
-    requires: ClassVar[type[Method]]
+    requires: ClassVar[type]  # of methods
     offers: ClassVar[tuple[Batches, ...]] = (Batches.PAIRED,)
     vocabulary: ClassVar[Vocabulary]
     evaluation_settings: ClassVar[tuple[str, ...]] = ()

@@ -32,7 +32,7 @@ class Connection(Task):
 
     control: bool = True
 
-    requires: ClassVar[type[Method]] = CMCR
+    requires: ClassVar[type] = CMCR
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
         "connection of contrastive spaces",
         metrics=Retrieval.vocabulary.metrics,

@@ -1,5 +1,6 @@
 """A picture of a codebook: which modalities share its codes."""
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +8,7 @@ from matplotlib.figure import Figure
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.figures import PALETTE
+from unirep_jax.methods.method import Values
 
 SHARED_AT = 0.1  # a modality shares a code when at least this part of the code's use is its own
 
@@ -24,7 +26,7 @@ def usage_shares(indices: dict[str, np.ndarray], codes: int) -> tuple[np.ndarray
 
 
 def codebook_usage(
-    path: Path, codebook: np.ndarray, indices: dict[str, np.ndarray], feature_set: FeatureSet
+    path: Path, codebook: Values, indices: Mapping[str, Values], feature_set: FeatureSet
 ) -> None:
     """Codes of the test split by the modalities that share them (Figure 6 of MICU).
 
@@ -36,9 +38,9 @@ def codebook_usage(
       indices: by modality, the codes of every example, [example, time].
     """
     test = ~feature_set.train
-    indices = {m: np.asarray(i)[test & feature_set.present[m]] for m, i in indices.items()}
+    chosen = {m: np.asarray(i)[test & feature_set.present[m]] for m, i in indices.items()}
     codebook = np.asarray(codebook, np.float64)
-    total, share = usage_shares(indices, len(codebook))
+    total, share = usage_shares(chosen, len(codebook))
     used = np.flatnonzero(total)
     sharing = (share >= SHARED_AT).sum(0)
     order = used[np.lexsort((-share[:, used].max(0), sharing[used]))[::-1]]
@@ -46,7 +48,7 @@ def codebook_usage(
     figure = Figure(figsize=(9, 7.5), layout="constrained")
     bars, scatter = figure.subplots(2, 1, height_ratios=(1, 2))
     bottom = np.zeros(len(order))
-    for place, (modality, values) in enumerate(zip(indices, share[:, order], strict=True)):
+    for place, (modality, values) in enumerate(zip(chosen, share[:, order], strict=True)):
         bars.bar(
             np.arange(len(order)), values, 1.0, bottom, label=modality, color=PALETTE[place % 8]
         )
@@ -56,13 +58,13 @@ def codebook_usage(
         ylabel="share of use",
         title=f"{feature_set.name}, test split: {len(used)} of {len(codebook)} codes used",
     )  # fmt: skip
-    bars.legend(ncols=len(indices), loc="lower right")
+    bars.legend(ncols=len(chosen), loc="lower right")
 
     centred = codebook[used] - codebook[used].mean(0)
     _, _, directions = np.linalg.svd(centred)  # whole: one used code has no direction of its own
     x, y = (centred @ directions[:2].T).T
     size = 10 + 150 * total[used] / total.max()
-    for count in range(1, len(indices) + 1):
+    for count in range(1, len(chosen) + 1):
         here = sharing[used] == count
         name = "modality" if count == 1 else "modalities"
         scatter.scatter(

@@ -199,18 +199,19 @@ def feature_map(
 
     figure = Figure(figsize=(9.5, 6.5), layout="constrained")
     axis = figure.subplots()
+    points = lambda rows: (place[rows, 0], place[rows, 1])
     classes, count = np.unique(label_shown[label_shown >= 0], return_counts=True)
     named = sorted(classes[np.argsort(-count, kind="stable")][: len(CLASS_STYLES)])
     unknown, others = label_shown < 0, (label_shown >= 0) & ~np.isin(label_shown, named)
     if others.any():
         name = f"{len(classes) - len(named)} other known classes ({others.sum()})"
-        axis.scatter(*place[others].T, 16, OTHER_KNOWN, linewidths=0, label=name)
+        axis.scatter(*points(others), 16, OTHER_KNOWN, linewidths=0, label=name)
     if unknown.any():
-        axis.scatter(*place[unknown].T, 22, "k", marker="x", linewidths=0.9, alpha=0.7,
+        axis.scatter(*points(unknown), 22, "k", marker="x", linewidths=0.9, alpha=0.7,
                      label=f"unknown ({unknown.sum()})")  # fmt: skip
     for c, (colour, marker) in zip(named, CLASS_STYLES, strict=False):
         here = label_shown == c
-        axis.scatter(*place[here].T, 34, colour, marker=marker, linewidths=0.4, edgecolors="0.25",
+        axis.scatter(*points(here), 34, colour, marker=marker, linewidths=0.4, edgecolors="0.25",
                      label=f"{_short(class_names[c])} ({here.sum()})")  # fmt: skip
     axis.set(xticks=[], yticks=[])
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))

@@ -44,7 +44,7 @@ class Recognition(Task):
     foreign: str = ""
     foreign_path: str = ""
 
-    requires: ClassVar[type[Method]] = ClassifyingMethod
+    requires: ClassVar[type] = ClassifyingMethod
     offers: ClassVar[tuple[Batches, ...]] = (Batches.LABELLED,)
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
         "multimodal open-set recognition",

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -32,10 +33,10 @@ def connection_curves(
     figure.savefig(path, dpi=120)
 
 
-def agreement_bars(path: Path, groups: Mapping[str, Sequence[dict[str, object]]]) -> None:
+def agreement_bars(path: Path, groups: Mapping[str, Sequence[dict[str, Any]]]) -> None:
     """Accuracy of the learner where the in-modal heads agree, and where they do not (Figure 6).
 
-    `groups`: by title rows as of `evaluation.out_of_modal.agreement`; a set that is empty has no
+    `groups`: by title rows as of `tasks.oom.measures.agreement`; a set that is empty has no
     bar.
     """
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")

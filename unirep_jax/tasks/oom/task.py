@@ -65,7 +65,7 @@ class OutOfModal(Task):
     given: bool = False
     retrace: bool = True
 
-    requires: ClassVar[type[Method]] = OutOfModalLearner
+    requires: ClassVar[type] = OutOfModalLearner
     offers: ClassVar[tuple[Batches, ...]] = (Batches.POOLED,)
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
         "out-of-modal generalisation",

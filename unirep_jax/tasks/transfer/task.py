@@ -42,7 +42,7 @@ class Transfer(Task):
     probe: dict = dataclasses.field(default_factory=dict)
     event_probe: dict = dataclasses.field(default_factory=dict)
 
-    requires: ClassVar[type[Method]] = RepresentationMethod
+    requires: ClassVar[type] = RepresentationMethod
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
         "transfer to other data sets",
         metrics={
