@@ -40,7 +40,7 @@ FAST = os.environ.get("UNIREP_JAX_FAST") == "1"  # few steps: only to see that e
 print(f"JAX {jax.__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
 
 # %% [markdown]
-# ## Train and judge
+# ## Train and evaluate
 #
 # What is closest to a text in each space's memory stands for the pairs that are missing (eq. 2);
 # noise makes points into clouds (eq. 3); projectors (eq. 4) are trained so that the two views of a
@@ -85,24 +85,15 @@ display(Image(workdir / "figures" / "connected_map.png"))
 import matplotlib.pyplot as plt
 import numpy as np
 
-from unirep_jax import connect
+from unirep_jax import load_run
 from unirep_jax.data import digits_avt
 
 digits = digits_avt.load()
 test = np.flatnonzero(~digits.train)
-
-
-def embedded(modality):
-    """Test embeddings of the space that was trained on texts and this modality."""
-    (file,) = workdir.glob(f"perceptors/text-{modality}-*/embeddings.npz")
-    return np.load(file)[modality][test]
-
-
-connector = connect.load(workdir / "connector.safetensors")
-pictures = connector.project("first", "video", embedded("video"))
-sounds = connector.project("second", "audio", embedded("audio"))
+pictures, sounds = (digits.features[m][test] for m in ("video", "audio"))
 heard = np.array([np.flatnonzero(digits.label[test] == digit)[0] for digit in range(10)])
-found = connect.search(sounds[heard], pictures, k=5)
+model = load_run(workdir)  # raw features in: the encoder of each space is part of it
+found = model.search("audio", sounds[heard], "video", pictures, k=5)
 
 figure, axes = plt.subplots(2, 30, figsize=(12, 1.7), layout="constrained")
 for axis in axes.ravel():

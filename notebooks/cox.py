@@ -40,12 +40,12 @@ FAST = os.environ.get("UNIREP_JAX_FAST") == "1"  # few steps: only to see that e
 print(f"JAX {jax.__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
 
 # %% [markdown]
-# ## Train and judge
+# ## Train and evaluate
 #
 # *Connect* (eq. 9): a variational bottleneck maps embeddings of each known modality to the features
 # of their out-of-modal partner, and a head per modality reads the mappings. *Explore* (eq. 13):
 # where these heads disagree about an example, the learner is drawn towards the anchors of the
-# classes they name. Small perceptors of the known modalities are trained first, frozen after, and
+# classes they name. Small encoders of the known modalities are trained first, frozen after, and
 # shared by both runs below. The second run is ERM, the same learner on the same labels and nothing
 # else.
 
@@ -59,7 +59,7 @@ get_config = runpy.run_path("configs/oom.py")["get_config"]
 workdirs = {}
 for name in ("cox", "erm"):
     config = get_config(f"digits_avt,{name}")
-    config.pretrain.path = "runs/perceptors"
+    config.pretrain.path = "runs/encoders"
     if FAST:
         config.steps = config.pretrain.steps = 20
     workdirs[name] = run(config)

@@ -15,7 +15,7 @@
 # learned from unlabelled pairs. A classifier that has seen labelled sounds, say, then reads video
 # as well. And in the open set it must do one thing more: say "unknown" to classes that the sounds
 # did not have. This notebook trains it on handwritten digits that are seen (*video*), heard
-# (*audio*) and described (*text*), and judges it as the paper's Table 2 does, in all six
+# (*audio*) and described (*text*), and evaluates it as the paper's Table 2 does, in all six
 # directions. It takes three minutes on a Colab CPU, most of it compilation, and less on a GPU or
 # TPU.
 
@@ -41,7 +41,7 @@ FAST = os.environ.get("UNIREP_JAX_FAST") == "1"  # few steps: only to see that e
 print(f"JAX {jax.__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
 
 # %% [markdown]
-# ## Train and judge
+# ## Train and evaluate
 #
 # The loss is eq. 8 of the paper: masked contrast of steps (`fine`, eq. 4) and of whole examples
 # (`coarse`, eq. 5), a jigsaw of pieces from several modalities, reconstruction from the codes, and

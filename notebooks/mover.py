@@ -40,7 +40,7 @@ FAST = os.environ.get("UNIREP_JAX_FAST") == "1"  # few steps: only to see that e
 print(f"JAX {jax.__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
 
 # %% [markdown]
-# ## Train and judge
+# ## Train and evaluate
 #
 # A configuration is a nested set of settings, all of which you may change; a mistyped one is an
 # error. `run` trains, searches in every direction and writes everything into one folder. Run the

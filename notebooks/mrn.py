@@ -40,7 +40,7 @@ FAST = os.environ.get("UNIREP_JAX_FAST") == "1"  # few steps: only to see that e
 print(f"JAX {jax.__version__} on {jax.device_count()} {jax.devices()[0].device_kind}")
 
 # %% [markdown]
-# ## Train and judge
+# ## Train and evaluate
 #
 # The loss is cross-entropy plus a term that keeps all experts busy (eq. 3, 6). An example is
 # rejected where its score, the largest probability, is below a threshold (eq. 4). The threshold is
