@@ -199,11 +199,13 @@ def test_shipped_configurations_are_named_without_their_folder(given, file, tmp_
     assert last == str(ROOT / "configs" / file)
 
 
-def test_a_file_of_ones_own_and_an_unknown_name_stay_as_they_are(tmp_path, monkeypatch):
+def test_a_file_of_ones_own_stays_as_it_is_and_an_unknown_name_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "oscmg").write_text("")
-    arguments = ["--config=oscmg", "--config=nothing:there", "--config.steps=3", "run"]
+    arguments = ["--config=oscmg", "--config=mine/there.py:x", "--config.steps=3", "run"]
     assert shipped_configurations(arguments) == arguments
+    with pytest.raises(SystemExit, match="no file 'retreival'.*did you mean 'retrieval'"):
+        shipped_configurations(["--config=retreival:digits_avt"])
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports Te
 
 from absl import app, flags, logging
 
+from unirep_jax.config_arguments import suggest
 from unirep_jax.terminal import escape_what_cannot_be_shown, say
 from unirep_jax.train.signals import Interrupted
 
@@ -48,13 +49,18 @@ def shipped_configurations(arguments: list[str]) -> list[str]:
 
 def _shipped(value: str) -> str:
     name, colon, rest = value.partition(":")
-    if not Path(name).exists():
-        package = Path(__file__).parent
-        for folder in (package / "configs", package.parent / "configs"):
-            file = folder / f"{name.removeprefix('configs/').removesuffix('.py')}.py"
-            if file.is_file():
-                return f"{file}{colon}{rest}"
-    return value
+    if Path(name).exists():
+        return value
+    package = Path(__file__).parent
+    folders = [f for f in (package / "configs", package.parent / "configs") if f.is_dir()]
+    stem = name.removeprefix("configs/").removesuffix(".py")
+    for folder in folders:
+        if (folder / f"{stem}.py").is_file():
+            return f"{folder / stem}.py{colon}{rest}"
+    if "/" in name or name.endswith(".py"):
+        return value
+    known = sorted({file.stem for folder in folders for file in folder.glob("*.py")})
+    sys.exit(f"error: no file {name!r}, nor a configuration of that name{suggest(name, known)}")
 
 
 @contextlib.contextmanager

@@ -31,10 +31,11 @@ def parse_argument(argument: str, *choices: Choice) -> tuple[str, ...]:
         words = [word for word in words if word not in choice.names] + named[1:]
         chosen.append((named or [choice.default])[0])
     if words:
-        form = "[,]".join(choice.title.upper() for choice in choices)
+        form = ", ".join(choice.title for choice in choices)
         known = "; ".join(f"{c.title}s: {', '.join(c.names)}" for c in choices)
         everything = [name for choice in choices for name in choice.names]
-        raise ValueError(f"{argument!r} is not {form}{suggest(words[0], everything)}; {known}")
+        near = suggest(words[0], everything)
+        raise ValueError(f"{argument!r} does not name {form}, each once{near}; {known}")
     return tuple(chosen)
 
 
