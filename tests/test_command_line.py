@@ -204,7 +204,7 @@ def test_a_file_of_ones_own_stays_as_it_is_and_an_unknown_name_is_refused(tmp_pa
     (tmp_path / "oscmg").write_text("")
     arguments = ["--config=oscmg", "--config=mine/there.py:x", "--config.steps=3", "run"]
     assert shipped_configurations(arguments) == arguments
-    with pytest.raises(SystemExit, match="no file 'retreival'.*did you mean 'retrieval'"):
+    with pytest.raises(SystemExit, match=r"no file 'retreival'.*did you mean 'retrieval'"):
         shipped_configurations(["--config=retreival:digits_avt"])
 
 
