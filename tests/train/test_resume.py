@@ -21,9 +21,9 @@ from command_runs import (
 
 from unirep_jax import experiment
 from unirep_jax.data import FeatureFileError, FeatureSet, save_features
-from unirep_jax.evaluation import cross_modal
 from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.experiment import run
+from unirep_jax.tasks.generalization import measures
 from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.workdir import ConfigError, is_finished
 
@@ -195,7 +195,7 @@ def test_an_evaluation_that_was_ended_does_not_measure_again_what_it_has(
 ):
     """The trained network was measured, the untrained one was not."""
     settings = {"task.control": True}
-    measured_ones, closed_set = [], cross_modal.closed_set
+    measured_ones, closed_set = [], measures.closed_set
 
     def counted(representation, *rest, **options):
         measured_ones.append(representation)
@@ -203,14 +203,14 @@ def test_an_evaluation_that_was_ended_does_not_measure_again_what_it_has(
             raise KeyboardInterrupt
         return closed_set(representation, *rest, **options)
 
-    monkeypatch.setattr(cross_modal, "closed_set", counted)
+    monkeypatch.setattr(measures, "closed_set", counted)
     with pytest.raises(KeyboardInterrupt):
         run(config(feature_file, **settings), finished)
     assert not is_finished(finished) and (finished / "measured.json").exists()
     run(config(feature_file, **settings), finished)
-    assert len(measured_ones) == 3
+    assert len(measured_ones) == 4, "untrained again, then CCA"
     methods = {m.method for m in read_measurements(finished / "results.jsonl")}
-    assert methods == {"micu", "untrained", "chance"} and is_finished(finished)
+    assert methods == {"micu", "untrained", "cca", "chance"} and is_finished(finished)
     assert not (finished / "measured.json").exists()
 
 
@@ -245,7 +245,7 @@ def test_a_run_that_measures_nothing_is_not_finished(
     feature_file, finished, monkeypatch, standard_promotion
 ):
     (finished / "complete.json").unlink()
-    monkeypatch.setattr(experiment.PROTOCOLS["cmg"], "judge", lambda *_: [])
+    monkeypatch.setattr(experiment.TASKS["cmg"], "evaluate", lambda *_: [])
     with pytest.raises(ConfigError, match="nothing of these data was measured"):
         run(config(feature_file), finished)
     assert not is_finished(finished)

@@ -81,7 +81,8 @@ class CCA(RepresentationMethod, SolvedMethod):
             x[~there] = 0
             mean, std = (np.asarray(s, np.float64) for s in statistics[m])
             x = ((x - mean) / std).reshape(len(rows), -1)
-            centres[m] = x[there].mean(0)
+            # Of a modality that no training example has, nothing is known: it projects to zero.
+            centres[m] = x[there].mean(0) if there.any() else np.zeros(x.shape[1])
             x = (x - centres[m]) * there[:, None]
             bases[m] = _principal(x[there], self.components)
             scores[m], present[m] = x @ bases[m], there
@@ -107,7 +108,7 @@ def _principal(x: Float[np.ndarray, "row feature"], count: int) -> np.ndarray:
     gram = x @ x.T if rows < features else x.T @ x
     values, vectors = np.linalg.eigh(gram)
     keep = np.argsort(values)[::-1][:count]
-    keep = keep[values[keep] > 1e-10 * max(values[-1], 1e-300)]
+    keep = keep[values[keep] > 1e-10 * max(values.max(initial=0), 1e-300)]
     if rows < features:
         return x.T @ vectors[:, keep] / np.sqrt(values[keep])
     return vectors[:, keep]

@@ -114,20 +114,6 @@ class RepresentationTask(Task):
                 yield dataclasses.replace(found, method="chance", value=by_chance)
 
 
-def check_labels(data: FeatureSet) -> None:
-    """Refuses data whose labels teach a probe nothing, or test nothing.
-
-    Raises:
-      ValueError: saying which part has no labels; or that there is a single class.
-    """
-    for part, rows in (("training", data.train), ("test", ~data.train)):
-        labelled = rows & (data.label >= 0)
-        if not any((labelled & data.present[m]).any() for m in data.modalities):
-            raise ValueError(f"{data.name}: no {part} example has a label and a modality")
-    if len(np.unique(data.label[data.train & (data.label >= 0)])) < 2:
-        raise ValueError(f"{data.name}: all labelled training examples are of one class")
-
-
 def baselines(trained: Trained) -> dict[str, Callable[[], Model]]:
     """What every method has to beat, made when called: the network untrained, CCA, raw features."""
     shown = trained.prepared.shown

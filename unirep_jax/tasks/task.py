@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
+import numpy as np
+
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.kept import KeptMeasurements
 from unirep_jax.evaluation.measurements import Measurement
@@ -180,6 +182,20 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def tables(measurements: Sequence[Measurement]) -> str:
         """All measurements of one or several runs as Markdown."""
+
+
+def check_labels(data: FeatureSet) -> None:
+    """Refuses data whose labels teach nothing, or test nothing.
+
+    Raises:
+      ValueError: saying which part has no labels; or that there is a single class.
+    """
+    for part, rows in (("training", data.train), ("test", ~data.train)):
+        labelled = rows & (data.label >= 0)
+        if not any((labelled & data.present[m]).any() for m in data.modalities):
+            raise ValueError(f"{data.name}: no {part} example has a label and a modality")
+    if len(np.unique(data.label[data.train & (data.label >= 0)])) < 2:
+        raise ValueError(f"{data.name}: all labelled training examples are of one class")
 
 
 def encode(method: Method, data: FeatureSet, pretrain: Pretrain, seed: int) -> Encoded:

@@ -14,7 +14,7 @@ from unirep_jax.data.extract.media import SUFFIXES, read_text
 MANIFEST = "manifest.csv"
 COLUMNS = ("id", "label", "split", "group", "class_name")
 _LOOKED_AT = 100  # values of a column, to tell its medium
-csv.field_size_limit(1 << 21)
+_LONGEST_FIELD = 1 << 21  # characters: a text may be a field
 
 
 class ManifestError(ValueError):
@@ -44,7 +44,7 @@ class Manifest:
     def values(self, column: str) -> Iterator[str]:
         """What the column says of every example; "" where the modality is absent."""
         with self.path.open(encoding="utf-8-sig", newline="") as stream:
-            for row in csv.DictReader(stream, strict=True):
+            for row in _rows(csv.DictReader(stream, strict=True)):
                 yield row[column].strip()
 
     def present(self, column: str) -> np.ndarray:
@@ -75,7 +75,7 @@ def open_manifest(
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream, strict=True)
             reading.header(rows.fieldnames or [])
-            for row in rows:
+            for row in _rows(rows):
                 reading.add(row, rows.line_num)
     except (UnicodeDecodeError, csv.Error) as error:
         raise ManifestError(f"{path}: expected CSV in UTF-8: {error}") from error
@@ -91,6 +91,19 @@ def open_manifest(
         path, path.parent if root is None else root, reading.media(), label, group, train,
         class_names, digest,
     )  # fmt: skip
+
+
+def _rows(reader: csv.DictReader) -> Iterator[dict]:
+    """The rows of a reader whose fields may be long texts; other readers keep their limit."""
+    while True:
+        before = csv.field_size_limit(_LONGEST_FIELD)
+        try:
+            row = next(reader, None)
+        finally:
+            csv.field_size_limit(before)
+        if row is None:
+            return
+        yield row
 
 
 def draw_groups(group: np.ndarray, fraction: float, seed: int) -> np.ndarray:

@@ -57,6 +57,11 @@ class Connection(Task):
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
         encoded = encode(method, data, pretrain, seed)
+        assert isinstance(method, CMCR)
+        pair = method.first[1], method.second[1]
+        test = ~encoded.data.train & np.all([encoded.data.present[m] for m in pair], axis=0)
+        if test.sum() < 2:
+            raise ValueError(f"{data.name}: {test.sum()} test examples have both of {pair}")
         return Prepared(data, encoded.data, encoded.data, ways(encoded))
 
     def pools(self, seen: FeatureSet, batch_size: int, seed: int) -> Pool:

@@ -166,6 +166,7 @@ def source_folds(
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Classes and groups that each fold hides: disjoint shares, drawn independently of each other.
 
+    There are as many folds as asked, or more where each must hide fewer classes to leave two.
     Classes and groups may be in any order, and the one may be a function of the other's number, so
     both are shuffled. Where a fold hides no example of a class that it knows, the groups are drawn
     again.
@@ -180,6 +181,8 @@ def source_folds(
     """
     names, group = np.unique(group, return_inverse=True)
     count = min(folds, classes, len(names))
+    while 2 <= count < min(classes, len(names)) and classes - -(-classes // count) < 2:
+        count += 1
     if count < 2 or classes - -(-classes // count) < 2:
         raise ValueError(
             f"folds={folds} of {classes} known classes and {len(names)} groups: a fold hides at "

@@ -11,8 +11,8 @@ from unirep_jax.evaluation.tables import OPEN_SET_METRICS
 from unirep_jax.tasks.generalization import measures
 from unirep_jax.tasks.generalization.figures import codebook_usage
 from unirep_jax.tasks.generalization.tables import SELECTION_RULES, cross_modal_tables
-from unirep_jax.tasks.representation import RepresentationTask, Row, Subject, check_labels
-from unirep_jax.tasks.task import Topic, Trained, Vocabulary
+from unirep_jax.tasks.representation import RepresentationTask, Row, Subject
+from unirep_jax.tasks.task import Topic, Trained, Vocabulary, check_labels
 
 WORDS = Vocabulary(
     "cross-modal generalisation",

@@ -17,7 +17,16 @@ from unirep_jax.tasks.mmosr import figures
 from unirep_jax.tasks.mmosr.measures import TPR, Decisions, measure, rejecting
 from unirep_jax.tasks.mmosr.split import OpenSetSplit, hold_out, osr_split
 from unirep_jax.tasks.mmosr.tables import COLUMNS, recognition_tables
-from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, encode, ways
+from unirep_jax.tasks.task import (
+    Prepared,
+    Task,
+    Topic,
+    Trained,
+    Vocabulary,
+    check_labels,
+    encode,
+    ways,
+)
 
 Part = tuple[FeatureSet, np.ndarray]  # examples of a set, chosen by a mask
 
@@ -80,6 +89,7 @@ class Recognition(Task):
     tables = staticmethod(recognition_tables)
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
+        check_labels(data)
         encoded = encode(method, data, pretrain, seed)
         seen = self.seen(encoded.data, seed)
         return Prepared(data, encoded.data, seen, ways(encoded), labelled=True)

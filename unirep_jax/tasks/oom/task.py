@@ -27,7 +27,7 @@ from unirep_jax.tasks.oom.tables import (
     SETTINGS,
     out_of_modal_tables,
 )
-from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, Way
+from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, Way, check_labels
 from unirep_jax.train.fit import retrace
 from unirep_jax.train.step import TrainState
 
@@ -114,6 +114,7 @@ class OutOfModal(Task):
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
         """The out-of-modal modality first and as it is, the others as embeddings."""
         split, names = self._split(data, seed), self.in_modal(data)
+        self._check(data)
         if self.given or len(names) == 1:
             ways = {m: (Way(None, m),) for m in names if data.features[m].ndim == 2}
             features = {m: np.reshape(data.features[m], (len(data.label), -1)) for m in names}
@@ -133,6 +134,12 @@ class OutOfModal(Task):
         present = {m: data.present[m] for m in features}
         whole = dataclasses.replace(data, features=features, present=present)
         return Prepared(data, whole, self._seen(whole, split, seed), ways)
+
+    def _check(self, data: FeatureSet) -> None:
+        """Refuses data on which nothing can be measured."""
+        check_labels(data)
+        if not (~data.train & data.present[self.modality] & (data.label >= 0)).any():
+            raise ValueError(f"{data.name}: no test example has a label and {self.modality!r}")
 
     def _seen(self, whole: FeatureSet, split: OutOfModalSplit, seed: int) -> FeatureSet:
         """Without what is aligned, and without a trace of what belongs together."""

@@ -65,6 +65,10 @@ class Retrieval(RepresentationTask):
         for m in (*self.withheld, *((self.captions,) if self.captions else ())):
             if m not in data.modalities:
                 raise ValueError(f"modality {m!r} is none of {', '.join(data.modalities)}")
+        test = {m: ~data.train & data.present[m] for m in data.modalities}
+        paired = [(a, b) for a, b in itertools.combinations(test, 2) if (test[a] & test[b]).any()]
+        if not paired and not self.captions:
+            raise ValueError(f"{data.name}: no test example has two modalities to search between")
         if not self.withheld:
             return data
         if len({*self.withheld}) < len(self.withheld):
