@@ -56,12 +56,15 @@ class Connection(Task):
     # -- training ----------------------------------------------------------------------------
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
-        encoded = encode(method, data, pretrain, seed)
         assert isinstance(method, CMCR)
-        pair = method.first[1], method.second[1]
-        test = ~encoded.data.train & np.all([encoded.data.present[m] for m in pair], axis=0)
-        if test.sum() < 2:
-            raise ValueError(f"{data.name}: {test.sum()} test examples have both of {pair}")
+        streams = method.first[1], method.second[1]
+        # Before encoders are pretrained: of streams, or of the raw modalities they are made of.
+        pair = [m if m in data.modalities else m[:-2] for m in streams]
+        there = [data.present[m] for m in pair if m in data.modalities]
+        count = int((~data.train & np.all(there, axis=0)).sum()) if there else 0
+        if count < 2:
+            raise ValueError(f"{data.name}: {count} test examples have {' and '.join(pair)}")
+        encoded = encode(method, data, pretrain, seed)
         return Prepared(data, encoded.data, encoded.data, ways(encoded))
 
     def pools(self, seen: FeatureSet, batch_size: int, seed: int) -> Pool:
