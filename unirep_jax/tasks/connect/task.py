@@ -60,8 +60,10 @@ class Connection(Task):
         streams = method.first[1], method.second[1]
         # Before encoders are pretrained: of streams, or of the raw modalities they are made of.
         pair = [m if m in data.modalities else m[:-2] for m in streams]
-        there = [data.present[m] for m in pair if m in data.modalities]
-        count = int((~data.train & np.all(there, axis=0)).sum()) if there else 0
+        for m in pair:
+            if m not in data.modalities:
+                raise ValueError(f"modality {m!r} is none of {', '.join(data.modalities)}")
+        count = int((~data.train & data.present[pair[0]] & data.present[pair[1]]).sum())
         if count < 2:
             raise ValueError(f"{data.name}: {count} test examples have {' and '.join(pair)}")
         encoded = encode(method, data, pretrain, seed)
