@@ -37,10 +37,9 @@ def test_it_counts_parameters_and_arithmetic_and_writes_nothing(
     assert "GFLOP" in text and "MiB" in text and "first loss" in text and "8 ×" in text
 
 
-def test_perceptors_are_not_trained(tmp_path, paired_features, monkeypatch, standard_promotion):
+def test_encoders_are_not_trained(tmp_path, paired_features, monkeypatch, standard_promotion):
     monkeypatch.chdir(tmp_path)
     settings = {
-        "task.shared": "caption", "task.first": "camera", "task.second": "sensor",
         "method.first": ("caption_1", "camera_1"), "method.second": ("caption_2", "sensor_2"),
         "method.dim": 8, "method.hidden": 8, "pretrain.method.dim": 6, "steps": 40,
         "train.checkpoint_every": 40,

@@ -92,10 +92,10 @@ def _parser() -> argparse.ArgumentParser:
     made.add_argument("--batch_size", type=int, default=65536, help="rows on the device at a time")
     made = command(_search, "find the best items of every query", "queries", "items", "out")
     made.add_argument("--k", type=int, default=10)
-    made = command(_retrieve, "judge the retrieval of paired banks", "first", "second")
+    made = command(_retrieve, "evaluate the retrieval of paired banks", "first", "second")
     made.add_argument("--label", help=".npy of the class of each pair; −1 for none")
-    command(_classify, "judge zero-shot classification", "items", "prompts", "label")
-    made = command(_localize, "judge source localisation", "audio", "proposals", "boxes")
+    command(_classify, "evaluate zero-shot classification", "items", "prompts", "label")
+    made = command(_localize, "evaluate source localisation", "audio", "proposals", "boxes")
     made.add_argument("--agreement", type=int, default=1, help="annotators that make a pixel count")
     return parser
 

@@ -21,8 +21,8 @@ def load_connection(path: str | Path) -> FeatureSet:
 
     `train/` holds four banks of equally many rows, named SHARED_1, OTHER_1, SHARED_2 and OTHER_2:
     text_1, image_1, text_2 and audio_2 where space 1 embeds texts and images, space 2 texts and
-    sounds. Row i of each belongs to text i. `test/` holds the true pairs to judge: all four, or the
-    two others alone, whose shared modality is then absent. `test/label.npy` [test] and
+    sounds. Row i of each belongs to text i. `test/` holds the true pairs to evaluate: all four, or
+    the two others alone, whose shared modality is then absent. `test/label.npy` [test] and
     `test/class_name.npy` are optional; training rows have no label.
 
     Args:

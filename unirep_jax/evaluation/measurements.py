@@ -83,6 +83,6 @@ def read_measurements(path: Path) -> list[Measurement]:
     except (ValueError, TypeError, RecursionError) as error:
         place = f"{path}: line {len(measurements) + 1}"
         raise ResultsError(
-            f"{place} is no measurement: {error}; remove the file to judge the run again"
+            f"{place} is no measurement: {error}; remove the file to evaluate the run again"
         ) from error
     return measurements

@@ -15,7 +15,7 @@ from unirep_jax.methods.released import Released
 from unirep_jax.methods.turn import TURN
 
 # Several names, one class: GRAM and pairwise InfoNCE are MOVER's terms in part, and MRN and its
-# rivals differ in fusion and head. Their settings are `MOVER.gram()`, `RECOGNIZERS["mrn"]`, ...
+# baselines differ in fusion and head. Their settings are `MOVER.gram()`, `RECOGNIZERS["mrn"]`, ...
 # MMJP is MICU with another jigsaw, `MICU.mmjp()`.
 METHODS: dict[str, type[Method]] = {
     "cca": CCA,

@@ -1,6 +1,6 @@
 """CMCM: examples matched by their embeddings and by the codes that they choose.
 
-Liu et al., "Cross-Modal Discrete Representation Learning", 2021, as a rival of MICU:
+Liu et al., "Cross-Modal Discrete Representation Learning", 2021, as a baseline of MICU:
 
     L = L_contrast + λ₁ L_matching + λ₂ L_commit
 

@@ -1,7 +1,7 @@
 """DCID: what modalities share, told apart from what is particular to each.
 
 Xia et al., "Achieving Cross Modal Generalization with Multimodal Unified Representation",
-NeurIPS 2023; MICU's strongest rival. Two encoders per modality, one for a sequence that is
+NeurIPS 2023; MICU's strongest baseline. Two encoders per modality, one for a sequence that is
 quantised with the shared codebook, one for modality-specific features, trained by
 
     L = L_recon + L_commit + L_information + L_prediction + L_matching

@@ -17,7 +17,7 @@ these methods have the same g and h and the same augmentation; with H for cross-
     | mixtext    | all labels sharpened guesses, hidden states mixed (Chen, 2020)             |
 
 moco has entmin's term, too, as in the paper, where there are labels. In the unsupervised setting
-the first term falls away; random, ssl and moco remain, and their features are judged by clusters
+the first term falls away; random, ssl and moco remain, and their features are evaluated by clusters
 and a linear probe. None of these but COX uses the in-modal pool.
 
 ≠ FreeMatch, MixText: their augmentations are of images and of texts; weak is that of training here,

@@ -3,7 +3,7 @@
 Huang et al., "Open-set Cross Modal Generalization via Multimodal Unified Representation",
 ICCV 2025; Xia et al., "Achieving Cross Modal Generalization with Multimodal Unified
 Representation", NeurIPS 2023. Both have the same encoders, codebook and names. What is computed is
-what the authors judge: features as they are, encoded without dropout, each step replaced by the
+what the authors evaluate: features as they are, encoded without dropout, each step replaced by the
 nearest code.
 
 ≠ float32 instead of float64: a step that lies as far from one code as from another may fall to

@@ -1,7 +1,7 @@
 """TURN: every modality reconstructed from its own codes and from those of the others.
 
 Zhao et al., "Towards Effective Multi-modal Interchanges in Zero-resource Sounding Object
-Localization", NeurIPS 2022, as a rival of MICU, which says of it that it "enhances mutual
+Localization", NeurIPS 2022, as a baseline of MICU, which says of it that it "enhances mutual
 information via self-cross-reconstruction". With e the codes of a shared codebook, x the features
 and D the decoders,
 

@@ -1,6 +1,6 @@
 """What methods with one codebook for all modalities share: network, quantisation, readout.
 
-MICU and its rivals differ in their losses. Encoders, decoders, codebook and augmentation are here,
+MICU and its baselines differ in their losses. Encoders, decoders, codebook and augmentation are here,
 so that a table compares the losses alone.
 """
 

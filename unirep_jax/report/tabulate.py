@@ -44,7 +44,7 @@ class Column(NamedTuple):
 
 
 class Line(NamedTuple):
-    """Numbers of one run, or of its rival by that name, where it was judged."""
+    """Numbers of one run, or of its baseline by that name, where it was evaluated."""
 
     place: str
     run: str
@@ -105,7 +105,7 @@ def tabulate(groups: Sequence[Group]) -> list[Table]:
 
 
 def _titled(groups: Sequence[Group]) -> Iterable[Measurement]:
-    """Measurements under the titles of their groups; then rivals, of the first that has them."""
+    """Measurements under the titles of their groups; then baselines, of the first that has them."""
     rows = [(group.title, run, m) for group in groups for run in group.runs
             for m in run.measurements]  # fmt: skip
     owns = lambda run, m: m.method == run.config["method.name"]
