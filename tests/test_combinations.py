@@ -47,8 +47,9 @@ def test_combinations_are_all_subsets_of_two_or_more_the_whole_set_first():
 @pytest.mark.parametrize("combination", ["camera+caption+flow", "camera+flow", "caption+flow"])
 def test_the_network_of_a_combination_knows_its_modalities_alone(config, tmp_path, combination):
     rows = get_variants("combinations:camera,caption,flow")
-    _, whole, training_set, fitting = set_up(varied(config, rows[combination]), tmp_path)
-    assert whole.modalities == training_set.modalities == (*combination.split("+"),)
+    ready = set_up(varied(config, rows[combination]), tmp_path)
+    fitting, chosen = ready.fitting, (*combination.split("+"),)
+    assert ready.prepared.whole.modalities == ready.prepared.seen.modalities == chosen
     places = jax.tree_util.tree_leaves_with_path(jax.eval_shape(fitting.initial).params)
     names = {jax.tree_util.keystr(place) for place, _ in places}
     for m in ("camera", "sensor", "caption", "flow"):

@@ -1,6 +1,6 @@
 """CODIS: codes assigned by optimal transport, and predicted across modalities.
 
-Duan et al., "Multi-modal Alignment using Representation Codebook", CVPR 2022, as a baseline of MICU.
+Duan et al., "Multi-modal Alignment using Representation Codebook", CVPR 2022, as MICU's baseline.
 Sequences and codes are unit vectors; a teacher, the moving average of the encoders, looks at the
 same batch without dropout, and transport assigns its sequences to the codes, all used alike:
 

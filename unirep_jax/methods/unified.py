@@ -1,7 +1,7 @@
 """What methods with one codebook for all modalities share: network, quantisation, readout.
 
-MICU and its baselines differ in their losses. Encoders, decoders, codebook and augmentation are here,
-so that a table compares the losses alone.
+MICU and its baselines differ in their losses. Encoders, decoders, codebook and augmentation are
+here, so that a table compares the losses alone.
 """
 
 import dataclasses

@@ -1,8 +1,8 @@
 """Several processes, each with its own devices, that train one model together.
 
-All run the same program on the same files. What is drawn, computed and evaluated is the same in each;
-only the first writes into the folder of the run, which all have to see: the others keep what they
-would have written to themselves. Checkpoints are written by all of them together.
+All run the same program on the same files. What is drawn, computed and evaluated is the same in
+each; only the first writes into the folder of the run, which all have to see: the others keep what
+they would have written to themselves. Checkpoints are written by all of them together.
 """
 
 import contextlib
