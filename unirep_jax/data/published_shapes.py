@@ -14,7 +14,7 @@ _EXAMPLES = 128  # enough for a batch
 
 
 def load() -> FeatureSet:
-    """Zeros in place of training data, for networks that come trained and are evaluated elsewhere."""
+    """Zeros in place of training data, for networks that come trained."""
     features = {
         m: np.broadcast_to(np.float16(0), (_EXAMPLES, *shape)) for m, shape in SHAPES.items()
     }
