@@ -165,7 +165,7 @@ def test_a_setting_of_the_evaluation_evaluates_again_and_trains_nothing(
     theirs = (unbroken / "results.jsonl").read_bytes()
     assert (earlier / "results.jsonl").read_bytes() == theirs
     assert (finished / "results.jsonl").read_bytes() != theirs
-    assert json.loads((finished / "config.json").read_text())["protocol"]["probe"]["steps"] == 5
+    assert json.loads((finished / "config.json").read_text())["task"]["probe"]["steps"] == 5
 
 
 @pytest.mark.parametrize("spoilt", ["", "half", None])
