@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from unirep_jax.data.resident import Pool
 from unirep_jax.methods import MOVER
+from unirep_jax.methods.method import RefreshingMethod
 from unirep_jax.train.fit import fit, prepare
 
 METHOD = MOVER(measure="cosine", weight_transport=0.0, dim=8)
@@ -84,7 +85,7 @@ def test_a_pool_that_does_not_split_over_the_devices_is_refused(paired_features)
         prepare(METHOD, paired_features, settings(), seed=0, pools=pools)
 
 
-class Counting:
+class Counting(RefreshingMethod):
     """One parameter that stays; the state counts what every refresh sees, and the steps since."""
 
     refresh_every = 8
