@@ -5,7 +5,7 @@ import shutil
 from pathlib import Path
 
 import jupytext
-import matplotlib
+import matplotlib.pyplot
 import nbclient
 import pytest
 import sklearn.manifold
