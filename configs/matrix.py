@@ -30,29 +30,20 @@ TITLES = {
 def get_config(argument: str = "digits_avt") -> ConfigDict:
     dataset, method, preset = parse_argument(argument, *CHOICES)
     facts = DATA_SETS[dataset]
-    training = SHARED["SMALL_DATA_TRAINING" if preset == "default" else "AUTHORS_TRAINING"]
-    return ConfigDict({
-        "experiment": "matrix",
-        "seed": 0,
-        "steps": 0 if method in SHARED["SOLVED"] else facts.steps,
-        "batch_size": 80,
-        "parallel": "shard_map",  # or "pmap"
-        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
-        "method": SHARED["chosen"](method, preset, dataset),
-        "train": {
-            **training, "log_every": 50, "checkpoint_every": 500, "checkpoint_seconds": 120.0,
+    task = {
+        "oscmg": {
+            "known": facts.known,
+            "selections": ("honest", "paper"),
+            "folds": 3,
+            "probe": dict(SHARED["PROBE"]),
         },
-        "task": {
-            "oscmg": {
-                "known": facts.known, "selections": ("honest", "paper"), "folds": 3,
-                "probe": dict(SHARED["PROBE"]),
-            },
-            "retrieval": {"captions": ""},
-            "few_label": {"labelled": 0.1, "probe": dict(SHARED["PROBE"])},
-            "control": True,  # also evaluate the network untrained, linear CCA and raw features
-        },
-        "pretrain": SHARED["pretraining"](dim=128, steps=300),  # of C-MCR alone
-    })  # fmt: skip
+        "retrieval": {"captions": ""},
+        "few_label": {"labelled": 0.1, "probe": dict(SHARED["PROBE"])},
+        "control": True,  # also evaluate the network untrained, linear CCA and raw features
+    }
+    config = SHARED["experiment"]("matrix", dataset, method, preset, steps=facts.steps, task=task)
+    config["pretrain"] = SHARED["pretraining"](dim=128, steps=300)  # C-MCR is one of its rows
+    return ConfigDict(config)
 
 
 def get_variants(name: str) -> dict[str, dict]:

@@ -95,6 +95,39 @@ def pretraining(dim: int, steps: int) -> dict:
     }  # fmt: skip
 
 
+def experiment(
+    name: str,
+    dataset: str,
+    method: str,
+    preset: str,
+    *,
+    steps: int,
+    batch_size: int = 80,
+    checkpoint_every: int = 500,
+    task: dict,
+) -> dict:
+    """A configuration of a task that evaluates representations, but for what is its own."""
+    training = SMALL_DATA_TRAINING if preset == "default" else AUTHORS_TRAINING
+    config = {
+        "experiment": name,
+        "seed": 0,
+        "steps": 0 if method in SOLVED else steps,
+        "batch_size": batch_size,
+        "parallel": "shard_map",  # or "pmap"
+        # A folder of flow gives one more modality; () takes all modalities that there are.
+        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
+        "method": chosen(method, preset, dataset),
+        "train": {
+            **training,
+            "log_every": 50,
+            "checkpoint_every": checkpoint_every,
+            "checkpoint_seconds": 120.0,
+        },
+        "task": task,
+    }
+    return config | ({"pretrain": pretraining(dim=128, steps=300)} if method == "cmcr" else {})
+
+
 def choices(task: str, method: str, names: tuple[str, ...] = tuple(METHODS)) -> tuple[Choice, ...]:
     """What the argument of a configuration may name: data set, method, preset."""
     return (

@@ -29,31 +29,13 @@ CHOICES = SHARED["choices"]("oscmg", "micu")
 def get_config(argument: str = "digits_avt") -> ConfigDict:
     dataset, method, preset = parse_argument(argument, *CHOICES)
     facts = DATA_SETS[dataset]
-    training = SHARED["SMALL_DATA_TRAINING" if preset == "default" else "AUTHORS_TRAINING"]
-    config = {
-        "experiment": "oscmg",
-        "seed": 0,
-        "steps": 0 if method in SHARED["SOLVED"] else facts.steps,
-        "batch_size": 80,
-        "parallel": "shard_map",  # or "pmap"
-        # A folder of flow gives one more modality; () takes all modalities that there are.
-        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
-        "method": SHARED["chosen"](method, preset, dataset),
-        "train": {
-            **training,
-            "log_every": 50,
-            "checkpoint_every": 500,
-            "checkpoint_seconds": 120.0,
-        },
-        "task": {
-            # Of split 1 and 2; (0, 0) stands for a half and three quarters of the classes.
-            "known": facts.known,
-            "selections": ("honest", "paper"),
-            "folds": 3,
-            "control": True,  # also evaluate the network untrained and linear CCA
-            "probe": dict(SHARED["PROBE"]),
-        },
+    task = {
+        # Of split 1 and 2; (0, 0) stands for a half and three quarters of the classes.
+        "known": facts.known,
+        "selections": ("honest", "paper"),
+        "folds": 3,
+        "control": True,  # also evaluate the network untrained and linear CCA
+        "probe": dict(SHARED["PROBE"]),
     }
-    if method == "cmcr":
-        config["pretrain"] = SHARED["pretraining"](dim=128, steps=300)
+    config = SHARED["experiment"]("oscmg", dataset, method, preset, steps=facts.steps, task=task)
     return ConfigDict(config)

@@ -32,31 +32,23 @@ DATASETS = CHOICES[0].names
 def get_config(argument: str = "digits_avt,mover") -> ConfigDict:
     dataset, method, preset = parse_argument(argument, *CHOICES)
     codes = method in SHARED["CODEBOOKS"]
-    steps = DATA_SETS[dataset].steps if codes else 300
-    training = SHARED["SMALL_DATA_TRAINING" if preset == "default" else "AUTHORS_TRAINING"]
-    config = {
-        "experiment": "retrieval",
-        "seed": 0,
-        "steps": 0 if method in SHARED["SOLVED"] else steps,
-        "batch_size": 80 if codes else 128,
-        "parallel": "shard_map",  # or "pmap"
-        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
-        "method": SHARED["chosen"](method, preset, dataset),
-        "train": {
-            **training,
-            "log_every": 50,
-            "checkpoint_every": 150,
-            "checkpoint_seconds": 120.0,
-        },
-        "task": {
-            "captions": "",
-            "withheld": (),  # Table 3: modalities that training never has in one example
-            "control": True,  # also evaluate the network untrained and linear CCA
-        },
+    task = {
+        "captions": "",
+        "withheld": (),  # Table 3: modalities that training never has in one example
+        "control": True,  # also evaluate the network untrained and linear CCA
     }
-    if method == "cmcr":
-        config["pretrain"] = SHARED["pretraining"](dim=128, steps=300)
-    return ConfigDict(config)
+    return ConfigDict(
+        SHARED["experiment"](
+            "retrieval",
+            dataset,
+            method,
+            preset,
+            steps=DATA_SETS[dataset].steps if codes else 300,
+            batch_size=80 if codes else 128,
+            checkpoint_every=150,
+            task=task,
+        )
+    )
 
 
 def get_variants(name: str) -> dict[str, dict]:

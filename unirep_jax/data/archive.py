@@ -61,7 +61,7 @@ class Archive:
         expected = "an .npz file or a folder of .npy files"
         if not self.path.is_file():  # a pipe would never end
             raise FeatureFileError(self.path, None, expected, "nothing there")
-        with _errors(self.path, None, expected), contextlib.ExitStack() as stack:
+        with reading_errors(self.path, None, expected), contextlib.ExitStack() as stack:
             # Given a path, NumPy leaves its file open when the archive is damaged.
             stream = stack.enter_context(open_regular(self.path))
             if stream.peek(len(_NPY))[: len(_NPY)] == _NPY:  # NumPy would read all of it
@@ -106,11 +106,11 @@ class Archive:
         if key not in self.keys:
             present = ", ".join(self.keys[:20]) or "nothing"
             raise FeatureFileError(self.path, key, "this key", f"only {present}")
-        with _errors(self.path, key, "a plain, complete array"):
+        with reading_errors(self.path, key, "a plain, complete array"):
             header, size = self._header(key)
         _check_header(self.path, key, header, _Wanted(kind, shape, max_rows, max_text))
         mapped = memory_map and self._npz is None
-        with _errors(self.path, key, "a plain, complete array"):
+        with reading_errors(self.path, key, "a plain, complete array"):
             _check_size(header, size, mapped=mapped)
             if self._npz is not None:
                 array = self._npz[key]
@@ -143,7 +143,7 @@ def load_array(path: str | Path) -> np.ndarray:
       FeatureFileError: it is anything else, or larger than this machine's memory.
     """
     path, expected = user_path(path), "a plain .npy array"
-    with _errors(path, None, expected), open_regular(path) as stream:
+    with reading_errors(path, None, expected), open_regular(path) as stream:
         header, size = read_npy_header(stream), os.fstat(stream.fileno()).st_size
         _check_header(path, None, header, _Wanted("plain"))
         _check_size(header, size, mapped=False)
@@ -201,7 +201,8 @@ def _check_content(path: Path, key: str | None, array: np.ndarray) -> None:
 
 
 @contextlib.contextmanager
-def _errors(path: Path, key: str | None, expected: str) -> Iterator[None]:
+def reading_errors(path: Path, key: str | None, expected: str) -> Iterator[None]:
+    """What goes wrong inside, as one error that names the file and the key."""
     try:
         yield
     except FeatureFileError:

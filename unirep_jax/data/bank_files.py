@@ -3,20 +3,18 @@
 Only headers are read, at most 16 MiB of them; nothing is ever unpickled.
 """
 
-import contextlib
 import io
 import json
 import math
 import os
 import struct
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 import numpy as np
 
-from unirep_jax.data.archive import FeatureFileError
+from unirep_jax.data.archive import FeatureFileError, reading_errors
 from unirep_jax.data.files import open_regular
 from unirep_jax.data.limits import MAX_MEMBERS, MAX_RANK, SAFETENSORS_HEADER_BYTES
 from unirep_jax.data.npy_header import NpyHeader, read_npy_header
@@ -87,7 +85,7 @@ def _choose(path: Path, key: str | None, arrays: dict[str | None, _Found]) -> st
 
 
 def _read_npy(path: Path) -> dict[str | None, _Found]:
-    with _errors(path, None, "a plain .npy array"), open_regular(path) as stream:
+    with reading_errors(path, None, "a plain .npy array"), open_regular(path) as stream:
         found = _found(read_npy_header(stream))
         size = os.fstat(stream.fileno()).st_size - found.offset
         return {None: found._replace(size=size)}
@@ -101,7 +99,7 @@ def _found(header: NpyHeader) -> _Found:
 def _read_npz(path: Path) -> dict[str, _Found]:
     arrays = {}
     with (
-        _errors(path, None, "an .npz file"),
+        reading_errors(path, None, "an .npz file"),
         open_regular(path) as stream,
         zipfile.ZipFile(stream) as members,
     ):
@@ -113,7 +111,7 @@ def _read_npz(path: Path) -> dict[str, _Found]:
             key = member.filename.removesuffix(".npy")
             if key in arrays:
                 raise FeatureFileError(path, key, "one array of this name", "two")
-            with _errors(path, key, "a plain .npy array"):
+            with reading_errors(path, key, "a plain .npy array"):
                 arrays[key] = _read_member(stream, members, member)
     return arrays
 
@@ -134,7 +132,7 @@ def _read_member(stream: BinaryIO, members: zipfile.ZipFile, member: zipfile.Zip
 
 
 def _read_safetensors(path: Path) -> dict[str, _Found]:
-    with _errors(path, None, "a safetensors file"), open_regular(path) as stream:
+    with reading_errors(path, None, "a safetensors file"), open_regular(path) as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         size = os.fstat(stream.fileno()).st_size - 8
         if length > min(size, SAFETENSORS_HEADER_BYTES):
@@ -144,7 +142,8 @@ def _read_safetensors(path: Path) -> dict[str, _Found]:
         places = []
         arrays = {}
         for key, entry in header.items():
-            with _errors(path, key, "a known dtype, a shape and the data_offsets that fit it"):
+            expected = "a known dtype, a shape and the data_offsets that fit it"
+            with reading_errors(path, key, expected):
                 arrays[key], first, last = _read_tensor(entry, 8 + length)
                 places.append((first, last, key))
         end = 0
@@ -176,16 +175,6 @@ def _without_repeats(pairs: list[tuple]) -> dict:
     if len(made) != len(pairs):
         raise ValueError("a name that comes twice")
     return made
-
-
-@contextlib.contextmanager
-def _errors(path: Path, key: str | None, expected: str) -> Iterator[None]:
-    try:
-        yield
-    except FeatureFileError:
-        raise
-    except Exception as error:  # damaged bytes raise of every kind, from zipfile to tokenize
-        raise FeatureFileError(path, key, expected, f"{type(error).__name__}: {error}") from error
 
 
 _READERS = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}

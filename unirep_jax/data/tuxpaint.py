@@ -18,7 +18,6 @@ import csv
 import io
 import os
 import shutil
-import sys
 import tarfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
@@ -26,7 +25,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unirep_jax.data.extract.__main__ import summary
+from unirep_jax.data.extract.__main__ import answer
 from unirep_jax.data.extract.manifest import MANIFEST, draw_groups
 from unirep_jax.data.extract.run import DTYPES, extract
 from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features
@@ -298,12 +297,4 @@ def main(arguments: list[str] | None = None) -> None:
     options = vars(arguments_parser().parse_args(arguments))
     options["modalities"] = tuple(name for name in options["modalities"].split(",") if name)
     options["encode"] = tuple(options["encode"])
-    try:
-        card = prepare(**options)
-    except ModuleNotFoundError as error:
-        sys.exit(f"error: {error}; pip install 'unirep_jax[media]' has the readers")
-    except (ValueError, OSError) as error:
-        sys.exit(f"error: {error}")
-    except KeyboardInterrupt:
-        sys.exit("interrupted; run the same command to continue")
-    print(summary(options["out"], card))
+    answer(prepare, options)

@@ -1,9 +1,10 @@
-"""One number and what it is a number of: the unit in which every protocol reports."""
+"""A metric value with its metadata: the unit in which every task reports."""
 
 import dataclasses
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from unirep_jax.data.files import read_text
 from unirep_jax.data.mapped import replace_file
@@ -61,6 +62,19 @@ class Measurement:
         if type(value) not in (int, float) or abs(value) > _LARGEST_VALUE:
             raise ValueError(f"value: expected a number, found {value!r:.80}")
         return cls(**row | {"value": float(value)})
+
+
+def measured(row: Mapping[str, Any], **fields: Any) -> Iterator[Measurement]:
+    """The measurement of a row and, where the row has a `chance`, that of guessing.
+
+    Args:
+      row: what was measured: the fields of a `Measurement` that the caller's `fields` lack.
+    """
+    known = {name: value for name, value in row.items() if name != "chance"}
+    found = Measurement(**fields, **known)
+    yield found
+    if row.get("chance") is not None:
+        yield dataclasses.replace(found, method="chance", value=row["chance"])
 
 
 def write_measurements(path: Path, measurements: Iterable[Measurement]) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.embedding import Representation, represent
-from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.evaluation.measurements import Measurement, measured
 from unirep_jax.methods.baselines import CCA, RawFeatures
 from unirep_jax.methods.method import (
     Method,
@@ -80,16 +80,13 @@ class RepresentationTask(Task):
         self.draw(trained, subject)
         measure = lambda: self.measurements(subject, chance=True)
         measurements = trained.once(trained.name, measure)
-        for name, make in baselines(trained).items() if self.control else ():
-            control = lambda make=make: self._control(trained, make())
-            measurements += trained.once(name, control)
+        for baseline in baselines(trained) if self.control else ():
+            if not self.refusal(baseline.method, baseline.name):
+                control = lambda make=baseline.make: self.measurements(
+                    self.subject(trained, make()), chance=False
+                )
+                measurements += trained.once(baseline.name, control)
         return measurements
-
-    def _control(self, trained: Trained, model: Model) -> list[Measurement]:
-        """Of a baseline; none of one whose modalities cannot be compared, where they must be."""
-        if self.refusal(model.method, model.name):
-            return []
-        return [*self.measurements(self.subject(trained, model), chance=False)]
 
     def subject(self, trained: Trained, model: Model) -> Subject:
         """The data as this model sees them."""
@@ -104,28 +101,33 @@ class RepresentationTask(Task):
     def measurements(self, subject: Subject, *, chance: bool) -> Iterator[Measurement]:
         """Of one subject and, where asked, of guessing."""
         for experiment, row in self.measure(subject):
-            by_chance = row.pop("chance", None)
-            found = Measurement(
-                experiment=experiment, method=subject.name, dataset=subject.data.name,
-                seed=subject.seed, **row,
-            )  # fmt: skip
-            yield found
-            if chance and by_chance is not None:
-                yield dataclasses.replace(found, method="chance", value=by_chance)
+            row = row if chance else row | {"chance": None}
+            yield from measured(
+                row,
+                experiment=experiment,
+                method=subject.name,
+                dataset=subject.data.name,
+                seed=subject.seed,
+            )
 
 
-def baselines(trained: Trained) -> dict[str, Callable[[], Model]]:
-    """What every method has to beat, made when called: the network untrained, CCA, raw features."""
+class Baseline(NamedTuple):
+    """What a method has to beat; `make` solves or draws it."""
+
+    name: str
+    method: Method
+    make: Callable[[], Model]
+
+
+def baselines(trained: Trained) -> Iterator[Baseline]:
+    """The network untrained, linear CCA, raw features; without the method itself."""
     shown = trained.prepared.shown
     assert shown is not None, "a task of representations says what training may see"
-    found: dict[str, Callable[[], Model]] = {
-        name: partial(_solved, name, method, shown)
-        for name, method in (("cca", CCA()), ("raw", RawFeatures()))
-        if name != trained.name
-    }
     if isinstance(trained.method, TrainedMethod) and int(trained.state.step):
-        return {"untrained": lambda: _untrained_model(trained)} | found
-    return found
+        yield Baseline("untrained", trained.method, partial(_untrained_model, trained))
+    for name, method in (("cca", CCA()), ("raw", RawFeatures())):
+        if name != trained.name:
+            yield Baseline(name, method, partial(_solved, name, method, shown))
 
 
 def _solved(name: str, method: SolvedMethod, shown: FeatureSet) -> Model:

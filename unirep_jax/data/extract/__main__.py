@@ -12,6 +12,7 @@ import argparse
 import os
 import signal
 import sys
+from collections.abc import Callable
 
 from unirep_jax.data.extract.encoders import ENCODERS
 from unirep_jax.data.extract.run import DTYPES, FORMATS, extract
@@ -51,16 +52,20 @@ def arguments_parser() -> argparse.ArgumentParser:
 def main(arguments: list[str] | None = None) -> None:
     options = vars(arguments_parser().parse_args(arguments))
     options["modalities"] = [name for name in options["modalities"].split(",") if name]
-    out = options["out"]
+    answer(extract, options)
+
+
+def answer(make: Callable[..., dict], options: dict) -> None:
+    """Makes a set with these options; says what became of it, or in one line what is wrong."""
     try:
-        card = extract(**options)
+        card = make(**options)
     except ModuleNotFoundError as error:
         sys.exit(f"error: {error}; pip install 'unirep_jax[media]' has the readers")
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")
     except KeyboardInterrupt:
         sys.exit("interrupted; run the same command to continue")
-    print(summary(out, card))
+    print(summary(options["out"], card))
 
 
 def summary(out: str, card: dict) -> str:

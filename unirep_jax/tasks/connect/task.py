@@ -12,7 +12,7 @@ from unirep_jax.data.resident import Pool
 from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding import represent
 from unirep_jax.evaluation.embedding_figures import embedding_map
-from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.evaluation.measurements import Measurement, measured
 from unirep_jax.methods.cmcr import CMCR
 from unirep_jax.methods.method import Method, Pretrain
 from unirep_jax.methods.streams import keep
@@ -125,14 +125,12 @@ class Connection(Task):
             ((pair[1], sides[1]), (pair[0], sides[0])),
         ):
             for metric, value, by_chance in retrieval.search(queries, items, retrieval.cosine):
-                found = Measurement(
-                    experiment="connect", split="all", source=source, target=target,
-                    metric=metric, value=value, num_examples=len(rows), selection="cosine",
-                    **labels,
-                )  # fmt: skip
-                yield found
-                if name == trained.name:
-                    yield dataclasses.replace(found, method="chance", value=by_chance)
+                row = {
+                    "split": "all", "source": source, "target": target, "metric": metric,
+                    "value": value, "num_examples": len(rows), "selection": "cosine",
+                    "chance": by_chance if name == trained.name else None,
+                }  # fmt: skip
+                yield from measured(row, experiment="connect", **labels)
 
 
 def _of_streams(model: Model, streams: FeatureSet) -> Model:

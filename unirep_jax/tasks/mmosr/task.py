@@ -9,7 +9,7 @@ import numpy as np
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.catalog import DATA_SETS
 from unirep_jax.evaluation.embedding import map_examples
-from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.evaluation.measurements import Measurement, measured
 from unirep_jax.evaluation.tables import OPEN_SET_METRICS
 from unirep_jax.methods.method import Batches, ClassifyingMethod, Method, Pretrain
 from unirep_jax.metrics import fit_threshold
@@ -119,12 +119,8 @@ class Recognition(Task):
                 for row in measure(
                     decisions, threshold=threshold, class_names=names, unknown=unknown
                 ):
-                    by_chance = row.pop("chance")
-                    found = Measurement(
-                        experiment="mmosr", split=title, source=source, **trained.labels, **row
-                    )
-                    guess = dataclasses.replace(found, method="chance", value=by_chance)
-                    measurements += [found, guess]
+                    where = {"experiment": "mmosr", "split": title, "source": source}
+                    measurements += measured(row, **where, **trained.labels)
             _draw(trained, source, decided, threshold, names, only=len(tested) == 1)
         return measurements
 

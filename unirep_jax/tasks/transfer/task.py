@@ -9,7 +9,7 @@ from unirep_jax.data import FeatureSet
 from unirep_jax.data.prepared import RECIPE, Prepared, load_prepared
 from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding import Representation, represent
-from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.evaluation.measurements import Measurement, measured
 from unirep_jax.evaluation.probe import Probe
 from unirep_jax.methods.method import Method, Pretrain, RepresentationMethod
 from unirep_jax.tasks import task
@@ -80,11 +80,7 @@ class Transfer(Task):
         labels = trained.labels | {"dataset": data.name}
         representation = represent(trained.model, data)
         for experiment, row in self._rows(prepared, representation, trained.seed):
-            by_chance = row.pop("chance", None)
-            found = Measurement(experiment=experiment, **labels, **row)
-            yield found
-            if by_chance is not None:
-                yield dataclasses.replace(found, method="chance", value=by_chance)
+            yield from measured(row, experiment=experiment, **labels)
 
     def _rows(
         self, prepared: Prepared, representation: Representation, seed: int
