@@ -140,9 +140,16 @@ def test_matching_is_half_the_sum_over_pairs_of_both_directions(rng):
     np.testing.assert_allclose(METHOD.matching(state, batch, None), expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("shape", "steps"), [((7,), 1), ((4, 3), 4), ((4, 3), 0)])
-def test_sequences_too_short_to_predict_are_refused_by_name(shape, steps):
-    with pytest.raises(ValueError, match=f"predicted_steps={steps} of sequences of"):
+@pytest.mark.parametrize(
+    ("shape", "steps", "message"),
+    [
+        ((7,), 1, "predicted_steps=1 of sequences of"),
+        ((4, 3), 4, "predicted_steps=4 of sequences of"),
+        ((4, 3), 0, "predicted_steps=0 is not a whole number"),
+    ],
+)
+def test_sequences_too_short_to_predict_are_refused_by_name(shape, steps, message):
+    with pytest.raises(ValueError, match=message):
         DCID(predicted_steps=steps).for_data({"camera": shape, "text": (5,)}, classes=2)
 
 

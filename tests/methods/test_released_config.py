@@ -55,7 +55,7 @@ def test_weights_are_judged_on_a_prepared_set_without_training(
         "method.weights": weights, "task.sets": (prepared,), "task.probe.steps": 60,
         "task.probe.lr": 2e-2,
     })  # fmt: skip
-    with pytest.raises(ConfigError, match="steps=7: dcid_released learns nothing"):
+    with pytest.raises(ConfigError, match="steps=7: Released is not trained by steps; must be 0"):
         changed = config.copy_and_resolve_references()
         changed.steps = 7
         dry_run(changed)
@@ -87,7 +87,7 @@ def test_what_is_wrong_with_a_file_of_weights_is_said_before_anything_is_judged(
 
 
 @pytest.mark.parametrize("argument", ["micu", "dcid", "oscmg", "dcid,oscmg", "transfer,dcid"])
-def test_the_argument_names_weights_and_protocol(argument):
+def test_the_argument_names_weights_and_task(argument):
     config = get_config(argument)
     settings = config.method.to_dict()
     name = settings.pop("name")
@@ -95,12 +95,12 @@ def test_the_argument_names_weights_and_protocol(argument):
     assert name == f"{weights}_released"
     assert METHODS[name](**settings) == getattr(Released, weights)()
     assert config.experiment == ("oscmg" if "oscmg" in argument else "transfer")
-    protocol = TASKS[config.experiment](**config.task.to_dict())
-    assert dataclasses.asdict(protocol) == config.task.to_dict()
+    task = TASKS[config.experiment](**config.task.to_dict())
+    assert dataclasses.asdict(task) == config.task.to_dict()
     assert config.steps == 0 and not config.task.get("control", False)
 
 
 @pytest.mark.parametrize("argument", ["", "mrn", "micu,dcid", "oscmg,transfer", "micu,micu"])
-def test_any_other_argument_lists_weights_and_protocols(argument):
-    with pytest.raises(ValueError, match=r"weights: micu, dcid; protocols: transfer, oscmg"):
+def test_any_other_argument_lists_weights_and_tasks(argument):
+    with pytest.raises(ValueError, match=r"weights: micu, dcid; tasks: transfer, oscmg"):
         get_config(argument)
