@@ -8,12 +8,10 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from unirep_jax import experiment
-from unirep_jax.data import standardization
 from unirep_jax.evaluation.tables import markdown_table
 from unirep_jax.identity import flat
-from unirep_jax.methods import MOVER
-from unirep_jax.model import Model, Way
+from unirep_jax.pretrain import untrained
+from unirep_jax.ready import set_up
 from unirep_jax.train.fit import Fitting
 
 TIMED_CALLS = 3
@@ -25,10 +23,10 @@ def dry_run(config: ConfigDict) -> str:
     Frozen encoders are not trained: they are taken as they are drawn.
 
     Raises:
-      ConfigError, FeatureFileError: as `experiment.run`.
+      ConfigError, FeatureFileError: as `set_up`.
     """
     with tempfile.TemporaryDirectory() as folder:
-        ready = experiment.set_up(config, Path(folder), _random_encoder)
+        ready = set_up(config, Path(folder), untrained)
         training_set, fitting = ready.prepared.seen, ready.fitting
         settings = "\n".join(f"{key} = {value!r}" for key, value in flat(config.to_dict()).items())
         features = markdown_table(
@@ -43,15 +41,6 @@ def dry_run(config: ConfigDict) -> str:
             f"{training_set.train.sum()} of {len(training_set.label)} examples are for training.",
             "\n## Parameters\n", _parameters(fitting), "\n## Step\n", _step(fitting, config),
         ])  # fmt: skip
-
-
-def _random_encoder(data, modalities, rows, *, settings, folder, seed) -> Model:
-    """An encoder as `pretrain` makes it, without training."""
-    shapes = {m: tuple(data.features[m].shape[1:]) for m in modalities}
-    method = MOVER(**settings.method.to_dict()).for_data(shapes, 0)
-    params, state = method.init(jax.random.key(seed), shapes, standardization(data))
-    ways = {m: (Way(None, m),) for m in modalities}
-    return Model("mover", method, params, state, shapes, shapes, ways)
 
 
 def _parameters(fitting: Fitting) -> str:

@@ -1,37 +1,30 @@
 """One experiment from its configuration: data, training, evaluation, and what the workdir gets."""
 
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
 
-from unirep_jax.data import FeatureFileError, FeatureSet
-from unirep_jax.data.catalog import DATA_SETS, load_data
-from unirep_jax.data.mapped import replace_file
+from unirep_jax.data import FeatureFileError
 from unirep_jax.evaluation.figures import training_curves
 from unirep_jax.evaluation.kept import KeptMeasurements
-from unirep_jax.evaluation.measurements import (
-    ResultsError,
-    read_measurements,
-    write_measurements,
-)
+from unirep_jax.evaluation.measurements import ResultsError, read_measurements
 from unirep_jax.identity import evaluation_settings, identity
-from unirep_jax.methods import METHODS
-from unirep_jax.methods.method import Pretrain
-from unirep_jax.model_files import FOLDER, ModelFileError, save_model
-from unirep_jax.pretrain import pretrain
+from unirep_jax.model_files import ModelFileError
+from unirep_jax.ready import Ready, load, set_up
+from unirep_jax.rehearsal import rehearse
+from unirep_jax.results import RESULTS, write_results
 from unirep_jax.tasks import TASKS
-from unirep_jax.tasks.task import Prepared, Task, Trained
+from unirep_jax.tasks.task import Trained
 from unirep_jax.terminal import say
 from unirep_jax.train.checkpoints import CheckpointError
-from unirep_jax.train.fit import Fitting, fit, prepare
+from unirep_jax.train.fit import Fitting, fit
 from unirep_jax.train.lock import owned
 from unirep_jax.train.logs import NonFiniteError
 from unirep_jax.train.processes import is_first, own_folder, wait_for_all
+from unirep_jax.train.step import TrainState
 from unirep_jax.workdir import (
     ConfigError,
     default_workdir,
@@ -55,7 +48,7 @@ FAILURES = (
 
 
 def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = False) -> Path:
-    """Trains (or continues) and judges one method; everything it makes is in the returned folder.
+    """Trains (or continues) and evaluates one method; the returned folder has all that it makes.
 
     Several processes call it together, with a workdir that all of them see.
 
@@ -86,18 +79,19 @@ def evaluation_sections(config: ConfigDict) -> tuple[str, ...]:
 
 def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevaluate: bool) -> Path:
     started = time.monotonic()
-    data = _as_config_error(_load, config)
+    data = load(config)
     trained_from = identity(config, data, evaluation)
     facts = {
         "training": trained_from.facts(), "evaluation": evaluation_settings(config, evaluation)
     }  # fmt: skip
-    results = workdir / "results.jsonl"
     finished = is_finished(workdir, facts)
     if finished and not reevaluate:
         say(f"{workdir} is finished; --reevaluate evaluates it again\n")
-        say(TASKS[config.experiment].tables(read_measurements(results)))
+        say(TASKS[config.experiment].tables(read_measurements(workdir / RESULTS)))
         return workdir
 
+    if config.steps and not _has_checkpoint(workdir):
+        rehearse(config, data, workdir)
     ready = set_up(config, workdir, data=data)
     wait_for_all("set up")  # before the folder becomes that of a run in progress
     if is_first():
@@ -108,112 +102,44 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
 
     state = fit(ready.fitting, config, workdir, trained_from)
     say(f"trained after {time.monotonic() - started:.0f} s; evaluating")
-    folder = own_folder(workdir)
-    kept = KeptMeasurements(folder / "measured.json", facts)
-    trained = Trained(
-        ready.prepared, config.method.name, config.seed, state, ready.fitting, ready.pretrain,
-        folder, kept,
-    )  # fmt: skip
-    save_model(trained.model, folder / FOLDER)
-    trained.figures.mkdir(exist_ok=True)
-    if config.steps:
-        training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
-    try:
-        measurements = ready.task.evaluate(trained)
-    except FAILURES:
-        raise
-    except ValueError as error:  # of the data or the settings: checks of ours and of libraries
-        remedy = "the training is kept: change the setting and run the same command again"
-        raise ConfigError(f"{workdir}: evaluation: {error}; {remedy}") from error
-    if not measurements:
-        raise ConfigError(f"{workdir}: with these settings nothing of these data was measured")
-    table = ready.task.tables(measurements)
-    replace_file(folder / "results.md", lambda stream: stream.write(table.encode()))
-    write_measurements(folder / results.name, measurements)
-    seal(folder, facts)  # last: it says that the run is finished
-    kept.remove()
+    table = _evaluate(ready, config, state, own_folder(workdir), workdir, facts)
     wait_for_all("evaluated")
     say(f"\n{table}\nwrote {workdir}/ in {time.monotonic() - started:.0f} s")
     return workdir
 
 
-class Ready(NamedTuple):
-    """Everything before the first step: task, data, method on them, what pretrains encoders."""
-
-    task: Task
-    prepared: Prepared
-    fitting: Fitting
-    pretrain: Pretrain
-
-
-def set_up(
+def _evaluate(
+    ready: Ready,
     config: ConfigDict,
+    state: TrainState,
+    folder: Path,
     workdir: Path,
-    pretrain: Pretrain = pretrain,
-    data: FeatureSet | None = None,
-) -> Ready:
-    """Checks everything that can be checked before the first step, and makes it ready.
-
-    Args:
-      pretrain: trains frozen encoders where the method or the task starts from some.
-      data: the feature set, where it is loaded already.
-
-    Raises:
-      ConfigError, FeatureFileError: as `run`.
-    """
-    return _as_config_error(_set_up, config, workdir, pretrain, data)
-
-
-def _as_config_error(function: Callable, *arguments: Any) -> Any:
-    """What the function returns; what it refuses, as an error of the configuration."""
+    facts: dict[str, Any],
+) -> str:
+    """Writes the results of a trained state into the folder and seals them; the table."""
+    kept = KeptMeasurements(folder / "measured.json", facts)
+    trained = Trained(
+        ready.prepared, config.method.name, config.seed, state, ready.fitting, ready.pretrain,
+        folder, kept,
+    )  # fmt: skip
+    trained.figures.mkdir(exist_ok=True)
+    if config.steps:
+        training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
     try:
-        return function(*arguments)
-    except (FeatureFileError, CheckpointError):
+        table = write_results(ready.task, trained)
+    except FAILURES:
         raise
-    except (ValueError, TypeError) as error:
-        raise ConfigError(str(error)) from error
+    except ValueError as error:  # of the data or the settings: checks of ours and of libraries
+        remedy = "the training is kept: change the setting and run the same command again"
+        raise ConfigError(f"{workdir}: evaluation: {error}; {remedy}") from error
+    seal(folder, facts)  # last: it says that the run is finished
+    kept.remove()
+    return table
 
 
-def _load(config: ConfigDict) -> FeatureSet:
-    """The feature set; refuses what does not exist first, as a ValueError."""
-    for key, value, known in (
-        ("experiment", config.experiment, TASKS),
-        ("data.name", config.data.name, DATA_SETS),
-        ("method.name", config.method.name, METHODS),
-    ):
-        if value not in known:
-            raise ValueError(f"{key}={value!r} is none of {', '.join(known)}")
-    return load_data(**config.data)
-
-
-def _set_up(
-    config: ConfigDict, workdir: Path, pretrain: Pretrain, data: FeatureSet | None
-) -> Ready:
-    """Whatever cannot be is refused here, as a ValueError."""
-    whole = _load(config) if data is None else data
-    task = TASKS[config.experiment](**config.task.to_dict())
-    settings = config.method.to_dict()
-    name = settings.pop("name")
-    method = METHODS[name](**settings)
-    if reason := task.refusal(method, name):
-        raise ValueError(f"experiment={config.experiment!r}: {reason}")
-    encoders: Pretrain = _no_encoders(name)
-    if "pretrain" in config:
-        folder = Path(config.pretrain.path or workdir / "pretrain")
-        encoders = partial(pretrain, settings=config.pretrain, folder=folder)
-    prepared = task.prepare(whole, method, encoders, config.seed)
-    pools = task.pools(prepared.seen, config.batch_size, config.seed)
-    fitting = prepare(
-        method, prepared.seen, config, seed=config.seed, labels=prepared.labelled, pools=pools
-    )
-    return Ready(task, prepared, fitting, encoders)
-
-
-def _no_encoders(name: str) -> Pretrain:
-    def refuse(*_: object, **__: object) -> NoReturn:
-        raise ValueError(f"{name} starts from frozen encoders: the configuration has no `pretrain`")
-
-    return refuse
+def _has_checkpoint(workdir: Path) -> bool:
+    """Whether some of the training is done."""
+    return any(place.name.isdigit() for place in (workdir / "checkpoints").glob("*"))
 
 
 def _announce(feature_set, fitting: Fitting) -> None:

@@ -10,13 +10,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import jax
 import numpy as np
 from jaxtyping import Bool
 from ml_collections import ConfigDict
 
-from unirep_jax.data import FeatureSet
+from unirep_jax.data import FeatureSet, standardization
 from unirep_jax.data.fingerprint import fingerprint
 from unirep_jax.data.resident import Pool
+from unirep_jax.data.safe_text import file_name
 from unirep_jax.identity import resolved
 from unirep_jax.methods import MOVER
 from unirep_jax.model import Model, Way
@@ -74,10 +76,27 @@ def pretrain(
     return load_model(made)
 
 
+def untrained(
+    data: FeatureSet,
+    modalities: Sequence[str],
+    rows: Bool[np.ndarray, "example"],
+    *,
+    settings: ConfigDict,
+    folder: Path,
+    seed: int,
+) -> Model:
+    """An encoder as `pretrain` makes it, without training."""
+    shapes = {m: tuple(data.features[m].shape[1:]) for m in modalities}
+    method = MOVER(**settings.method.to_dict()).for_data(shapes, 0)
+    params, state = method.init(jax.random.key(seed), shapes, standardization(data))
+    ways = {m: (Way(None, m),) for m in modalities}
+    return Model("mover", method, params, state, shapes, shapes, ways)
+
+
 def _name(data, modalities, rows, settings, seed) -> str:
     known = {k: v for k, v in resolved(settings).items() if k != "path"}
     shapes = {m: data.features[m].shape for m in modalities}
     content = fingerprint(data)
     text = json.dumps([data.name, content, shapes, known, seed], sort_keys=True, default=list)
     digest = hashlib.sha256(text.encode() + np.packbits(rows).tobytes())
-    return f"{'-'.join(modalities)}-seed{seed}-{digest.hexdigest()[:8]}"
+    return f"{file_name('-'.join(modalities))}-seed{seed}-{digest.hexdigest()[:8]}"

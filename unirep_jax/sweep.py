@@ -41,6 +41,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
       The table, which is also written to results.md.
     """
     from unirep_jax.data.mapped import replace_file
+    from unirep_jax.data.safe_text import file_name
     from unirep_jax.evaluation.measurements import read_measurements, write_measurements
     from unirep_jax.experiment import run
     from unirep_jax.tasks import TASKS
@@ -56,7 +57,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
             if "control" in single.task:
                 single.task.control = place == 0  # one control serves all variants
             print(f"== {title}, seed {seed} of {seeds}", flush=True)
-            folder = run(single, workdir / title.replace("/", "-") / f"seed{seed}")
+            folder = run(single, workdir / file_name(title.replace("/", "-")) / f"seed{seed}")
             for m in read_measurements(folder / "results.jsonl"):
                 if m.method == single.method.name:
                     measurements.append(dataclasses.replace(m, method=title))

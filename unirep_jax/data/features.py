@@ -24,6 +24,7 @@ from unirep_jax.data.limits import (
     MAX_VOCABULARY,
 )
 from unirep_jax.data.mapped import chunks, write_file
+from unirep_jax.data.safe_text import safe_text
 
 _MODALITY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # also what keeps a name from leaving its folder
 _KEYS = (
@@ -90,7 +91,7 @@ class FeatureSet:
         """A checked feature set; what is left out takes its default.
 
         Args:
-          name: of the data set.
+          name: of the data set; made `safe_text`, as `class_names` are.
           features: modality -> [example, ...], in the order that `modalities` keeps; what NumPy
             makes an array of, as a jax.Array or a list, is one then.
           label: integers [example].
@@ -112,13 +113,13 @@ class FeatureSet:
         everywhere = {modality: np.ones(len(label), bool) for modality in features}
         plain = {m: _plain(p, f"present/{m}", source) for m, p in (present or {}).items()}
         feature_set = cls(
-            name=name,
+            name=safe_text(name),
             features={m: _plain(x, f"modality/{m}", source) for m, x in features.items()},
             label=label,
             train=_plain(train, "train", source),
             present=everywhere | plain,
             group=_int32(group, "group", source),
-            class_names=tuple(str(c) for c in class_names),
+            class_names=tuple(safe_text(str(c)) for c in class_names),
             declared=dict(kinds or {}),
         )
         _check(feature_set, source)

@@ -18,6 +18,7 @@ from unirep_jax.data.archive import Archive, FeatureFileError
 from unirep_jax.data.features import FeatureSet, load_features, read_columns
 from unirep_jax.data.files import read_text, split_lines, user_path
 from unirep_jax.data.limits import SIDE_FILE_BYTES, TEXT_BYTES
+from unirep_jax.data.sample import few_rows, take
 
 RECIPE, EXAMPLES, EVENTS = "recipe.json", "examples.txt", "events.npz"
 
@@ -64,6 +65,20 @@ def load_prepared(folder: str | Path) -> Prepared:
     if (folder / EVENTS).exists():
         events = _events(folder / EVENTS, features.modalities, count, classes)
     return Prepared(features, events, ids, recipe)
+
+
+def few_prepared(prepared: Prepared, count: int) -> Prepared:
+    """The examples at `sample.few_rows`; the set itself where these are all."""
+    rows = few_rows(prepared.features, count)
+    if len(rows) == len(prepared.ids):
+        return prepared
+    events = prepared.events
+    if events is not None:
+        events = EventLabels(
+            *({m: np.asarray(x)[rows] for m, x in part.items()} for part in events)
+        )
+    ids = tuple(prepared.ids[row] for row in rows)
+    return Prepared(take(prepared.features, rows), events, ids, prepared.recipe)
 
 
 def _recipe(folder: Path) -> dict[str, Any]:

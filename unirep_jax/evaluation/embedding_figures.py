@@ -8,7 +8,8 @@ from jaxtyping import Float
 from matplotlib.figure import Figure
 
 from unirep_jax import losses
-from unirep_jax.evaluation.figures import PALETTE, spread
+from unirep_jax.data.safe_text import figure_text
+from unirep_jax.evaluation.figures import NAME_LENGTH, PALETTE, spread
 
 MAP_EXAMPLES, PLAN_EXAMPLES = 400, 64  # of the test split
 SHOWN_CLASSES = 8
@@ -43,12 +44,12 @@ def embedding_map(
     for i, c in enumerate(shown):
         for m in range(len(parts)):
             here = (label == c) & (modality == m)
-            name = feature_set.class_names[c] if m == 0 else None
+            name = figure_text(feature_set.class_names[c], NAME_LENGTH) if m == 0 else None
             right.scatter(
                 *place[here].T, 12, PALETTE[i % 8], marker=MARKERS[m % 8], alpha=0.7,
                 linewidths=0, label=name,
             )  # fmt: skip
-    left.set_title(f"{feature_set.name}, test split: by modality")
+    left.set_title(f"{figure_text(feature_set.name)}, test split: by modality")
     right.set_title("the same points by class; marker: modality")
     for axis in (left, right):
         axis.set(xticks=[], yticks=[])
@@ -97,7 +98,7 @@ def transport_plans(
     bar.set_ticklabels(["0", "10 %", "50 %", "100 %"])
     bar.set_label("share of a row's mass (square-root scale)")
     figure.suptitle(
-        f"{feature_set.name}: transport plans of {len(rows)} test examples sorted by class, "
-        f"ε = {epsilon}"
+        f"{figure_text(feature_set.name)}: transport plans of {len(rows)} test examples sorted by "
+        f"class, ε = {epsilon}"
     )
     figure.savefig(path, dpi=110)

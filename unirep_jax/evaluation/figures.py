@@ -11,6 +11,8 @@ from unirep_jax.train.logs import read_log
 # Okabe and Ito's palette: told apart with any colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 
+NAME_LENGTH = 24  # of a class, in letters
+
 
 def spread(rows: np.ndarray, count: int) -> np.ndarray:
     """At most `count` of the rows, evenly spaced."""

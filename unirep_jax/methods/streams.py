@@ -17,7 +17,7 @@ from jaxtyping import Array, Bool, Key
 
 from unirep_jax import losses
 from unirep_jax.data import FeatureSet
-from unirep_jax.data.mapped import take_rows
+from unirep_jax.data.sample import take
 from unirep_jax.methods.method import Encoded, Pretrain
 
 
@@ -97,12 +97,4 @@ def halves(
 
 def keep(data: FeatureSet, rows: Bool[np.ndarray, "example"]) -> FeatureSet:
     """The feature set of these examples alone."""
-    chosen = np.flatnonzero(rows)
-    return dataclasses.replace(
-        data,
-        features={m: take_rows(x, chosen) for m, x in data.features.items()},
-        present={m: p[rows] for m, p in data.present.items()},
-        label=data.label[rows],
-        train=data.train[rows],
-        group=data.group[rows],
-    )
+    return take(data, np.flatnonzero(rows))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.measurements import Measurement
@@ -85,7 +85,22 @@ class Matrix(RepresentationTask):
     @property
     def tasks(self) -> tuple[RepresentationTask, ...]:
         """The tasks as their settings make them."""
-        return OpenSet(**self.oscmg), Retrieval(**self.retrieval), FewLabel(**self.few_label)
+        return (*self._named().values(),)
+
+    def _named(self) -> dict[str, RepresentationTask]:
+        return {
+            "oscmg": OpenSet(**self.oscmg),
+            "retrieval": Retrieval(**self.retrieval),
+            "few_label": FewLabel(**self.few_label),
+        }
+
+    def rehearsal(self) -> Self:
+        named = {name: task.rehearsal() for name, task in self._named().items()}
+        settings: dict[str, Any] = {
+            name: {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
+            for name, task in named.items()
+        }
+        return dataclasses.replace(self, **settings)
 
     def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
         """What the tasks agree to show: each must leave the training data as they are."""

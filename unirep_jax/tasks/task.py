@@ -7,7 +7,7 @@ A task's split, measures, tables, pictures and words for them live in its folder
 import abc
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, Self
 
 import numpy as np
 
@@ -86,7 +86,8 @@ class Trained(NamedTuple):
 
     name: of the method, in measurements; state: of training; fitting: of the method, whose engine
     and batches can train again; pretrain: trains a frozen encoder; workdir: folder of the run;
-    kept: measurements of an evaluation that was ended before.
+    kept: measurements of an evaluation that was ended before; examples: of each class and part of
+    further data that are evaluated, 0 for all.
     """
 
     prepared: Prepared
@@ -97,6 +98,7 @@ class Trained(NamedTuple):
     pretrain: Pretrain
     workdir: Path
     kept: KeptMeasurements | None = None
+    examples: int = 0
 
     def once(self, part: str, measure: Callable[[], Iterable[Measurement]]) -> list[Measurement]:
         """`measure()`, or what it gave in an evaluation of this run that was ended since."""
@@ -177,6 +179,14 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def evaluate(self, trained: Trained) -> list[Measurement]:
         """Every measurement, baselines and chance included; draws the figures."""
+
+    def rehearsal(self) -> Self:
+        """The task with the settings at their least that only take time, as it is rehearsed.
+
+        What is measured, drawn and written stays. Data that the task reads beside those it was
+        prepared for are cut to `Trained.examples`.
+        """
+        return self
 
     @staticmethod
     @abc.abstractmethod

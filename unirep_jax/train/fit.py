@@ -138,6 +138,8 @@ def retrace(fitting: Fitting, points: Sequence[int]) -> Iterator[tuple[int, Trai
     Training is repeated from its start with the same batches, so they are those it went through.
     """
     engine, points, step = fitting.engine, sorted(points), 0
+    if points[-1] == 0:  # nothing was trained
+        yield 0, fitting.initial()
     placed = engine.place_state(fitting.initial())
     for batch in fitting.batches(0, points[-1]):
         placed, _ = engine.step(placed, engine.place_batch(batch))

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Iterator, Sequence
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
@@ -64,6 +64,10 @@ class FewLabel(RepresentationTask):
     def __post_init__(self) -> None:
         if not 0 < self.labelled <= 1:
             raise ValueError(f"task.labelled={self.labelled} is not above 0 and at most 1")
+        Probe(**self.probe)
+
+    def rehearsal(self) -> Self:
+        return dataclasses.replace(self, probe=self.probe | {"steps": 1})
 
     def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
         for m in data.modalities:

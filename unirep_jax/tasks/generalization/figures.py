@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from unirep_jax.data import FeatureSet
+from unirep_jax.data.safe_text import figure_text
 from unirep_jax.evaluation.figures import PALETTE
 from unirep_jax.methods.method import Values
 
@@ -56,7 +57,8 @@ def codebook_usage(
     bars.set(
         xlim=(-0.5, len(order) - 0.5), ylim=(0, 1), xlabel="used codes, most shared first",
         ylabel="share of use",
-        title=f"{feature_set.name}, test split: {len(used)} of {len(codebook)} codes used",
+        title=f"{figure_text(feature_set.name)}, test split: {len(used)} of {len(codebook)} codes "
+        "used",
     )  # fmt: skip
     bars.legend(ncols=len(chosen), loc="lower right")
 

@@ -13,7 +13,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from unirep_jax import metrics
-from unirep_jax.evaluation.figures import PALETTE, spread
+from unirep_jax.data.safe_text import figure_text
+from unirep_jax.evaluation.figures import NAME_LENGTH, PALETTE, spread
 
 KNOWN, WRONG, UNKNOWN = PALETTE[0], PALETTE[1], PALETTE[5]
 MAP_EXAMPLES = 600
@@ -21,7 +22,6 @@ MAP_EXAMPLES = 600
 CLASS_STYLES = tuple(zip((*PALETTE[:7], "#882255"), "o^sDv<>h", strict=True))
 OTHER_KNOWN = "#8FA8BF"
 NUMBERED_CLASSES = 12  # a confusion matrix of more has colours only
-NAME_LENGTH = 24
 
 
 def open_set_curves(
@@ -308,7 +308,7 @@ def _percent(share: float, _place: int) -> str:
 
 
 def _short(name: str) -> str:
-    return name if len(name) <= NAME_LENGTH else name[: NAME_LENGTH - 1] + "…"
+    return figure_text(name, NAME_LENGTH)
 
 
 def _counts(known) -> str:

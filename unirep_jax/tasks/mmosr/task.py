@@ -8,6 +8,8 @@ import numpy as np
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.catalog import DATA_SETS
+from unirep_jax.data.safe_text import figure_text, file_name
+from unirep_jax.data.sample import few
 from unirep_jax.evaluation.embedding import map_examples
 from unirep_jax.evaluation.measurements import Measurement, measured
 from unirep_jax.evaluation.tables import OPEN_SET_METRICS
@@ -85,7 +87,7 @@ class Recognition(Task):
             "experts": "Mean gate of every expert by class",
         },
     )
-    evaluation_settings: ClassVar[tuple[str, ...]] = ("unknown",)
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("unknown", "foreign_path")
     tables = staticmethod(recognition_tables)
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
@@ -109,7 +111,7 @@ class Recognition(Task):
 
     def evaluate(self, trained: Trained) -> list[Measurement]:
         fitted, names = trained.prepared.seen, trained.prepared.seen.class_names
-        tests, splits = self._tests(trained.prepared.whole, trained.seed)
+        tests, splits = self._tests(trained.prepared.whole, trained)
         held, tested = (_decide(trained, parts) for parts in ([(fitted, ~fitted.train)], tests))
         measurements = []
         for source, decided in tested.items():
@@ -133,21 +135,21 @@ class Recognition(Task):
             raise ValueError(f"foreign={self.foreign!r} is none of {', '.join(DATA_SETS)}")
         return DATA_SETS[self.foreign].load(self.foreign_path)
 
-    def _tests(self, data: FeatureSet, seed: int) -> tuple[list[Part], dict[str, tuple]]:
+    def _tests(self, data: FeatureSet, trained: Trained) -> tuple[list[Part], dict[str, tuple]]:
         """What is tested; by title which of all these examples count, and of how many unknown
         classes they are (0: of no such classes)."""
         if self.foreign:
-            others = self._out_of_distribution()
+            others = few(self._out_of_distribution(), trained.examples)
             others = dataclasses.replace(
                 others, label=np.full_like(others.label, -1), class_names=data.class_names
             )
             parts = [(data, ~data.train), (others, ~others.train)]
             count = sum(int(rows.sum()) for _, rows in parts)
             return parts, {f"{data.name} against {others.name}": (np.ones(count, bool), 0)}
-        split = self._split(data, seed)
+        split = self._split(data, trained.seed)
         test = ~split.feature_set.train
         original = data.label[split.rows[test]]
-        order = np.random.default_rng(seed).permutation(split.unknown)
+        order = np.random.default_rng(trained.seed).permutation(split.unknown)
         splits = {}
         for count in (len(order), *self.unknown):
             title = f"{len(split.known)} known of {len(split.known) + count}"
@@ -193,8 +195,8 @@ def _decide(trained: Trained, parts: list[Part]) -> dict[str, _Decided]:
 def _draw(trained, source, decided: _Decided, threshold, names, *, only: bool) -> None:
     """All pictures of one source; where there are several its name is in that of the file."""
     scores, predicted, label = decided.decisions
-    file = lambda name: trained.figures / (f"{name}.png" if only else f"{name}_{source}.png")
-    title = f"{trained.data.name}, {trained.name}, {source}"
+    file = lambda name: trained.figures / f"{name if only else file_name(f'{name}_{source}')}.png"
+    title = f"{figure_text(trained.data.name)}, {trained.name}, {source}"
     curves = {"threshold": threshold, "title": title}
     figures.open_set_curves(file("curves"), scores, label, predicted, **curves)
     figures.score_histograms(file("scores"), scores, label, predicted, **curves)

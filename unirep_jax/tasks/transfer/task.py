@@ -3,10 +3,10 @@
 import dataclasses
 from collections.abc import Iterator
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from unirep_jax.data import FeatureSet
-from unirep_jax.data.prepared import RECIPE, Prepared, load_prepared
+from unirep_jax.data.prepared import RECIPE, Prepared, few_prepared, load_prepared
 from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding import Representation, represent
 from unirep_jax.evaluation.measurements import Measurement, measured
@@ -58,6 +58,16 @@ class Transfer(Task):
     )  # fmt: skip
     tables = staticmethod(transfer_tables)
 
+    def __post_init__(self) -> None:
+        Probe(**self.probe)
+        EventProbe(**self.event_probe)
+
+    def rehearsal(self) -> Self:
+        once = {"steps": 1}
+        return dataclasses.replace(
+            self, probe=self.probe | once, event_probe=self.event_probe | once
+        )
+
     def prepare(
         self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int
     ) -> task.Prepared:
@@ -73,9 +83,10 @@ class Transfer(Task):
         return task.Prepared(data, encoded.data, encoded.data, task.ways(encoded))
 
     def evaluate(self, trained: Trained) -> list[Measurement]:
-        return [m for path in self.sets for m in self._evaluate(trained, load_prepared(path))]
+        return [m for path in self.sets for m in self._evaluate(trained, path)]
 
-    def _evaluate(self, trained: Trained, prepared: Prepared) -> Iterator[Measurement]:
+    def _evaluate(self, trained: Trained, path: str) -> Iterator[Measurement]:
+        prepared = few_prepared(load_prepared(path), trained.examples)
         data = prepared.features
         labels = trained.labels | {"dataset": data.name}
         representation = represent(trained.model, data)
