@@ -10,8 +10,9 @@ import numpy as np
 
 from unirep_jax import __version__, losses
 from unirep_jax.data.files import read_bytes, read_text, user_path
-from unirep_jax.data.limits import memory
+from unirep_jax.data.limits import MAX_CLASSES, MAX_NAME, memory
 from unirep_jax.data.mapped import replace_file
+from unirep_jax.data.safe_text import safe_text
 from unirep_jax.methods import METHODS
 from unirep_jax.methods.emergent import Anchors, Centroids
 from unirep_jax.model import Model, Way
@@ -21,6 +22,7 @@ FOLDER = "model"  # in that of a run
 STATES = (losses.CodebookState, losses.AdaptiveThresholds, Anchors, Centroids)
 """What a state may hold besides dictionaries and arrays."""
 _LARGEST_DESCRIPTION = 1 << 24  # bytes of model.json
+_LETTERS = 1_000  # of what is said of a damaged file
 
 
 class ModelFileError(ValueError):
@@ -68,10 +70,15 @@ def load_model(folder: str | Path) -> Model:
     Raises:
       ModelFileError: a file is missing, damaged, or of another program.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import load
 
     folder = user_path(folder)
     path = folder / "model.json"
+    damage = (
+        OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
+        RecursionError, SafetensorError,
+    )  # fmt: skip
     try:
         description = json.loads(read_text(path, _LARGEST_DESCRIPTION))
         if description["format"] != FORMAT:
@@ -83,22 +90,23 @@ def load_model(folder: str | Path) -> Model:
         tensors = load(content)
         path = folder / "model.json"
         tree = _build(description["tree"], tensors)
+        if not isinstance(tree["params"], dict) or not isinstance(tree["state"], dict):
+            raise ValueError("parameters and state are no dictionaries")
         method = METHODS[description["name"]]
         settings = _typed(method, description["method"])
-        shapes = lambda given: {m: tuple(shape) for m, shape in given.items()}
         ways = {
             m: tuple(_way(folder, *way) for way in through)
             for m, through in description["ways"].items()
         }
         return Model(
             description["name"], method(**settings), tree["params"], tree["state"],
-            shapes(description["shapes"]), shapes(description["streams"]), ways,
-            tuple(description["class_names"]),
+            _shapes(description["shapes"]), _shapes(description["streams"]), ways,
+            _names(description["class_names"]),
         )  # fmt: skip
     except ModelFileError:
         raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        reason = (str(error).splitlines() or [""])[0]
+    except damage as error:
+        reason = safe_text((str(error).splitlines() or [""])[0][:_LETTERS])
         raise ModelFileError(f"{path}: no model: {type(error).__name__}: {reason}") from error
 
 
@@ -128,6 +136,21 @@ def _way(folder: Path, encoder: str | None, stream: str) -> Way:
     if Path(encoder).name != encoder or encoder in ("", ".."):
         raise ValueError(f"encoder {encoder!r} is not in the folder")
     return Way(load_model(folder / encoder), stream)
+
+
+def _shapes(given: dict) -> dict[str, tuple[int, ...]]:
+    for modality, shape in given.items():
+        if any(type(length) is not int or length < 1 for length in shape):
+            raise ValueError(f"{modality}: shape {shape!r:.80}")
+    return {modality: tuple(shape) for modality, shape in given.items()}
+
+
+def _names(given: list) -> tuple[str, ...]:
+    if len(given) > MAX_CLASSES or any(len(name) > MAX_NAME for name in given):
+        raise ValueError(
+            f"class_names: more than {MAX_CLASSES}, or of more than {MAX_NAME} letters"
+        )
+    return tuple(map(safe_text, given))
 
 
 def _describe(tree, path: str, tensors: dict[str, np.ndarray]):

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import h5py
-import hostile
 import numpy as np
+import untrusted
 from ml_collections import ConfigDict
 from safetensors.numpy import save
 
@@ -48,7 +48,7 @@ def unit_rows(count: int, dim: int = 4) -> np.ndarray:
 
 
 def _prepared(folder: Path) -> None:
-    hostile.feature_folder(folder)
+    untrusted.feature_folder(folder)
     (folder / "examples.txt").write_text("a\nb\nc\nd\n")
     (folder / "recipe.json").write_text(json.dumps({"train": "train"}))
     flags = {f"events/{m}": np.zeros((4, 2, 2), bool) for m in ("sight", "sound")}
@@ -109,10 +109,10 @@ def _restore(folder: Path) -> dict:
 
 CONTAINERS = {
     "feature file": Container(
-        lambda f: hostile.feature_file(f / "set.npz"), lambda f: load_features(f / "set.npz")
+        lambda f: untrusted.feature_file(f / "set.npz"), lambda f: load_features(f / "set.npz")
     ),
     "feature folder": Container(
-        lambda f: hostile.feature_folder(f / "set"), lambda f: load_features(f / "set")
+        lambda f: untrusted.feature_folder(f / "set"), lambda f: load_features(f / "set")
     ),
     "prepared folder": Container(_prepared, load_prepared),
     "bank": Container(

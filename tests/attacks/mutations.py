@@ -2,6 +2,7 @@
 
 import io
 import json
+import pickle
 import struct
 import warnings
 import zipfile
@@ -223,6 +224,27 @@ def _other_value(draw, tree):
     return tree
 
 
+def _pth(draw, content: bytes) -> bytes:
+    """One operation of the pickle another, in its place in a zip file or as it is."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            members = [(name, archive.read(name)) for name in archive.namelist()]
+    except Exception:
+        return _pickle(draw, content)
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w") as archive:
+        for name, member in members:
+            spoil = _pickle if name.endswith(".pkl") else _bytes
+            archive.writestr(name, spoil(draw, member) if draw(st.booleans()) else member)
+    return stream.getvalue()
+
+
+def _pickle(draw, content: bytes) -> bytes:
+    place = draw(st.integers(0, max(len(content) - 1, 0)))
+    skipped = draw(st.integers(0, 9))
+    return content[:place] + draw(st.sampled_from(_OPERATIONS)) + content[place + skipped :]
+
+
 def _safetensors(draw, content: bytes) -> bytes:
     """Another header, of its own length or of any."""
     length = int.from_bytes(content[:8], "little")
@@ -244,6 +266,33 @@ def _text(draw, content: bytes) -> bytes:
     return content[:place] + text + content[place:]
 
 
+_OPERATIONS = [
+    pickle.LONG_BINPUT + b"\xff\xff\xff\x7f",  # an object of this number: a table as large
+    pickle.PUT + b"9999999999\n",
+    pickle.BINBYTES8 + b"\xff" * 7 + b"\x7f",
+    pickle.BINUNICODE + b"\xff\xff\xff\x7f",
+    pickle.LONG4 + b"\xff\xff\xff\x7f",
+    pickle.LONG1 + b"\xff" + b"\xff" * 255,
+    pickle.GLOBAL + b"os\nsystem\n",
+    pickle.STACK_GLOBAL,
+    pickle.REDUCE,
+    pickle.BUILD,
+    pickle.NEWOBJ,
+    pickle.BINPERSID,
+    pickle.PERSID + b"x\n",
+    pickle.EXT4 + b"\x01\x00\x00\x00",
+    pickle.MARK,
+    pickle.DUP,
+    pickle.DUP + pickle.APPEND,  # a list within itself
+    pickle.TUPLE,
+    pickle.EMPTY_DICT + pickle.SETITEM,
+    pickle.BINGET + b"\x00",
+    pickle.BININT + b"\xff\xff\xff\x7f",
+    pickle.BININT + b"\x00\x00\x00\x80",
+    pickle.NONE,
+    pickle.POP,
+    pickle.STOP,
+]
 _HEADERS = [
     "{'descr': '<f4', 'fortran_order': False, 'shape': (4,)",
     "{}",
@@ -278,6 +327,7 @@ _BY_SUFFIX = {
     ".json": _json,
     ".jsonl": _json,
     ".safetensors": _safetensors,
+    ".pth": _pth,
     ".csv": _text,
     ".tsv": _text,
     ".txt": _text,

@@ -4,9 +4,9 @@ import random
 import re
 import shutil
 
-import hostile
 import numpy as np
 import pytest
+import untrusted
 from containers import STATE
 
 from unirep_jax.identity import Identity
@@ -43,7 +43,7 @@ def test_no_damage_of_any_file_changes_what_is_restored(folder, tmp_path):
     """Orbax alone does not see most flipped bits of an array."""
     rng, fell_back, place = random.Random(0), 0, tmp_path / "damaged"
     for file in sorted(p for p in (folder / "20").rglob("*") if p.is_file()):
-        for what, spoiled in hostile.damaged(file.read_bytes(), rng):
+        for what, spoiled in untrusted.damaged(file.read_bytes(), rng):
             shutil.copytree(folder, place)
             (place / file.relative_to(folder)).write_bytes(spoiled)
             found = restore(place)
@@ -92,10 +92,10 @@ def test_a_changed_note_is_seen(folder):
 def test_where_no_checkpoint_is_whole_nothing_is_moved_and_the_newest_is_named(folder):
     for step in ("10", "20"):
         (folder / step / "default/_METADATA").write_text("{")
-    there = hostile.tree(folder)
+    there = untrusted.tree(folder)
     with pytest.raises(CheckpointError, match=rf"{folder}/20: .*remove {folder} to start again"):
         restore(folder)
-    assert hostile.tree(folder) == there
+    assert untrusted.tree(folder) == there
 
 
 def test_checkpoints_of_another_training_are_refused_by_name(folder):
@@ -148,11 +148,11 @@ def test_a_link_among_the_checkpoints_loses_nothing_of_what_it_points_to(folder,
     shutil.copytree(folder / "10", outside / "10")
     for name in ("1", "1.orbax-checkpoint-tmp"):
         (folder / name).symlink_to(outside)
-    there = hostile.tree(outside)
+    there = untrusted.tree(outside)
     try:
         with Checkpoints(folder) as checkpoints:
             for step in (30, 40, 50):
                 checkpoints.save(step, STATE)
     except CheckpointError as error:
         assert str(folder) in str(error)
-    assert hostile.tree(outside) == there
+    assert untrusted.tree(outside) == there

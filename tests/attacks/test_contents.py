@@ -1,14 +1,14 @@
-"""Files that are whole but hostile: bombs, ways out, repeats, strange names and values."""
+"""Files that are whole and untrusted: bombs, ways out, repeats, strange names and values."""
 
 import json
 import sys
 import zipfile
 
 import h5py
-import hostile
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import untrusted
 from containers import unit_rows
 
 from unirep_jax.connect.__main__ import main
@@ -30,7 +30,7 @@ def npy_header(shape, dtype="<f4"):
 
 
 def test_an_archive_that_becomes_larger_than_memory_is_refused_unread(tmp_path, monkeypatch):
-    path = hostile.feature_file(tmp_path / "set.npz")
+    path = untrusted.feature_file(tmp_path / "set.npz")
     monkeypatch.setattr("unirep_jax.data.members.memory", lambda: 100)
     with pytest.raises(
         FeatureFileError, match=r"set\.npz: .*memory; a folder of \.npy files stays"
@@ -40,9 +40,9 @@ def test_an_archive_that_becomes_larger_than_memory_is_refused_unread(tmp_path, 
 
 def test_a_member_that_says_it_has_gigabytes_costs_nothing(tmp_path):
     header = npy_header((4, 1 << 20, 250))
-    path = hostile.zip_bomb(tmp_path / "set.npz", "modality/sight.npy", 0xFFFF0000, header)
+    path = untrusted.zip_bomb(tmp_path / "set.npz", "modality/sight.npy", 0xFFFF0000, header)
     with zipfile.ZipFile(path, "a") as archive:
-        np.savez(tmp_path / "rest.npz", **hostile.feature_arrays())
+        np.savez(tmp_path / "rest.npz", **untrusted.feature_arrays())
         with zipfile.ZipFile(tmp_path / "rest.npz") as rest:
             for name in rest.namelist():
                 if "sight" not in name:
@@ -53,14 +53,14 @@ def test_a_member_that_says_it_has_gigabytes_costs_nothing(tmp_path):
 
 @pytest.mark.parametrize("shape", [(4, 1 << 40, 3), (1 << 62, 4), (4, 0, 3), (4, -1, 3)])
 def test_a_header_of_any_length_of_time_is_refused_in_a_folder(tmp_path, shape):
-    folder = hostile.feature_folder(tmp_path / "set")
+    folder = untrusted.feature_folder(tmp_path / "set")
     (folder / "modality/sight.npy").write_bytes(npy_header(shape) + bytes(1000))
     with pytest.raises(FeatureFileError, match="set: modality/sight: "):
         load_features(folder)
 
 
 def test_a_file_that_has_a_huge_length_of_time_in_holes_is_refused_unread(tmp_path):
-    folder = hostile.feature_folder(tmp_path / "set")
+    folder = untrusted.feature_folder(tmp_path / "set")
     with (folder / "modality/sight.npy").open("wb") as file:
         header = npy_header((4, 1 << 30, 3))
         file.write(header)
@@ -110,7 +110,7 @@ def test_no_member_or_id_leads_out_of_its_folder(tmp_path, name):
     inside.mkdir()
     with pytest.raises(DataFolderError, match="not the name of a file"):
         check_ids(inside, [name])
-    with zipfile.ZipFile(hostile.feature_file(inside / "set.npz"), "a") as archive:
+    with zipfile.ZipFile(untrusted.feature_file(inside / "set.npz"), "a") as archive:
         archive.writestr(f"modality/{name}.npy".replace("\0", "_"), b"")
     with pytest.raises(FeatureFileError, match=r"set\.npz"):
         load_features(inside / "set.npz")
@@ -123,14 +123,14 @@ def test_a_link_in_the_place_of_a_result_is_replaced_and_not_followed(tmp_path):
     secret.write_bytes(b"precious")
     for name in ("set.npz", "bank.npy"):
         (tmp_path / name).symlink_to(secret)
-    save_features(tmp_path / "set.npz", hostile.feature_set())
+    save_features(tmp_path / "set.npz", untrusted.feature_set())
     write_bank(tmp_path / "bank.npy", unit_rows(3), name="bank")
     assert secret.read_bytes() == b"precious"
     assert load_features(tmp_path / "set.npz") and open_bank(tmp_path / "bank.npy")
     (tmp_path / "elsewhere").mkdir()
     (tmp_path / "set").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(FileExistsError, match="set is a folder that exists"):
-        save_features(tmp_path / "set", hostile.feature_set())
+        save_features(tmp_path / "set", untrusted.feature_set())
     assert not list((tmp_path / "elsewhere").iterdir())
 
 
@@ -138,7 +138,7 @@ def test_a_link_in_the_place_of_a_result_is_replaced_and_not_followed(tmp_path):
 
 
 def test_an_archive_with_two_members_of_one_name_is_refused(tmp_path):
-    path = hostile.feature_file(tmp_path / "set.npz")
+    path = untrusted.feature_file(tmp_path / "set.npz")
     with pytest.warns(UserWarning, match="Duplicate"), zipfile.ZipFile(path, "a") as archive:
         archive.writestr("label.npy", archive.read("label.npy"))
     with pytest.raises(FeatureFileError, match=r"set\.npz: .*'label' 2 times"):
@@ -157,7 +157,7 @@ NAMES = ["größe", "猫", "🎵" * 40, "e\u0301", "\u202egnp.exe", "a b", "-rf"
 
 @pytest.mark.parametrize("name", NAMES)
 def test_files_and_classes_may_have_any_name(tmp_path, name):
-    made = hostile.feature_file(tmp_path / f"{name}.npz", class_name=np.array([name, "cat"]))
+    made = untrusted.feature_file(tmp_path / f"{name}.npz", class_name=np.array([name, "cat"]))
     loaded = load_features(made)
     assert loaded.name == name and loaded.class_names[0] == name
     save_features(tmp_path / f"{name} again", loaded)
@@ -168,8 +168,8 @@ def test_files_and_classes_may_have_any_name(tmp_path, name):
 
 @pytest.mark.parametrize("modality", ["größe", "a.b", "a b", "", "1st", "sight\n"])
 def test_a_modality_has_a_plain_name(tmp_path, modality):
-    arrays = hostile.feature_arrays()
-    made = hostile.feature_file(tmp_path / "set.npz")
+    arrays = untrusted.feature_arrays()
+    made = untrusted.feature_file(tmp_path / "set.npz")
     np.savez(made, **arrays, **{f"modality/{modality}": arrays["modality/sound"]})
     with pytest.raises(FeatureFileError, match="letters, digits"):
         load_features(made)
@@ -177,7 +177,7 @@ def test_a_modality_has_a_plain_name(tmp_path, modality):
 
 @pytest.mark.parametrize("name", ["\x1b]0;owned\x07", "a\nerror: b", "\u202egnp", "x" * 60_000])
 def test_names_in_a_file_do_not_write_to_the_terminal(tmp_path, name):
-    path = hostile.feature_file(tmp_path / "set.npz", **{name: np.ones(3)})
+    path = untrusted.feature_file(tmp_path / "set.npz", **{name: np.ones(3)})
     with pytest.raises(FeatureFileError) as caught:
         load_features(path)
     assert str(caught.value).isprintable() and len(str(caught.value)) < 3000
@@ -191,18 +191,18 @@ def test_names_in_a_file_do_not_write_to_the_terminal(tmp_path, name):
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
-@pytest.mark.parametrize("form", [hostile.feature_file, hostile.feature_folder])
+@pytest.mark.parametrize("form", [untrusted.feature_file, untrusted.feature_folder])
 def test_a_value_that_is_not_finite_is_named_with_file_modality_and_row(tmp_path, form, value):
-    sight = hostile.feature_arrays()["modality/sight"]
+    sight = untrusted.feature_arrays()["modality/sight"]
     sight[2, 1, 0] = value
-    path = tmp_path / ("set.npz" if form is hostile.feature_file else "set")
+    path = tmp_path / ("set.npz" if form is untrusted.feature_file else "set")
     with pytest.raises(FeatureFileError, match=rf"set.*: modality/sight: .* {value} in row 2"):
         load_features(form(path, modality__sight=sight))
 
 
 @pytest.mark.parametrize("scale", [1e-45, 1e-40, 1e-38, 1e-20, 1e20, 1e38])
 def test_the_smallest_and_largest_numbers_are_standardised_to_finite_ones(tmp_path, scale):
-    arrays = hostile.feature_arrays(64)
+    arrays = untrusted.feature_arrays(64)
     sight = (np.sign(arrays["modality/sight"]) * np.float32(scale)).astype(np.float32)
     path = tmp_path / "set.npz"
     np.savez(path, **arrays | {"modality/sight": sight})
@@ -213,10 +213,10 @@ def test_the_smallest_and_largest_numbers_are_standardised_to_finite_ones(tmp_pa
         assert np.isfinite(mean).all() and (deviation > 0).all() and np.isfinite(made).all()
 
 
-@pytest.mark.parametrize("form", [hostile.feature_file, hostile.feature_folder])
+@pytest.mark.parametrize("form", [untrusted.feature_file, untrusted.feature_folder])
 def test_a_set_of_no_example_or_of_sequences_without_a_step_is_refused(tmp_path, form):
-    empty = {k.replace("/", "__"): x[:0] for k, x in hostile.feature_arrays().items()}
-    path = tmp_path / ("set.npz" if form is hostile.feature_file else "set")
+    empty = {k.replace("/", "__"): x[:0] for k, x in untrusted.feature_arrays().items()}
+    path = tmp_path / ("set.npz" if form is untrusted.feature_file else "set")
     with pytest.raises(FeatureFileError, match=r"set.*: (label|modality/sight|split)"):
         load_features(form(path, **empty | {"class_name": np.array(["a"])}))
     with pytest.raises(FeatureFileError, match=r"modality/sight"):
@@ -252,14 +252,15 @@ def test_lines_of_a_log_that_are_damaged_are_left_out(tmp_path):
 def test_a_command_ends_in_one_line(tmp_path, trace, option, spoil, monkeypatch):
     write_bank(tmp_path / "a.npy", unit_rows(4), name="a")
     path = tmp_path / ("label.npy" if option == "label" else "boxes.npz")
-    content = np.arange(4) if spoil == "cut" else hostile.objects(trace)
+    content = np.arange(4) if spoil == "cut" else untrusted.objects(trace)
     if option == "label":
-        hostile.npy(path, content)
+        untrusted.npy(path, content)
     else:
         np.savez(path, truth_box=content)
     if spoil in ("pickle", "empty", "cut"):
         whole = path.read_bytes()
-        path.write_bytes({"pickle": hostile.pickled(trace), "empty": b"", "cut": whole[:-9]}[spoil])
+        contents = {"pickle": untrusted.pickled(trace), "empty": b"", "cut": whole[:-9]}
+        path.write_bytes(contents[spoil])
     bank = str(tmp_path / "a.npy")
     command = ["retrieve", f"--first={bank}", f"--second={bank}", f"--label={path}"]
     if option == "boxes":

@@ -6,9 +6,9 @@ import os
 import stat
 from pathlib import Path
 
-import hostile
 import numpy as np
 import pytest
+import untrusted
 from containers import CONFIG, MEASUREMENT, STATE, unit_rows
 
 from unirep_jax.connect import Connector
@@ -35,8 +35,8 @@ def connector(folder: Path) -> None:
 
 # What writes into a folder, perhaps for the second time; each needs more than 100 KB.
 WRITERS = {
-    "feature file": lambda f: save_features(f / "set.npz", hostile.feature_set(4000)),
-    "feature folder": lambda f: save_features(f / "new", hostile.feature_set(4000)),
+    "feature file": lambda f: save_features(f / "set.npz", untrusted.feature_set(4000)),
+    "feature folder": lambda f: save_features(f / "new", untrusted.feature_set(4000)),
     "bank": lambda f: write_bank(f / "bank.npy", unit_rows(9000), name="bank"),
     "results": lambda f: write_measurements(f / "results.jsonl", [MEASUREMENT] * 2000),
     "configuration": lambda f: write_config(f / "run", CONFIG_OF_100_KB),
@@ -49,7 +49,7 @@ CONFIG_OF_100_KB.note = "x" * 100_000
 
 def before(folder: Path) -> None:
     """A folder with a little of everything."""
-    save_features(folder / "set.npz", hostile.feature_set())
+    save_features(folder / "set.npz", untrusted.feature_set())
     write_bank(folder / "bank.npy", unit_rows(3), name="bank")
     write_measurements(folder / "results.jsonl", [MEASUREMENT])
     (folder / "connector.safetensors").write_bytes(b"the connector before")
@@ -64,15 +64,15 @@ def test_what_cannot_be_written_is_an_error_and_leaves_everything(small_disk, na
     disk = small_disk("size=300k")
     before(disk)
     if options == "full":
-        hostile.fill(disk)
+        untrusted.fill(disk)
     else:
         small_disk("size=300k,ro")
-    there = hostile.tree(disk)
+    there = untrusted.tree(disk)
     with pytest.raises(OSError) as caught:
         WRITERS[name](disk)
     assert caught.value.errno == (errno.ENOSPC if options == "full" else errno.EROFS)
-    new = hostile.tree(disk).items() - there.items()
-    assert hostile.tree(disk).items() >= there.items() and not any(content for _, content in new)
+    new = untrusted.tree(disk).items() - there.items()
+    assert untrusted.tree(disk).items() >= there.items() and not any(content for _, content in new)
     assert load_features(disk / "set.npz") and open_bank(disk / "bank.npy", verify=True)
     assert read_measurements(disk / "results.jsonl") == [MEASUREMENT]
 
@@ -80,7 +80,7 @@ def test_what_cannot_be_written_is_an_error_and_leaves_everything(small_disk, na
 def test_what_could_not_be_written_is_written_once_there_is_room(small_disk):
     disk = small_disk("size=300k")
     before(disk)
-    hostile.fill(disk)
+    untrusted.fill(disk)
     for name in WRITERS:
         with pytest.raises(OSError, match="No space left"):
             WRITERS[name](disk)

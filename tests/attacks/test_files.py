@@ -7,9 +7,9 @@ import signal
 import warnings
 from collections.abc import Iterator
 
-import hostile
 import numpy as np
 import pytest
+import untrusted
 from containers import CONTAINERS, WHOLE
 
 from unirep_jax.data.builders import DataFolderError
@@ -75,7 +75,7 @@ def test_a_pickle_in_the_place_of_a_file_is_refused(container, trace):
         return
     for file in files(folder):
         content = file.read_bytes()
-        file.write_bytes(hostile.pickled(trace))
+        file.write_bytes(untrusted.pickled(trace))
         with refused(name, folder):
             read(folder)
         file.write_bytes(content)
@@ -86,11 +86,11 @@ def test_object_arrays_in_the_place_of_arrays_are_refused(container, trace):
     for file in files(folder):
         content = file.read_bytes()
         if file.suffix == ".npy":
-            hostile.npy(file, hostile.objects(trace))
+            untrusted.npy(file, untrusted.objects(trace))
         elif file.suffix == ".npz":
             with np.load(file) as archive:
                 keys = archive.files
-            np.savez(file, **{key: hostile.objects(trace) for key in keys})
+            np.savez(file, **{key: untrusted.objects(trace) for key in keys})
         else:
             continue
         with refused(name, folder):
@@ -103,7 +103,7 @@ def test_cut_files_and_flipped_bits_are_refused_or_harmless(container):
     rng = random.Random(name)
     for file in files(folder):
         content = file.read_bytes()
-        for what, spoiled in hostile.damaged(content, rng):
+        for what, spoiled in untrusted.damaged(content, rng):
             file.write_bytes(spoiled)
             must_fail = what.startswith("cut") and name in WHOLE and spoiled.strip() != content
             must_fail &= content[len(spoiled) :].strip() != b""  # more than a line's end

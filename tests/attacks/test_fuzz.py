@@ -6,8 +6,11 @@ or for FUZZ_SECONDS, and prints how much it has tried.
 """
 
 import contextlib
+import hashlib
+import json
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -18,10 +21,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import containers
-import hostile
 import hypothesis
 import numpy as np
 import pytest
+import untrusted
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from mutations import spoiled
@@ -32,7 +35,9 @@ sys.path.append(str(Path(__file__).parents[1] / "data"))
 
 import published_trees
 import test_small_sets
+import test_torch_file
 
+from unirep_jax import losses
 from unirep_jax.connect.__main__ import main as connect
 from unirep_jax.data import gather, load_features, standardization
 from unirep_jax.data.archive import load_array
@@ -48,8 +53,12 @@ from unirep_jax.data.features import FeatureFileError
 from unirep_jax.data.fingerprint import fingerprint
 from unirep_jax.data.raw import load_vocabulary
 from unirep_jax.data.recipe import check_recipe
+from unirep_jax.data.torch_file import read_tensors
 from unirep_jax.data.wav import parse_wav
 from unirep_jax.evaluation.measurements import ResultsError
+from unirep_jax.methods import CCA
+from unirep_jax.model import Model, Way
+from unirep_jax.model_files import ModelFileError, load_model, save_model
 from unirep_jax.models.released_weights import load_weights
 from unirep_jax.report.__main__ import main as report
 from unirep_jax.report.run_files import ReportError
@@ -89,7 +98,7 @@ def command(main: Callable, *arguments: str) -> None:
 
 def word_file(folder: Path) -> None:
     ids = np.array([[4, 2, 0], [3, 0, 0], [9, 9, 9], [5, 1, 2]], np.int64)
-    arrays = hostile.feature_arrays() | {"modality/words": ids, "kind/sight": "spectrogram"}
+    arrays = untrusted.feature_arrays() | {"modality/words": ids, "kind/sight": "spectrogram"}
     np.savez(folder / "set.npz", **arrays)
 
 
@@ -143,6 +152,44 @@ def text(folder: Path) -> None:
     (folder / "a.txt").write_text("a bird\nwith a beak\n")
 
 
+def torch_zip(folder: Path) -> None:
+    tensors = {"a": test_torch_file.Rebuild("0", 6, (2, 3), (3, 1)), "epoch": 3}
+    test_torch_file.write(folder / "a.pth", {"model": tensors}, {"0": np.arange(6, dtype="<f4")})
+
+
+def torch_sequence(folder: Path) -> None:
+    tensors = {"a": test_torch_file.Rebuild("k", 3, (3,), (1,))}
+    test_torch_file.write_old(folder / "old.pth", tensors, {"k": np.arange(3, dtype="<f4")})
+
+
+def model(folder: Path) -> None:
+    """With a frozen encoder, nested parameters and a state of its own type."""
+    array = np.arange(6, dtype=np.float32).reshape(3, 2)
+    params = {"maps": {"a": array, "b": array}, "means": (array[0], array[1])}
+    state = {"table": losses.CodebookState(array, array[:, 0], array, array[:, 0])}
+    shapes = {"a": (3,), "b": (3,)}
+    ways = {m: (Way(None, m),) for m in shapes}
+    encoder = Model("cca", CCA(dim=2), params, state, shapes, shapes, ways)
+    ways = {"a": (Way(encoder, "a"),), "b": (Way(None, "b"),)}
+    save_model(
+        Model("cca", CCA(dim=2), params, state, shapes, shapes, ways, ("dog", "cat")),
+        folder / "model",
+    )
+
+
+def load_with_right_hashes(folder: Path) -> None:
+    """As one who changes weights changes their hash, too."""
+    copy = shutil.copytree(folder / "model", folder.parent / "copy", dirs_exist_ok=True)
+    for description in copy.rglob("model.json"):
+        weights = description.with_name("weights.safetensors").read_bytes()
+        with contextlib.suppress(ValueError, TypeError, RecursionError):
+            content = json.loads(description.read_bytes())
+            content["sha256"] = hashlib.sha256(weights).hexdigest()
+            description.write_text(json.dumps(content))
+    loaded = load_model(copy)
+    assert all(isinstance(name, str) for name in loaded.class_names)
+
+
 def _builder(name: str) -> Fuzzed:
     """A published set in a tiny copy, indexed and every feature of it read."""
     write_tree, cls, _ = published_trees.TREES[name]
@@ -177,7 +224,7 @@ FUZZED |= {f"small set {name}": _small_set(name) for name in test_small_sets.MOD
 FUZZED |= {f"published {name}": _builder(name) for name in published_trees.TREES}
 FUZZED |= {
     "features in use": Fuzzed(
-        lambda f: hostile.feature_folder(f / "set"), lambda f: used(load_features(f / "set"))
+        lambda f: untrusted.feature_folder(f / "set"), lambda f: used(load_features(f / "set"))
     ),
     "words": Fuzzed(word_file, lambda f: used(load_features(f / "set.npz"))),
     "bank in use": Fuzzed(
@@ -209,6 +256,10 @@ FUZZED |= {
         (ValueError,),
     ),
     "connect retrieve": Fuzzed(bank_and_labels, retrieve),
+    "model": Fuzzed(model, lambda f: load_model(f / "model"), (ModelFileError,)),
+    "model of right hashes": Fuzzed(model, load_with_right_hashes, (ModelFileError,)),
+    "torch file": Fuzzed(torch_zip, lambda f: read_tensors(f / "a.pth")),
+    "torch file of old": Fuzzed(torch_sequence, lambda f: read_tensors(f / "old.pth")),
     "extract flow": Fuzzed(clips, flow),
 }
 

@@ -8,9 +8,9 @@ import zipfile
 from pathlib import Path
 
 import h5py
-import hostile
 import numpy as np
 import pytest
+import untrusted
 from PIL import Image
 from scipy.io import savemat
 
@@ -50,11 +50,11 @@ def header(shape, dtype):
 def with_array(tmp_path, form, key, content):
     """A right feature set but for the bytes of one array."""
     if form == "folder":
-        folder = hostile.feature_folder(tmp_path / "set")
+        folder = untrusted.feature_folder(tmp_path / "set")
         (folder / f"{key}.npy").parent.mkdir(exist_ok=True)
         (folder / f"{key}.npy").write_bytes(content)
         return folder
-    arrays = {k: x for k, x in hostile.feature_arrays().items() if k != key}
+    arrays = {k: x for k, x in untrusted.feature_arrays().items() if k != key}
     np.savez(tmp_path / "set.npz", **arrays)
     with zipfile.ZipFile(tmp_path / "set.npz", "a", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(f"{key}.npy", content)
@@ -103,7 +103,7 @@ def test_deflated_zeros_are_refused_before_they_are_zeros_again(tmp_path, key):
             stream.write(bytes(1 << 22))
         stream.write(bytes(count - (count >> 22 << 22)))
     with zipfile.ZipFile(tmp_path / "zeros.npz", "a") as archive:
-        np.savez(tmp_path / "rest.npz", **hostile.feature_arrays())
+        np.savez(tmp_path / "rest.npz", **untrusted.feature_arrays())
         with zipfile.ZipFile(tmp_path / "rest.npz") as rest:
             for name in rest.namelist():
                 if name != f"{key}.npy":
@@ -116,7 +116,7 @@ def test_deflated_zeros_are_refused_before_they_are_zeros_again(tmp_path, key):
 @pytest.mark.parametrize("form", ["file", "folder"])
 def test_more_classes_than_the_cap_are_refused(tmp_path, form):
     names = np.arange(MAX_CLASSES + 1).astype("<U6")
-    make = hostile.feature_file if form == "file" else hostile.feature_folder
+    make = untrusted.feature_file if form == "file" else untrusted.feature_folder
     path = make(tmp_path / ("set.npz" if form == "file" else "set"), class_name=names)
     expected = rf"class_name: expected {MAX_CLASSES} rows or fewer, found {MAX_CLASSES + 1}"
     with cheap(), pytest.raises(FeatureFileError, match=expected):
@@ -124,7 +124,7 @@ def test_more_classes_than_the_cap_are_refused(tmp_path, form):
 
 
 def test_an_archive_of_more_arrays_than_the_cap_is_refused(tmp_path):
-    path = hostile.feature_file(tmp_path / "set.npz")
+    path = untrusted.feature_file(tmp_path / "set.npz")
     with zipfile.ZipFile(path, "a") as archive:
         for number in range(MAX_MEMBERS):
             archive.writestr(f"{number}.npy", b"")

@@ -273,7 +273,7 @@ def test_a_npy_file_has_no_keys(tmp_path):
         open_bank(put(tmp_path / "rows.npy", unit_rows()), key="x")
 
 
-# -- hostile files -------------------------------------------------------------------------------
+# -- untrusted files -----------------------------------------------------------------------------
 
 
 class Bomb:
@@ -364,7 +364,7 @@ def npy(shape, version=b"\x01\x00", length=None):
         npy("(" * 5000),
     ],
 )  # fmt: skip
-def test_a_hostile_npy_header_costs_nothing(tmp_path, content):
+def test_an_untrusted_npy_header_costs_nothing(tmp_path, content):
     path = tmp_path / "rows.npy"
     with path.open("wb") as stream:
         stream.write(content)

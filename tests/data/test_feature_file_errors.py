@@ -182,11 +182,11 @@ def test_a_modality_that_is_no_plain_name_never_reaches_the_disk(tmp_path, name,
     made = {name: np.ones((2, 3)), "video": np.ones((2, 3))}
     with pytest.raises(FeatureFileError, match="letters, digits"):
         FeatureSet.from_arrays("x", made, np.zeros(2, int), np.array([True, False]))
-    hostile = FeatureSet(**vars(right) | {"features": made | right.features})
+    untrusted = FeatureSet(**vars(right) | {"features": made | right.features})
     folder = tmp_path / "new" / "set"
     folder.parent.mkdir()
     with pytest.raises(FeatureFileError, match="letters, digits"):
-        save_features(folder, hostile)
+        save_features(folder, untrusted)
     assert list(folder.parent.iterdir()) == []
 
 

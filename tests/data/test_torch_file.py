@@ -8,7 +8,7 @@ import zipfile
 import numpy as np
 import pytest
 
-from unirep_jax.data import FeatureFileError
+from unirep_jax.data import FeatureFileError, torch_file
 from unirep_jax.data.torch_file import read_tensors
 
 
@@ -58,6 +58,18 @@ def write(path, found, storages, extra=()):
             archive.writestr(f"archive/data/{key}", np.ascontiguousarray(array).tobytes())
         for name, text in extra:
             archive.writestr(name, text)
+    return path
+
+
+def write_old(path, found, storages):
+    """The sequence of pickles that PyTorch wrote before version 1.6."""
+    content = io.BytesIO()
+    machine = {"little_endian": True}
+    for part in (0x1950A86A20F9469CFC6C, 1001, machine, found, [*storages]):
+        Pickler(content, 2).dump(part)
+    for array in storages.values():
+        content.write(len(array).to_bytes(8, "little") + array.tobytes())
+    path.write_bytes(content.getvalue())
     return path
 
 
@@ -140,6 +152,31 @@ def test_files_that_are_no_checkpoints_are_refused(tmp_path):
     for name in "abcde":
         with pytest.raises(FeatureFileError, match=f"{name}.pth: expected a PyTorch checkpoint"):
             read_tensors(tmp_path / f"{name}.pth")
+
+
+def test_an_older_file_is_read_without_pytorch(tmp_path):
+    numbers = np.arange(3, dtype="<f4")
+    tensors = read_tensors(
+        write_old(tmp_path / "a.pth", {"x": Rebuild("k", 3, (3,), (1,))}, {"k": numbers})
+    )
+    np.testing.assert_array_equal(tensors["x"], numbers)
+
+
+def test_the_number_of_an_object_is_no_larger_than_there_are_operations(tmp_path):
+    number = pickle.LONG_BINPUT + (2**31 - 1).to_bytes(4, "little")  # a table of 34 GB
+    with zipfile.ZipFile(tmp_path / "a.pth", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.EMPTY_DICT + number + pickle.STOP)
+    with pytest.raises(FeatureFileError, match="object 2147483647 after 1 operations"):
+        read_tensors(tmp_path / "a.pth")
+
+
+def test_a_part_that_comes_again_and_again_is_looked_at_so_often_and_no_more(tmp_path, monkeypatch):
+    monkeypatch.setattr(torch_file, "_MAX_OPERATIONS", 10_000)
+    same = {"x": 1}
+    for _ in range(12):
+        same = {str(i): same for i in range(9)}  # 9¹² entries of 12 dictionaries
+    with pytest.raises(FeatureFileError, match="10000 entries"):
+        read_tensors(write(tmp_path / "a.pth", same, {}))
 
 
 def test_dictionaries_without_end_are_refused(tmp_path):

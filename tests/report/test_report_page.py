@@ -24,7 +24,7 @@ from unirep_jax.report.text import csv_cell, latex_escaped, markdown_escaped
 from unirep_jax.report.topics import caption, figures_by_topic, logged_by_topic
 
 PNG = b"\x89PNG\r\n\x1a\n not really"
-HOSTILE = "<script>alert('&')</script>"
+UNTRUSTED = "<script>alert('&')</script>"
 
 
 def make_run(folder, *, seed=0, values=(0.5,), method="micu", width=64, log=None, target="b",
@@ -120,9 +120,9 @@ def test_every_link_of_the_page_has_its_section(tmp_path):
 
 
 def test_what_files_say_is_escaped(tmp_path):
-    log = [{"step": 1, "loss": 1.0, f"{HOSTILE}/{HOSTILE}": 1.0}]
-    make_run(tmp_path / "a", method=HOSTILE, target=HOSTILE, log=log, experiment=HOSTILE)
-    make_run(tmp_path / "b", width=HOSTILE, log=log)
+    log = [{"step": 1, "loss": 1.0, f"{UNTRUSTED}/{UNTRUSTED}": 1.0}]
+    make_run(tmp_path / "a", method=UNTRUSTED, target=UNTRUSTED, log=log, experiment=UNTRUSTED)
+    make_run(tmp_path / "b", width=UNTRUSTED, log=log)
     for text in (report(tmp_path / "a"), report(tmp_path)):
         assert "<script" not in text and "&lt;script&gt;" in text
 
@@ -278,7 +278,7 @@ def test_markdown_keeps_its_columns_whatever_a_run_is_called(tmp_path):
 
 
 def test_markdown_shows_html_and_links_as_text(tmp_path):
-    make_run(tmp_path / "[click](javascript:alert(1))", target=HOSTILE, values=(0.5, 0.6))
+    make_run(tmp_path / "[click](javascript:alert(1))", target=UNTRUSTED, values=(0.5, 0.6))
     text = as_markdown(tabulate(read_groups([tmp_path])))
     assert "<" not in text and "&lt;script&gt;" in text
     assert r"\[click\](" in text and not re.search(r"(?<!\\)[\[\]]", text)

@@ -33,6 +33,7 @@ _TYPES = {
 }  # fmt: skip
 # What takes memory or objects from elsewhere.
 _FORBIDDEN = {"PERSID", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
+_NUMBERED = {"PUT", "BINPUT", "LONG_BINPUT"}  # give an object a number
 
 
 class _Record:
@@ -164,9 +165,12 @@ def _next_pickle(stream: BinaryIO) -> bytes:
 
 
 def _operations(content: bytes | BinaryIO) -> Iterator[None]:
-    for count, (operation, _, _) in enumerate(pickletools.genops(content)):
+    for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
         if operation.name in _FORBIDDEN or count > _MAX_OPERATIONS:
             raise pickle.UnpicklingError(f"{operation.name} after {count} operations")
+        if operation.name in _NUMBERED and not 0 <= argument <= count:
+            # The unpickler's table of objects grows to this number, however few there are.
+            raise pickle.UnpicklingError(f"object {argument} after {count} operations")
         yield
 
 
@@ -176,13 +180,13 @@ def _load(content: bytes) -> Any:
     return _Unpickler(io.BytesIO(content)).load()
 
 
-def _walk(found: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, _Record]]:
-    """The records of tensors by name."""
+def _walk(found: Any, name: str = "", depth: int = 0) -> Iterator[tuple[str, _Record | None]]:
+    """The records of tensors by name; None for whatever else is looked at on the way."""
     if depth > _MAX_DEPTH:
         raise ValueError("dictionaries too deep in one another")
     tensor = _tensor_record(found)
+    yield name, tensor
     if tensor is not None:
-        yield name, tensor
         return
     entries: Any = ()
     if isinstance(found, Mapping):
@@ -207,10 +211,13 @@ def _tensor_record(found: Any) -> _Record | None:
 
 
 def _limited(found: Any) -> Iterator[tuple[str, _Record]]:
-    for count, pair in enumerate(_walk(found)):
-        if count >= _MAX_TENSORS:
-            raise ValueError(f"more than {_MAX_TENSORS} tensors")
-        yield pair
+    count = 0
+    for looked_at, (name, record) in enumerate(_walk(found)):
+        count += record is not None
+        if count > _MAX_TENSORS or looked_at > _MAX_OPERATIONS:  # a part may come again and again
+            raise ValueError(f"more than {_MAX_TENSORS} tensors, or {_MAX_OPERATIONS} entries")
+        if record is not None:
+            yield name, record
 
 
 def _storages(found: Any) -> Iterator[_Storage]:

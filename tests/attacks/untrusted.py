@@ -1,4 +1,4 @@
-"""What hostile files are made of: a pickle that leaves a trace, damage of bytes, small disks."""
+"""What untrusted files are made of: a pickle that leaves a trace, damage of bytes, small disks."""
 
 import contextlib
 import pickle
