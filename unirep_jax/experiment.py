@@ -25,6 +25,7 @@ from unirep_jax.methods.method import Pretrain
 from unirep_jax.model_files import FOLDER, ModelFileError, save_model
 from unirep_jax.pretrain import pretrain
 from unirep_jax.tasks import TASKS
+from unirep_jax.tasks.results import printed_results, results_page
 from unirep_jax.tasks.task import Prepared, Task, Trained
 from unirep_jax.terminal import say
 from unirep_jax.train.checkpoints import CheckpointError
@@ -95,7 +96,8 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
     finished = is_finished(workdir, facts)
     if finished and not reevaluate:
         say(f"{workdir} is finished; --reevaluate evaluates it again\n")
-        say(TASKS[config.experiment].tables(read_measurements(results)))
+        found = read_measurements(results)
+        say(printed_results(TASKS[config.experiment], found, [config.method.name]))
         return workdir
 
     ready = set_up(config, workdir, data=data)
@@ -127,13 +129,15 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
         raise ConfigError(f"{workdir}: evaluation: {error}; {remedy}") from error
     if not measurements:
         raise ConfigError(f"{workdir}: with these settings nothing of these data was measured")
-    table = ready.task.tables(measurements)
-    replace_file(folder / "results.md", lambda stream: stream.write(table.encode()))
+    task, methods = type(ready.task), [config.method.name]
+    page = results_page(task, measurements, methods)
+    replace_file(folder / "results.md", lambda stream: stream.write(page.encode()))
     write_measurements(folder / results.name, measurements)
     seal(folder, facts)  # last: it says that the run is finished
     kept.remove()
     wait_for_all("evaluated")
-    say(f"\n{table}\nwrote {workdir}/ in {time.monotonic() - started:.0f} s")
+    say(f"\n{printed_results(task, measurements, methods)}")
+    say(f"wrote {workdir}/ in {time.monotonic() - started:.0f} s; results.md has every number")
     return workdir
 
 
