@@ -28,6 +28,7 @@ def get_config(argument: str = "micu,paper") -> ConfigDict:
                  "features/ave_avvp", "features/msvd", "features/clotho"),
         "selections": ("honest", "paper"),
         "folds": 3,
+        "control": True,  # also the network untrained, linear CCA, raw features
         "probe": probe,
         "event_probe": {
             "hidden": 256, "steps": 600, "batch_size": 80, "lr": 2e-3, "weight_decay": 0.01,

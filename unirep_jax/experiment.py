@@ -17,6 +17,7 @@ from unirep_jax.ready import Ready, load, set_up
 from unirep_jax.rehearsal import rehearse
 from unirep_jax.results import RESULTS, write_results
 from unirep_jax.tasks import TASKS
+from unirep_jax.tasks.results import printed_results
 from unirep_jax.tasks.task import Trained
 from unirep_jax.terminal import say
 from unirep_jax.train.checkpoints import CheckpointError
@@ -87,7 +88,8 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
     finished = is_finished(workdir, facts)
     if finished and not reevaluate:
         say(f"{workdir} is finished; --reevaluate evaluates it again\n")
-        say(TASKS[config.experiment].tables(read_measurements(workdir / RESULTS)))
+        found = read_measurements(workdir / RESULTS)
+        say(printed_results(TASKS[config.experiment], found, [config.method.name]))
         return workdir
 
     if config.steps and not _has_checkpoint(workdir):
@@ -102,9 +104,10 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
 
     state = fit(ready.fitting, config, workdir, trained_from)
     say(f"trained after {time.monotonic() - started:.0f} s; evaluating")
-    table = _evaluate(ready, config, state, own_folder(workdir), workdir, facts)
+    text = _evaluate(ready, config, state, own_folder(workdir), workdir, facts)
     wait_for_all("evaluated")
-    say(f"\n{table}\nwrote {workdir}/ in {time.monotonic() - started:.0f} s")
+    say(f"\n{text}")
+    say(f"wrote {workdir}/ in {time.monotonic() - started:.0f} s; results.md has every number")
     return workdir
 
 
@@ -116,7 +119,7 @@ def _evaluate(
     workdir: Path,
     facts: dict[str, Any],
 ) -> str:
-    """Writes the results of a trained state into the folder and seals them; the table."""
+    """Writes the results of a trained state into the folder and seals them; what to print."""
     kept = KeptMeasurements(folder / "measured.json", facts)
     trained = Trained(
         ready.prepared, config.method.name, config.seed, state, ready.fitting, ready.pretrain,
@@ -126,7 +129,7 @@ def _evaluate(
     if config.steps:
         training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
     try:
-        table = write_results(ready.task, trained)
+        text = write_results(ready.task, trained)
     except FAILURES:
         raise
     except ValueError as error:  # of the data or the settings: checks of ours and of libraries
@@ -134,7 +137,7 @@ def _evaluate(
         raise ConfigError(f"{workdir}: evaluation: {error}; {remedy}") from error
     seal(folder, facts)  # last: it says that the run is finished
     kept.remove()
-    return table
+    return text
 
 
 def _has_checkpoint(workdir: Path) -> bool:

@@ -1,4 +1,4 @@
-"""Runs variants × seeds of one configuration and writes one table with mean ± standard deviation.
+"""Runs variants × seeds of one configuration and writes one table with means and 95 % intervals.
 
 python -m unirep_jax.sweep --config=configs/oscmg.py:utd_mhad --seeds=5 --workdir=runs/utd
 python -m unirep_jax.sweep --config=configs/oscmg.py --variants=configs/ablations.py:losses ...
@@ -38,13 +38,14 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
       workdir: gets <title>/seed<n>/ per run, results.jsonl and results.md.
 
     Returns:
-      The table, which is also written to results.md.
+      Means, extremes and verdicts as text; results.md has every number and paired differences.
     """
     from unirep_jax.data.mapped import replace_file
     from unirep_jax.data.safe_text import file_name
     from unirep_jax.evaluation.measurements import read_measurements, write_measurements
     from unirep_jax.experiment import run
     from unirep_jax.tasks import TASKS
+    from unirep_jax.tasks.results import printed_results, results_page
     from unirep_jax.train.processes import own_folder
 
     measurements = []
@@ -63,11 +64,11 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
                     measurements.append(dataclasses.replace(m, method=title))
                 elif place == 0:
                     measurements.append(m)
-    table = TASKS[config.experiment].tables(measurements)
-    made = own_folder(workdir)
-    replace_file(made / "results.md", lambda stream: stream.write(table.encode()))
+    task, made = TASKS[config.experiment], own_folder(workdir)
+    page = results_page(task, measurements, [*variants])
+    replace_file(made / "results.md", lambda stream: stream.write(page.encode()))
     write_measurements(made / "results.jsonl", measurements)
-    return table
+    return printed_results(task, measurements, [*variants])
 
 
 def varied(config: ConfigDict, settings: dict) -> ConfigDict:

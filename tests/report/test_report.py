@@ -32,12 +32,12 @@ def test_a_table_has_both_directions_of_a_pair_in_one_row():
     assert "selection `honest`" in table and "held-out source" in table
 
 
-def test_several_seeds_give_mean_and_sample_deviation():
+def test_several_seeds_give_mean_and_interval():
     rows = [measurement(v, seed=s) for s, v in enumerate((0.1, 0.2, 0.3))] + [closed(0.5)]
-    assert "20.0 ± 10.0" in cross_modal_tables(rows)
+    assert "20.0 ± 24.8" in cross_modal_tables(rows)
 
 
-def test_the_mean_over_directions_is_taken_within_a_seed_before_the_deviation():
+def test_the_mean_over_directions_is_taken_within_a_seed_before_the_interval():
     rows = [
         closed(v, source=s, target=t, seed=seed)
         for seed in (0, 1)

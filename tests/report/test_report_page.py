@@ -12,6 +12,7 @@ import pytest
 import scipy.stats
 
 from unirep_jax.data.safe_text import safe_text
+from unirep_jax.evaluation.intervals import estimate
 from unirep_jax.evaluation.measurements import Measurement, write_measurements
 from unirep_jax.report.__main__ import main
 from unirep_jax.report.charts import Curve, curve, line_chart, spread_apart, ticks
@@ -19,7 +20,7 @@ from unirep_jax.report.page import page
 from unirep_jax.report.runs import ReportError, read_groups
 from unirep_jax.report.series import Point, read_series
 from unirep_jax.report.table_files import as_csv, as_latex, as_markdown
-from unirep_jax.report.tabulate import estimate, tabulate
+from unirep_jax.report.tabulate import tabulate
 from unirep_jax.report.text import csv_cell, latex_escaped, markdown_escaped
 from unirep_jax.report.topics import caption, figures_by_topic, logged_by_topic
 

@@ -12,13 +12,16 @@ from unirep_jax.evaluation.chance import guess
 from unirep_jax.evaluation.embedding import Representation
 from unirep_jax.evaluation.measurements import Measurement, read_measurements, write_measurements
 from unirep_jax.evaluation.probe import Probe
+from unirep_jax.methods.baselines import RawFeatures
 from unirep_jax.tasks.generalization.measures import (
     closed_set,
+    labelled_rows,
     open_set,
     source_folds,
     source_threshold,
 )
 from unirep_jax.tasks.generalization.task import ClosedSet, OpenSet
+from unirep_jax.tasks.representation import Subject
 
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 
@@ -88,7 +91,7 @@ def test_open_set_reports_every_direction_split_rule_and_metric():
             folds=3, probe=PROBE, seed=0,
         )
     )  # fmt: skip
-    assert len(rows) == 2 * 2 * 2 * 8
+    assert len(rows) == 2 * 2 * (2 * 8 + 2)
     by = {(r["split"], r["selection"], r["source"], r["metric"]): r["value"] for r in rows}
     for split in ("split1", "split2"):
         for source in ("a", "b"):
@@ -96,6 +99,56 @@ def test_open_set_reports_every_direction_split_rule_and_metric():
             assert hos == pytest.approx(2 * os_star * unk / max(os_star + unk, 1e-12))
             best = max(by[split, rule, source, "hos"] for rule in ("paper", "honest"))
             assert best > guess("hos", 3), "unknown classes have codes that no known class uses"
+
+
+def test_auroc_and_oscr_rank_the_probes_confidence_without_threshold():
+    """Against counting pairs: a known example above an unknown one, ties half."""
+    data = feature_set()
+    codes = one_code_per_class(data)
+    noisy = np.where(np.random.default_rng(3).random(codes.shape) < 0.4, 0, codes)
+    view, settings = representation(codes, noisy), {"folds": 3, "probe": PROBE, "seed": 0}
+    rows = list(open_set(view, data, known=(4,), selections=("paper",), **settings))
+    found = {r["metric"]: r for r in rows if (r["source"], r["target"]) == ("a", "b")}
+    train = labelled_rows(data, "a", train=True, classes=4)
+    params = PROBE.fit(
+        jax.random.key(0), view.table["a"], view.indices["a"][train],
+        jnp.asarray(data.label[train]), jnp.ones(len(train), bool), jnp.ones(4, bool),
+    )  # fmt: skip
+    test = np.flatnonzero(~data.train)
+    logits = np.float64(PROBE.logits(params, view.table["b"], view.indices["b"][test]))
+    score = np.exp(logits - logits.max(1, keepdims=True)).sum(1) ** -1
+    known, right = data.label[test] < 4, logits.argmax(1) == data.label[test]
+    above = [
+        (1.0 if score[i] > score[j] else 0.5 * (score[i] == score[j])) * np.array([1, right[i]])
+        for i in np.flatnonzero(known) for j in np.flatnonzero(~known)
+    ]  # fmt: skip
+    auroc, oscr = np.mean(above, axis=0)
+    assert found["auroc"]["value"] == pytest.approx(auroc, abs=1e-9)
+    assert found["oscr"]["value"] == pytest.approx(oscr, abs=1e-9) and 0 < oscr < auroc < 1
+    assert (found["auroc"]["chance"], found["oscr"]["chance"]) == (0.5, 0.125)
+    assert found["auroc"]["selection"] == found["oscr"]["selection"] == "none"
+    counts = {name: found[name]["num_examples"] for name in ("os_star", "unk", "hos")}
+    assert counts == {"os_star": known.sum(), "unk": (~known).sum(), "hos": len(test)}
+
+
+def test_a_representation_without_common_space_is_measured_within_each_modality_alone():
+    data = feature_set()
+    codes = one_code_per_class(data)
+    view = representation(codes, codes)
+    rows = list(closed_set(view, data, probe=PROBE, seed=0, across=False))
+    assert [(r["source"], r["target"]) for r in rows] == [("a", "a"), ("b", "b")]
+    subject = Subject("raw", RawFeatures(), view, data, 0)
+    measured = list(OpenSet(probe={"steps": 20}).measure(subject))
+    assert {(name, r["source"] == r["target"]) for name, r in measured} == {("cmg", True)}
+    assert OpenSet().baseline_refusal(RawFeatures(), "raw") == ""
+    assert "a space of its own" in OpenSet().refusal(RawFeatures(), "raw")
+
+
+def test_the_closed_set_takes_two_or_three_classes_whatever_the_open_set_asks():
+    for classes in (2, 3):
+        data = dataclasses.replace(feature_set(), label=np.tile(np.arange(classes, dtype=np.int32),
+                                                                120 // classes))  # fmt: skip
+        assert ClosedSet(known=(14, 21), folds=9).shown(data, 0) is data
 
 
 def test_the_honest_threshold_does_not_depend_on_anything_but_source_training_data():

@@ -296,7 +296,7 @@ def test_seeds_are_class_splits_and_openness_is_no_percentage():
     rows = [measurement(v, seed=s) for s, v in enumerate((0.1, 0.2, 0.3))]
     text = recognition_tables([*rows, measurement(0.29289, "openness")])
     assert "over 3 class splits" in text and "Openness 0.293." in text
-    assert parsed(text)["toy: 10 known of 27", ""]["mrn", "a+b"]["AUROC"] == "20.0 ± 10.0"
+    assert parsed(text)["toy: 10 known of 27", ""]["mrn", "a+b"]["AUROC"] == "20.0 ± 24.8"
     assert "Openness" not in recognition_tables(rows)
 
 
@@ -355,8 +355,8 @@ def test_fusion_is_compared_within_a_seed_with_the_modalities_that_it_has():
     ]  # fmt: skip
     assert degradation(rows) == {
         ("mrn", "a+b"): {
-            "mean ΔACC (points)": "10.0 ± 14.1",
-            "classes with ΔACC > 0 (%)": "50.0 ± 70.7",
+            "mean ΔACC (points)": "10.0 ± 127.1",
+            "classes with ΔACC > 0 (%)": "50.0 ± 635.3",
         }
     }
     assert "degradation" not in recognition_tables([m for m in rows if m.method != "single"])

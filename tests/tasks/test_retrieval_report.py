@@ -67,7 +67,7 @@ def test_every_number_stands_in_the_row_of_its_direction_and_method_and_in_its_c
 def test_medians_are_ranks_and_not_percent():
     rows = [measurement(v, metric="median_rank", seed=s) for s, v in enumerate((1.0, 1.5, 2.0))]
     ((_, table),) = parsed(retrieval_tables(rows)).items()
-    assert table == {("a → b", "mover"): {"median rank": "1.5 ± 0.5"}}
+    assert table == {("a → b", "mover"): {"median rank": "1.5 ± 1.2"}}
 
 
 def test_a_direction_alone_has_no_mean_and_an_unmeasured_metric_no_column():

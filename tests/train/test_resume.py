@@ -23,7 +23,9 @@ from unirep_jax import experiment
 from unirep_jax.data import FeatureFileError, FeatureSet, save_features
 from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.experiment import run
+from unirep_jax.tasks import TASKS
 from unirep_jax.tasks.generalization import measures
+from unirep_jax.tasks.results import printed_results
 from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.workdir import ConfigError, is_finished
 
@@ -140,7 +142,8 @@ def test_a_finished_run_says_so_and_another_configuration_is_refused(
     run(config(feature_file), unbroken)
     output = capsys.readouterr().out
     assert "is finished" in output and "--reevaluate" in output
-    assert (unbroken / "results.md").read_text() in output
+    found = read_measurements(unbroken / "results.jsonl")
+    assert printed_results(TASKS["oscmg"], found, ["micu"]) in output
     with pytest.raises(ConfigError, match=r"method\.dropout is 0\.1 there and 0\.3 here"):
         run(config(feature_file, **{"method.dropout": 0.3}), unbroken)
     assert (unbroken / "results.jsonl").stat().st_mtime_ns == before

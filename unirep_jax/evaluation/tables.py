@@ -4,19 +4,16 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from unirep_jax.evaluation.intervals import estimate
 from unirep_jax.evaluation.measurements import Measurement
 
 OPEN_SET_METRICS = (("os_star", "OS*"), ("unk", "UNK"), ("hos", "HOS"))
 
 
 def cell(rows: Iterable[Measurement], *, scale: float = 100, **wanted: Any) -> str:
-    """The mean over directions and then over seeds, ± the deviation over seeds; percent."""
-    values = [scale * value for value in seed_means(rows, **wanted).values()]
-    if not values:
-        return "-"
-    if len(values) == 1:
-        return f"{values[0]:.2f}"
-    return f"{statistics.fmean(values):.1f} ± {statistics.stdev(values):.1f}"
+    """The mean over directions and then over seeds, ± as `intervals.INTERVAL` says; percent."""
+    found = estimate([scale * value for value in seed_means(rows, **wanted).values()])
+    return "-" if found is None else str(found)
 
 
 def seed_means(rows: Iterable[Measurement], **wanted: str) -> dict[int, float]:

@@ -26,6 +26,7 @@ from unirep_jax.methods.batch import standardize
 from unirep_jax.methods.method import Embedding, RepresentationMethod, Shapes, SolvedMethod
 
 _EXAMPLES = 8192  # at most, from which directions are estimated
+_NUMBERS = 1 << 27  # at most, of a modality of these examples: 1 GiB in float64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +74,9 @@ class CCA(RepresentationMethod, SolvedMethod):
         """The projection of each modality, [features, dim], and the training statistics."""
         names, statistics = training_set.modalities, standardization(training_set)
         rows = np.flatnonzero(training_set.train)
-        rows = rows[np.linspace(0, len(rows) - 1, min(len(rows), _EXAMPLES)).astype(int)]
+        widest = max(int(np.prod(x.shape[1:])) for x in training_set.features.values())
+        count = min(len(rows), _EXAMPLES, max(_NUMBERS // widest, 1))
+        rows = rows[np.linspace(0, len(rows) - 1, count).astype(int)]
         centres, bases, scores, present = {}, {}, {}, {}
         for m in names:
             there = np.asarray(training_set.present[m])[rows]
@@ -84,7 +87,7 @@ class CCA(RepresentationMethod, SolvedMethod):
             # Of a modality that no training example has, nothing is known: it projects to zero.
             centres[m] = x[there].mean(0) if there.any() else np.zeros(x.shape[1])
             x = (x - centres[m]) * there[:, None]
-            bases[m] = _principal(x[there], self.components)
+            bases[m] = principal_directions(x[there], self.components)
             scores[m], present[m] = x @ bases[m], there
         weights = _canonical(scores, present, self.dim, self.ridge)
         project = {m: jnp.asarray(bases[m] @ weights[m], jnp.float32) for m in names}
@@ -101,7 +104,7 @@ class CCA(RepresentationMethod, SolvedMethod):
         return Embedding.of_vectors(unit(z))
 
 
-def _principal(x: Float[np.ndarray, "row feature"], count: int) -> np.ndarray:
+def principal_directions(x: Float[np.ndarray, "row feature"], count: int) -> np.ndarray:
     """The first principal directions that have any variance, [feature, direction], by the smaller
     Gram matrix."""
     rows, features = x.shape

@@ -12,12 +12,12 @@ from html import escape
 from importlib.resources import files
 
 from unirep_jax.data.safe_text import safe_text
+from unirep_jax.evaluation.intervals import INTERVAL
 from unirep_jax.evaluation.tables import unique
 from unirep_jax.report.charts import curve, line_chart
 from unirep_jax.report.run_files import read_figure
 from unirep_jax.report.runs import Group, Run
 from unirep_jax.report.series import Point
-from unirep_jax.report.table_files import INTERVAL
 from unirep_jax.report.tabulate import Table
 from unirep_jax.report.topics import TOPICS, caption, figures_by_topic, logged_by_topic
 from unirep_jax.tasks import TASKS

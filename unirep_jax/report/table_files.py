@@ -6,15 +6,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from unirep_jax.data.mapped import replace_file
+from unirep_jax.evaluation.intervals import INTERVAL
 from unirep_jax.evaluation.tables import markdown_table
-from unirep_jax.report.tabulate import CONFIDENCE, Table
+from unirep_jax.report.tabulate import Table
 from unirep_jax.report.text import csv_cell, latex_escaped, markdown_escaped
 
 CSV_HEADER = ("table", "place", "run", "metric", "unit", "mean", "half_width", "seeds")
-INTERVAL = (
-    f"Mean ± half the width of the {100 * CONFIDENCE:.0f} % confidence interval of Student's t "
-    "over seeds; a single seed has none."
-)
 
 
 def write_tables(stem: Path, tables: Iterable[Table]) -> list[Path]:

@@ -1,19 +1,16 @@
 """Tables of numbers with their uncertainty, from the measurements of one or several groups."""
 
 import dataclasses
-import math
 import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from scipy.special import stdtrit
-
+from unirep_jax.evaluation.intervals import Estimate, estimate
 from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.evaluation.tables import unique
 from unirep_jax.report.runs import Group
 from unirep_jax.tasks import TASKS
 
-CONFIDENCE = 0.95
 # Words of all tasks. Title and scale of a metric; what is not listed goes by its own name, in
 # percent.
 METRICS = {k: v for task in TASKS.values() for k, v in task.vocabulary.metrics.items()}
@@ -21,19 +18,6 @@ UNITS = {100: "%", 1: "rank"}  # by scale
 SPLITS = {"all": ""} | {k: v for t in TASKS.values() for k, v in t.vocabulary.splits.items()}
 SELECTIONS = {k: v for task in TASKS.values() for k, v in task.vocabulary.selections.items()}
 EXPERIMENTS = {k: v for task in TASKS.values() for k, v in task.vocabulary.experiments.items()}
-
-
-class Estimate(NamedTuple):
-    """A mean over seeds and half the width of its confidence interval, None of a single seed."""
-
-    mean: float
-    half_width: float | None
-    seeds: int
-
-    def __str__(self) -> str:
-        if self.half_width is None:
-            return f"{self.mean:.2f}"
-        return f"{self.mean:.1f} ± {self.half_width:.1f}"
 
 
 class Column(NamedTuple):
@@ -75,24 +59,6 @@ class Table(NamedTuple):
         ]
         skipped = int(self._one_place)
         return [row[skipped:] for row in (header, *rows)]
-
-
-def estimate(values: Sequence[float]) -> Estimate | None:
-    """Mean and 95 % confidence interval of Student's t: x̄ ± t₀.₉₇₅(n − 1) · s / √n.
-
-    Args:
-      values: one per seed.
-
-    Returns:
-      None of no values; without interval of one.
-    """
-    if not values:
-        return None
-    half_width, count = None, len(values)
-    if count > 1:
-        quantile = float(stdtrit(count - 1, (1 + CONFIDENCE) / 2))
-        half_width = quantile * statistics.stdev(values) / math.sqrt(count)
-    return Estimate(statistics.fmean(values), half_width, count)
 
 
 def tabulate(groups: Sequence[Group]) -> list[Table]:

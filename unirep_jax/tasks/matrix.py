@@ -75,7 +75,16 @@ class Matrix(RepresentationTask):
             **FewLabel.vocabulary.metrics,
         },
         selections={**OpenSet.vocabulary.selections, **Retrieval.vocabulary.selections},
-        experiments={"cmg": "closed set", "few_label": "few labels"},
+        experiments={
+            **OpenSet.vocabulary.experiments,
+            "retrieval": "retrieval",
+            "few_label": "few labels",
+        },
+        headline={
+            **OpenSet.vocabulary.headline,
+            **Retrieval.vocabulary.headline,
+            **FewLabel.vocabulary.headline,
+        },
     )
     evaluation_settings: ClassVar[tuple[str, ...]] = (
         "oscmg", "retrieval", "few_label", "control",
@@ -112,7 +121,7 @@ class Matrix(RepresentationTask):
 
     def measure(self, subject: Subject) -> Iterator[tuple[str, Row]]:
         for task in self.tasks:
-            if not task.refusal(subject.method, subject.name):
+            if not task.baseline_refusal(subject.method, subject.name):
                 yield from task.measure(subject)
 
     def draw(self, trained: Trained, subject: Subject) -> None:

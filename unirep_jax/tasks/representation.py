@@ -54,10 +54,13 @@ class RepresentationTask(Task):
         reason = super().refusal(method, name)
         if reason or not self.compares_modalities:
             return reason
-        assert isinstance(method, RepresentationMethod)
-        if not method.common_space:
+        if not has_common_space(method):
             return f"compares modalities in one space; {name} gives each a space of its own"
         return ""
+
+    def baseline_refusal(self, method: Method, name: str) -> str:
+        """Why a baseline is not measured; "" if it is."""
+        return self.refusal(method, name)
 
     def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
         """What training may see of the data: all of them. Raises: as `prepare`."""
@@ -81,7 +84,7 @@ class RepresentationTask(Task):
         measure = lambda: self.measurements(subject, chance=True)
         measurements = trained.once(trained.name, measure)
         for baseline in baselines(trained) if self.control else ():
-            if not self.refusal(baseline.method, baseline.name):
+            if not self.baseline_refusal(baseline.method, baseline.name):
                 control = lambda make=baseline.make: self.measurements(
                     self.subject(trained, make()), chance=False
                 )
@@ -109,6 +112,12 @@ class RepresentationTask(Task):
                 dataset=subject.data.name,
                 seed=subject.seed,
             )
+
+
+def has_common_space(method: Method) -> bool:
+    """Whether vectors of different modalities can be compared."""
+    assert isinstance(method, RepresentationMethod)
+    return method.common_space
 
 
 class Baseline(NamedTuple):

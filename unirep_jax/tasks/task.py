@@ -52,7 +52,9 @@ class Vocabulary(NamedTuple):
 
     title: of the task. metrics: (title, scale) by name, scale 100 for percent and 1 for ranks.
     splits, selections: in words. topics, captions: of pictures, by what their names begin with.
-    experiments: what a part is called of a task that measures several things.
+    experiments: what a part is called of a task that measures several things. headline: by what
+    measurements call their experiment, the metrics that a run prints; the first one measured is
+    decisive: a share within 0 … 1 of which more is better (`tasks.bar`).
     """
 
     title: str
@@ -62,6 +64,7 @@ class Vocabulary(NamedTuple):
     topics: tuple[Topic, ...] = ()
     captions: Mapping[str, str] = {}
     experiments: Mapping[str, str] = {}
+    headline: Mapping[str, tuple[str, ...]] = {}
 
 
 class Prepared(NamedTuple):

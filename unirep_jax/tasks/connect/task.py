@@ -37,6 +37,7 @@ class Connection(Task):
         "connection of contrastive spaces",
         metrics=Retrieval.vocabulary.metrics,
         selections=Retrieval.vocabulary.selections,
+        headline={"connect": ("recall_at_1", "recall_at_10", "class_map")},
         topics=(
             EMBEDDING_MAP,
             Topic(

@@ -56,7 +56,9 @@ class FewLabel(RepresentationTask):
 
     compares_modalities: ClassVar[bool] = False
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
-        "few-label classification", metrics={"accuracy": ("accuracy", 100)}
+        "few-label classification",
+        metrics={"accuracy": ("accuracy", 100)},
+        headline={"few_label": ("accuracy",)},
     )
     evaluation_settings: ClassVar[tuple[str, ...]] = ("labelled", "probe", "control")
     tables = staticmethod(few_label_tables)

@@ -25,11 +25,14 @@ NUM_CANDIDATES = 1001  # thresholds tried on held-out source data, from chance t
 
 
 def closed_set(
-    representation: Representation, feature_set, *, probe: Probe, seed: int
+    representation: Representation, feature_set, *, probe: Probe, seed: int, across: bool = True
 ) -> Iterator[Row]:
     """Accuracy on the test split for every ordered pair of modalities, and within each.
 
     A direction without labelled training or test examples is left out.
+
+    Args:
+      across: whether modalities are compared; False for within each alone.
     """
     classes = feature_set.num_classes
     for source in feature_set.modalities:
@@ -39,7 +42,7 @@ def closed_set(
         params = _fit(probe, representation, feature_set, source, rows, classes, seed)
         for target in feature_set.modalities:
             test = labelled_rows(feature_set, target, train=False, classes=classes)
-            if not len(test):
+            if not len(test) or (target != source and not across):
                 continue
             _, prediction = _answers(probe, params, representation, target, test)
             correct = prediction == feature_set.label[test]
@@ -58,10 +61,13 @@ def open_set(
     probe: Probe,
     seed: int,
 ) -> Iterator[Row]:
-    """OS, OS*, UNK and HOS of every ordered pair of different modalities, per split and rule.
+    """AUROC and OSCR of every ordered pair of different modalities, per split; OS, OS*, UNK and
+    HOS besides per rule.
 
-    Over instances, as published, and over classes (names ending in _class). A direction whose test
-    examples are all known or all unknown has no HOS and is left out.
+    The first two rank examples by the probe's largest probability and need no threshold. The others
+    are over instances, as published, and over classes (names ending in _class). A direction whose
+    test examples are all known or all unknown is left out. OS* counts the known test examples, UNK
+    the unknown ones.
 
     Args:
       known: per split the number of known classes, the first ones of the label order.
@@ -90,6 +96,8 @@ def open_set(
                 if (labels >= 0).all() or (labels < 0).all():
                     continue
                 confidence, prediction = _answers(probe, params, representation, target, test)
+                where = {"split": f"split{number}", "source": source, "target": target}
+                yield from _without_threshold(labels, confidence, prediction, count, where)
                 if "paper" in selections:
                     sweep = metrics.threshold_sweep(confidence, prediction, labels)
                     thresholds["paper"] = sweep.best()[0]
@@ -97,9 +105,33 @@ def open_set(
                     answer = np.where(confidence < thresholds[selection], -1, prediction)
                     for metric, value in _accuracies(labels, answer).items():
                         by_chance = guess(metric, count) if metric in GUESSABLE else None
-                        yield {"split": f"split{number}", "source": source, "target": target,
-                               "metric": metric, "value": value, "num_examples": len(test),
-                               "selection": selection, "chance": by_chance}  # fmt: skip
+                        yield where | {
+                            "metric": metric, "value": value, "selection": selection,
+                            "num_examples": _counted(metric, labels), "chance": by_chance,
+                        }  # fmt: skip
+
+
+def _without_threshold(
+    labels: np.ndarray, confidence: np.ndarray, prediction: np.ndarray, classes: int, where: Row
+) -> Iterator[Row]:
+    """How well confidence tells known from unknown, and right known from unknown examples."""
+    known = labels >= 0
+    inside, outside = confidence[known], confidence[~known]
+    right = prediction[known] == labels[known]
+    values = {
+        "auroc": (metrics.auroc(inside, outside), 0.5),
+        "oscr": (metrics.oscr(inside, outside, right), 0.5 / classes),
+    }
+    for metric, (value, by_chance) in values.items():
+        yield where | {"metric": metric, "value": float(value), "num_examples": len(labels),
+                       "selection": "none", "chance": by_chance}  # fmt: skip
+
+
+def _counted(metric: str, labels: np.ndarray) -> int:
+    """Test examples that a rate is of."""
+    counts = {"os_star": labels >= 0, "unk": labels < 0}
+    name = metric.removesuffix("_class")
+    return int(counts[name].sum()) if name in counts else len(labels)
 
 
 def _accuracies(labels: np.ndarray, answers: np.ndarray) -> dict[str, float]:

@@ -11,24 +11,57 @@ SELECTION_RULES = {
 }
 
 
+THRESHOLD_FREE = (("auroc", "AUROC"), ("oscr", "OSCR"))
+THRESHOLD_FREE_ABOUT = (
+    "Examples ranked by the probe's largest probability. AUROC: known above unknown ones. OSCR: "
+    "known and rightly classified above unknown ones."
+)
+
+
 def cross_modal_tables(measurements: Sequence[Measurement]) -> str:
-    """Table 2 of MICU per data set and selection rule, then closed-set accuracy, as Markdown."""
+    """Table 2 of MICU per data set and selection rule, AUROC and OSCR, closed-set accuracy across
+    and within modalities, as Markdown."""
     parts = []
     for dataset in unique(m.dataset for m in measurements):
-        for selection in unique(m.selection for m in measurements if m.selection != "none"):
-            rows = [m for m in measurements if (m.dataset, m.selection) == (dataset, selection)]
+        here = [m for m in measurements if m.dataset == dataset]
+        for selection in unique(m.selection for m in here if m.selection != "none"):
+            rows = [m for m in here if m.selection == selection]
             parts.append(
                 f"### {dataset}: open set, selection `{selection}`\n\n"
                 f"{SELECTION_RULES[selection]} Percent.\n\n"
                 + _direction_table(rows, OPEN_SET_METRICS)
             )
-        rows = [m for m in measurements if (m.dataset, m.metric) == (dataset, "accuracy")]
-        across = [m for m in rows if m.source != m.target]
-        parts.append(
-            f"### {dataset}: closed set\n\nAccuracy, percent.\n\n"
-            + _direction_table(across, (("accuracy", "accuracy"),))
-        )
+        free = [m for m in here if m.metric in dict(THRESHOLD_FREE)]
+        if free:
+            parts.append(
+                f"### {dataset}: open set, no threshold\n\n{THRESHOLD_FREE_ABOUT} Percent.\n\n"
+                + _direction_table(free, THRESHOLD_FREE)
+            )
+        accuracy = [m for m in here if m.metric == "accuracy"]
+        across = [m for m in accuracy if m.source != m.target]
+        if across:
+            parts.append(
+                f"### {dataset}: closed set\n\nAccuracy, percent.\n\n"
+                + _direction_table(across, (("accuracy", "accuracy"),))
+            )
+        within = [m for m in accuracy if m.source == m.target]
+        if within:
+            parts.append(
+                f"### {dataset}: closed set within a modality\n\nAccuracy of a probe that is "
+                "trained and tested on one modality, percent.\n\n" + _modality_table(within)
+            )
     return "\n".join(parts)
+
+
+def _modality_table(rows: Sequence[Measurement]) -> str:
+    """A row per method, a column per modality, and their mean."""
+    modalities = unique(m.source for m in rows)
+    lines = [
+        [method, *(cell(rows, method=method, source=m) for m in modalities),
+         cell(rows, method=method)]
+        for method in unique(m.method for m in rows)
+    ]  # fmt: skip
+    return markdown_table(["method", *modalities, "mean"], lines, names=1)
 
 
 def _direction_table(rows: Sequence[Measurement], metrics: Sequence[tuple[str, str]]) -> str:

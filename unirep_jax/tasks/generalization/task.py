@@ -8,11 +8,21 @@ from typing import ClassVar, Self
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.probe import Probe
 from unirep_jax.evaluation.tables import OPEN_SET_METRICS
+from unirep_jax.methods.method import Method
 from unirep_jax.tasks.generalization import measures
 from unirep_jax.tasks.generalization.figures import codebook_usage
-from unirep_jax.tasks.generalization.tables import SELECTION_RULES, cross_modal_tables
-from unirep_jax.tasks.representation import RepresentationTask, Row, Subject
-from unirep_jax.tasks.task import Topic, Trained, Vocabulary, check_labels
+from unirep_jax.tasks.generalization.tables import (
+    SELECTION_RULES,
+    THRESHOLD_FREE,
+    cross_modal_tables,
+)
+from unirep_jax.tasks.representation import (
+    RepresentationTask,
+    Row,
+    Subject,
+    has_common_space,
+)
+from unirep_jax.tasks.task import Task, Topic, Trained, Vocabulary, check_labels
 
 WORDS = Vocabulary(
     "cross-modal generalisation",
@@ -21,11 +31,17 @@ WORDS = Vocabulary(
         for name, title in (
             ("accuracy", "accuracy"),
             *OPEN_SET_METRICS,
+            *THRESHOLD_FREE,
             ("os", "OS"),
             *((f"{n}_class", f"{t} by class") for n, t in (("os", "OS"), *OPEN_SET_METRICS)),
         )
     },
     selections=SELECTION_RULES,
+    experiments={"cmg": "closed set", "oscmg": "open set"},
+    headline={
+        "cmg": ("accuracy",),
+        "oscmg": ("oscr", "auroc", "hos", "os_star", "unk"),
+    },
     topics=(
         Topic(
             "Codebook health",
@@ -48,7 +64,7 @@ class ClosedSet(RepresentationTask):
     """CMG: a probe trained on one modality, tested on another, all classes known.
 
     known, selections, folds: for the open set alone. control: also evaluate the network without
-    pre-training and linear CCA. probe: settings of `Probe`.
+    pre-training, linear CCA and, within a modality, raw features. probe: settings of `Probe`.
     """
 
     known: tuple[int, ...] = (0, 0)
@@ -85,12 +101,16 @@ class ClosedSet(RepresentationTask):
                     measures.source_folds(data.label[rows], group, count, self.folds, seed=seed)
         return data
 
+    def baseline_refusal(self, method: Method, name: str) -> str:
+        """Only of a method that embeds nothing: raw features are a baseline within a modality."""
+        return Task.refusal(self, method, name)
+
     def measure(self, subject: Subject) -> Iterator[tuple[str, Row]]:
         representation, data, seed = subject.representation, subject.data, subject.seed
-        probe = Probe(**self.probe)
-        for row in measures.closed_set(representation, data, probe=probe, seed=seed):
+        probe, across = Probe(**self.probe), has_common_space(subject.method)
+        for row in measures.closed_set(representation, data, probe=probe, seed=seed, across=across):
             yield "cmg", row
-        if self.open_set:
+        if self.open_set and across:
             rows = measures.open_set(
                 representation, data, known=self._known(data.num_classes),
                 selections=self.selections, folds=self.folds, probe=probe, seed=seed,

@@ -66,8 +66,8 @@ def measure(
         decisions.label, rejecting(decisions, threshold), average="class"
     )
     for name in ("os_star", "unk", "hos"):
-        value = getattr(rates, name)
-        yield row(name, value, chance(name, classes), selection="held_out")
+        value, of = getattr(rates, name), {"os_star": known.sum(), "unk": (~known).sum()}
+        yield row(name, value, chance(name, classes), of.get(name, count), selection="held_out")
     for c, name in enumerate(class_names):
         of_class = label == c
         if of_class.any():

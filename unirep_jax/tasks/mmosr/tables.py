@@ -44,7 +44,7 @@ def recognition_tables(measurements: Sequence[Measurement]) -> str:
 
 def _section(rows: Sequence[Measurement]) -> str:
     splits = len({m.seed for m in rows})
-    cells = f"mean ± standard deviation over {splits} class splits" if splits > 1 else "one split"
+    cells = f"mean over {splits} class splits" if splits > 1 else "one split"
     openness = [m.value for m in rows if m.metric == "openness"]
     about = f" Openness {statistics.fmean(openness):.3f}." if openness else ""
     parts = [

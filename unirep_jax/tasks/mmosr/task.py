@@ -61,6 +61,7 @@ class Recognition(Task):
         "multimodal open-set recognition",
         metrics={name: (title, 100) for name, title in (*COLUMNS, *OPEN_SET_METRICS)},
         selections={"held_out": "Rejection threshold fixed on held-out known examples."},
+        headline={"mmosr": ("oscr", "auroc", "macro_accuracy", "hos")},
         topics=(
             Topic(
                 "Open-set curves",

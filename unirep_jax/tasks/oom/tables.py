@@ -51,7 +51,7 @@ def out_of_modal_tables(measurements: Sequence[Measurement]) -> str:
 
 def _section(rows: Sequence[Measurement]) -> str:
     seeds = len({m.seed for m in rows})
-    cells = f"mean ± standard deviation over {seeds} seeds" if seeds > 1 else "one seed"
+    cells = f"mean over {seeds} seeds" if seeds > 1 else "one seed"
     label_free = LABEL_FREE if any(m.metric == "cluster_accuracy" for m in rows) else ""
     parts = [
         f"Test part of the out-of-modal modality. Percent, {cells}.{label_free}\n\n"

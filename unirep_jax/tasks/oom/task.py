@@ -81,6 +81,15 @@ class OutOfModal(Task):
         },
         splits=SETTINGS,
         selections={name: f"Measured {text}." for name, text in MOMENTS.items()},
+        headline={
+            "oom": (
+                "accuracy",
+                "cluster_accuracy",
+                "probe_accuracy",
+                "macro_accuracy",
+                "instance_recall_at_1",
+            )
+        },
         topics=(
             Topic(
                 "Connection",

@@ -44,6 +44,7 @@ class Retrieval(RepresentationTask):
         "cross-modal retrieval",
         metrics=COLUMNS,
         selections={name: f"Search {text}." for name, text in SCORES.items()},
+        headline={"retrieval": ("recall_at_1", "recall_at_10", "class_map")},
         topics=(
             EMBEDDING_MAP,
             Topic(

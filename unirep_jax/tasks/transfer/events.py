@@ -7,6 +7,7 @@ without bound in α; and no epoch is chosen on the test set.
 """
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -104,6 +105,7 @@ def localize_events(
     *,
     probe: EventProbe,
     seed: int,
+    across: bool = True,
 ) -> Iterator[Row]:
     """F1 on the test split for every ordered pair of modalities, and within each.
 
@@ -118,6 +120,7 @@ def localize_events(
       events: of its examples; one without labels in a modality is left out there.
       probe: settings.
       seed: of its training.
+      across: whether modalities are compared; False for within each alone.
 
     Raises:
       ValueError: the codes and the events differ in their seconds, or a modality has no labelled
@@ -135,14 +138,14 @@ def localize_events(
             jnp.asarray(target),
         )  # fmt: skip
         said = {}
-        for target in names:
+        for target in names if across else (source,):
             test = _labelled(feature_set, events, target, train=False)
             codes = representation.indices[target][test]
             logits = probe.logits(params, representation.table[target], codes)
             said[target] = test, metrics.active_segments(np.asarray(logits))
             values = _scores(events.events[target][test], said[target][1])
             yield from _rows(source, target, values, len(test))
-        for one, other in ((a, b) for i, a in enumerate(names) for b in names[i + 1 :]):
+        for one, other in itertools.combinations(said, 2):
             yield from _both(source, one, other, events, said)
 
 

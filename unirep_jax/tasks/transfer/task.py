@@ -1,20 +1,29 @@
 """A representation trained on one data set and evaluated on others, as CMG and MICU are."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Self
 
 from unirep_jax.data import FeatureSet
-from unirep_jax.data.prepared import RECIPE, Prepared, few_prepared, load_prepared
+from unirep_jax.data.prepared import (
+    RECIPE,
+    EventLabels,
+    Prepared,
+    few_prepared,
+    load_prepared,
+)
 from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding import Representation, represent
 from unirep_jax.evaluation.measurements import Measurement, measured
 from unirep_jax.evaluation.probe import Probe
 from unirep_jax.methods.method import Method, Pretrain, RepresentationMethod
+from unirep_jax.model import Model
 from unirep_jax.tasks import task
 from unirep_jax.tasks.generalization import measures
 from unirep_jax.tasks.generalization.task import OpenSet
+from unirep_jax.tasks.representation import baselines, has_common_space
 from unirep_jax.tasks.retrieval.task import Retrieval
 from unirep_jax.tasks.task import Task, Trained, Vocabulary
 from unirep_jax.tasks.transfer.events import EventProbe, localize_events
@@ -28,12 +37,14 @@ class Transfer(Task):
     * open-set protocols in its recipe: OSCMG with their known classes, and CMG with all classes;
     * labels and training examples: CMG;
     * events in time: their localisation;
-    * no training examples: zero-shot retrieval.
+    * neither labels nor events in training examples, or no training examples: zero-shot
+      retrieval of the test examples.
 
     A direction within a modality is left out where training and test share examples.
 
     sets: folders made by `unirep_jax.data.prepare`. selections, folds: as `OpenSet`. probe,
-    event_probe: settings of `Probe` and `EventProbe`.
+    event_probe: settings of `Probe` and `EventProbe`. control: also evaluate the network untrained,
+      linear CCA of the training data and, within a modality, raw features.
     """
 
     sets: tuple[str, ...] = ()
@@ -41,6 +52,7 @@ class Transfer(Task):
     folds: int = 3
     probe: dict = dataclasses.field(default_factory=dict)
     event_probe: dict = dataclasses.field(default_factory=dict)
+    control: bool = True
 
     requires: ClassVar[type] = RepresentationMethod
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
@@ -51,10 +63,19 @@ class Transfer(Task):
             **{name: (title, 100) for name, title in EVENT_COLUMNS.items()},
         },
         selections={**OpenSet.vocabulary.selections, **Retrieval.vocabulary.selections},
-        experiments={"cmg": "closed set", "events": "events in time"},
+        experiments={
+            **OpenSet.vocabulary.experiments,
+            "retrieval": "retrieval",
+            "events": "events in time",
+        },
+        headline={
+            **OpenSet.vocabulary.headline,
+            **Retrieval.vocabulary.headline,
+            "events": ("segment_f1", "event_f1"),
+        },
     )
     evaluation_settings: ClassVar[tuple[str, ...]] = (
-        "sets", "selections", "folds", "probe", "event_probe",
+        "sets", "selections", "folds", "probe", "event_probe", "control",
     )  # fmt: skip
     tables = staticmethod(transfer_tables)
 
@@ -78,48 +99,71 @@ class Transfer(Task):
         if absent:
             raise ValueError(f"task.sets: not made by unirep_jax.data.prepare: {absent}")
         for path in self.sets:
-            _check_fit(load_prepared(path).features, data, path)
+            prepared = load_prepared(path)
+            _check_fit(prepared.features, data, path)
+            _check_measurable(prepared, path)
         encoded = task.encode(method, data, pretrain, seed)
-        return task.Prepared(data, encoded.data, encoded.data, task.ways(encoded))
+        return task.Prepared(data, encoded.data, encoded.data, task.ways(encoded), shown=data)
 
     def evaluate(self, trained: Trained) -> list[Measurement]:
-        return [m for path in self.sets for m in self._evaluate(trained, path)]
+        found = []
+        for path in self.sets:
+            prepared = few_prepared(load_prepared(path), trained.examples)
+            here = self._measured_once(trained, prepared, trained.model, chance=True)
+            if not here:
+                raise ValueError(f"task.sets: {Path(path)}: nothing was measured; leave it out")
+            found += here
+            for baseline in baselines(trained) if self.control else ():
+                model = baseline.make()
+                found += self._measured_once(trained, prepared, model, chance=False)
+        return found
 
-    def _evaluate(self, trained: Trained, path: str) -> Iterator[Measurement]:
-        prepared = few_prepared(load_prepared(path), trained.examples)
-        data = prepared.features
-        labels = trained.labels | {"dataset": data.name}
-        representation = represent(trained.model, data)
-        for experiment, row in self._rows(prepared, representation, trained.seed):
-            yield from measured(row, experiment=experiment, **labels)
+    def _measured_once(
+        self, trained: Trained, prepared: Prepared, model: Model, *, chance: bool
+    ) -> list[Measurement]:
+        """One model on one set, kept until the evaluation is whole."""
+        labels = trained.labels | {"dataset": prepared.features.name, "method": model.name}
+
+        def measure() -> Iterator[Measurement]:
+            representation = represent(model, prepared.features)
+            across = has_common_space(model.method)
+            for experiment, row in self._rows(prepared, representation, trained.seed, across):
+                row = row if chance else row | {"chance": None}
+                yield from measured(row, experiment=experiment, **labels)
+
+        return trained.once(f"{model.name} on {prepared.features.name}", measure)
 
     def _rows(
-        self, prepared: Prepared, representation: Representation, seed: int
+        self, prepared: Prepared, representation: Representation, seed: int, comparable: bool
     ) -> Iterator[tuple[str, dict]]:
-        """Experiment and fields of each measurement."""
+        """Experiment and fields of each measurement; of each modality alone if not comparable."""
         data, recipe = prepared.features, prepared.recipe
-        if not data.train.any():
+        if _what(prepared) == "retrieval":
+            if not comparable:
+                return
             captions = recipe["captions"]
             for row in retrieval.directions(representation.vectors, data, captions=captions):
                 yield "retrieval", row
             return
         shared = set(recipe["train"].split("+")) & set(recipe["test"].split("+"))
         across = lambda row: not shared or row["source"] not in str(row["target"]).split("+")
-        if (data.label[data.train] >= 0).all():
+        if _what(prepared) == "classes":
             probe = Probe(**self.probe)
-            for row in measures.closed_set(representation, data, probe=probe, seed=seed):
+            for row in measures.closed_set(
+                representation, data, probe=probe, seed=seed, across=comparable
+            ):
                 if across(row):
                     yield "cmg", row
-            if _open_sets(prepared):
+            if _open_sets(prepared) and comparable:
                 rows = measures.open_set(
                     representation, data, known=_open_sets(prepared), selections=self.selections,
                     folds=self.folds, probe=probe, seed=seed,
                 )  # fmt: skip
                 yield from (("oscmg", row) for row in rows)
-        if prepared.events is not None:
+        if prepared.events is not None and _in_step(representation, prepared.events):
             probe = EventProbe(**self.event_probe)
             for row in localize_events(
-                representation, data, prepared.events, probe=probe, seed=seed
+                representation, data, prepared.events, probe=probe, seed=seed, across=comparable
             ):
                 if across(row):
                     yield "events", row
@@ -128,6 +172,37 @@ class Transfer(Task):
 def _open_sets(prepared: Prepared) -> tuple[int, ...]:
     """The numbers of known classes of the open-set protocols, ascending."""
     return tuple(sorted({counts["known"] for counts in prepared.recipe["open_sets"]}))
+
+
+def _what(prepared: Prepared) -> str:
+    """What training examples say: "classes", "events" alone, or nothing: "retrieval"."""
+    data = prepared.features
+    if data.train.any() and (data.label[data.train] >= 0).all():
+        return "classes"
+    return "retrieval" if prepared.events is None else "events"
+
+
+def _in_step(representation: Representation, events: EventLabels) -> bool:
+    """Whether sequences have a step for each second; CCA makes one vector of an example."""
+    seconds = {m: active.shape[1] for m, active in events.events.items()}
+    return all(representation.indices[m].shape[1] == count for m, count in seconds.items())
+
+
+def _check_measurable(prepared: Prepared, path: str) -> None:
+    """Refuses a set of which no table would have a row."""
+    data = prepared.features
+    test = {m: int((data.present[m] & ~data.train).sum()) for m in data.modalities}
+    counts = ", ".join(f"{count} of {m}" for m, count in test.items())
+    if not any(test.values()):
+        raise ValueError(f"task.sets: {Path(path)} has no test example with a modality")
+    if _what(prepared) == "retrieval":
+        pairs = itertools.combinations(data.modalities, 2)
+        met = any((data.present[a] & data.present[b] & ~data.train).any() for a, b in pairs)
+        if not met and not prepared.recipe["captions"]:
+            raise ValueError(
+                f"task.sets: {Path(path)} has neither labels nor events, and no test example of "
+                f"two modalities to search between (test examples: {counts}): leave it out"
+            )
 
 
 def _check_fit(features: FeatureSet, data: FeatureSet, path: str) -> None:
