@@ -22,6 +22,7 @@ from unirep_jax.data.catalog import DATA_SETS, data_sets
 from unirep_jax.methods import CMCR
 
 SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
+SPACES = SHARED["SPACES"]
 DATASETS = data_sets("connect")
 PRESETS = {
     "small": CMCR(dim=128, hidden=256, noise_variance=0.004),
@@ -58,6 +59,7 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
         },
         # Also evaluate the spaces unconnected and, of raw features, an encoder of the true pairs.
         "task": {"control": True},
+        **SPACES["searchable"](SPACES["METHODS"]["cmcr"], 8180 if large else 600),
     }  # fmt: skip
     if dataset != "banks":
         config["pretrain"] = SHARED["pretraining"](dim=128, steps=300)

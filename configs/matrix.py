@@ -50,7 +50,10 @@ def get_variants(name: str) -> dict[str, dict]:
     """Rows of the table, for `python -m unirep_jax.sweep --variants=configs/matrix.py:methods`."""
     name, _, dataset = name.partition(",")
     rows = {
-        title: {"method": SHARED["chosen"](method, "default", dataset)}
+        title: {
+            "method": SHARED["chosen"](method, "default", dataset),
+            "space.method": SHARED["SPACES"]["METHODS"][method],
+        }
         for title, method in TITLES.items()
         if method != "cmcr" or dataset
     }

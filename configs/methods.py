@@ -10,11 +10,16 @@ official   of MICU and MMJP, what the authors' code optimises
 """
 
 import dataclasses
+import runpy
+from pathlib import Path
+
+from ml_collections.config_dict import placeholder
 
 from unirep_jax.config_arguments import Choice
 from unirep_jax.data.catalog import DATA_SETS, data_sets
 from unirep_jax.methods import CCA, CMCM, CMCR, CODIS, DCID, MICU, MOVER, TURN, RawFeatures
 
+SPACES = runpy.run_path(str(Path(__file__).with_name("spaces.py")))
 SMALL = {
     "dim": 128, "temporal": "convolution", "layers": 3, "noise": 0.1, "gain": 0.1, "warp": 0.15,
 }  # fmt: skip
@@ -107,6 +112,7 @@ def experiment(
     task: dict,
 ) -> dict:
     """A configuration of a task that evaluates representations, but for what is its own."""
+    open_settings = dataset == "features" and preset == "default" and method not in SOLVED
     training = SMALL_DATA_TRAINING if preset == "default" else AUTHORS_TRAINING
     config = {
         "experiment": name,
@@ -124,8 +130,23 @@ def experiment(
             "checkpoint_seconds": 120.0,
         },
         "task": task,
+        **SPACES["searchable"](SPACES["METHODS"].get(method, {}), 0 if method in SOLVED else steps),
     }
+    if open_settings:
+        follow_data(config)
     return config | ({"pretrain": pretraining(dim=128, steps=300)} if method == "cmcr" else {})
+
+
+def follow_data(config: dict) -> None:
+    """Leaves open what `unirep_jax.defaults` chooses for the data; a flag still sets it."""
+    config |= {"batch_size": placeholder(int), "steps": placeholder(int)}
+    config["space"]["steps"] = (150, 300, 600, 1200)
+    kinds = {"layers": int, "warp": float}
+    if "measure" in config["method"]:  # towers
+        kinds |= {"linear_start": bool, "warm_start": int, "groups": str}
+    for name, kind in kinds.items():
+        if name in config["method"]:
+            config["method"][name] = placeholder(kind)
 
 
 def choices(task: str, method: str, names: tuple[str, ...] = tuple(METHODS)) -> tuple[Choice, ...]:

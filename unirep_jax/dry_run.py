@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from unirep_jax.evaluation.tables import markdown_table
 from unirep_jax.identity import flat
 from unirep_jax.pretrain import untrained
-from unirep_jax.ready import set_up
+from unirep_jax.ready import load_settled, set_up
 from unirep_jax.train.fit import Fitting
 
 TIMED_CALLS = 3
@@ -25,8 +25,9 @@ def dry_run(config: ConfigDict) -> str:
     Raises:
       ConfigError, FeatureFileError: as `set_up`.
     """
+    data, config, _ = load_settled(config)
     with tempfile.TemporaryDirectory() as folder:
-        ready = set_up(config, Path(folder), untrained)
+        ready = set_up(config, Path(folder), untrained, data)
         training_set, fitting = ready.prepared.seen, ready.fitting
         settings = "\n".join(f"{key} = {value!r}" for key, value in flat(config.to_dict()).items())
         features = markdown_table(

@@ -7,13 +7,13 @@ from typing import Any
 import jax
 from ml_collections import ConfigDict
 
-from unirep_jax.data import FeatureFileError
+from unirep_jax.data import FeatureFileError, FeatureSet
 from unirep_jax.evaluation.figures import training_curves
 from unirep_jax.evaluation.kept import KeptMeasurements
 from unirep_jax.evaluation.measurements import ResultsError, read_measurements
 from unirep_jax.identity import evaluation_settings, identity
 from unirep_jax.model_files import ModelFileError
-from unirep_jax.ready import Ready, load, set_up
+from unirep_jax.ready import Ready, load_settled, set_up
 from unirep_jax.rehearsal import rehearse
 from unirep_jax.results import RESULTS, write_results
 from unirep_jax.tasks import TASKS
@@ -48,7 +48,13 @@ FAILURES = (
 )
 
 
-def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = False) -> Path:
+def run(
+    config: ConfigDict,
+    workdir: Path | None = None,
+    *,
+    reevaluate: bool = False,
+    trial: bool = False,
+) -> Path:
     """Trains (or continues) and evaluates one method; the returned folder has all that it makes.
 
     Several processes call it together, with a workdir that all of them see.
@@ -58,6 +64,7 @@ def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = F
       workdir: by default runs/ and a name made of the configuration, so that the same command
         finds its own unfinished run.
       reevaluate: evaluate a finished run again.
+      trial: of a search for settings: its results are neither rehearsed, drawn nor printed.
 
     Raises:
       ConfigError: a setting is not possible, or the workdir belongs to another configuration.
@@ -67,9 +74,12 @@ def run(config: ConfigDict, workdir: Path | None = None, *, reevaluate: bool = F
     """
     evaluation = evaluation_sections(config)
     workdir = workdir or default_workdir(config, evaluation)
+    data, config, chosen = load_settled(config)
+    if chosen:
+        say(f"chosen for these data: {' '.join(f'{n}={v}' for n, v in chosen.items())}")
     with owned(workdir):
         verify_config(workdir, config, evaluation)
-        return _run(config, workdir, evaluation, reevaluate)
+        return _run(config, data, workdir, evaluation, reevaluate, trial)
 
 
 def evaluation_sections(config: ConfigDict) -> tuple[str, ...]:
@@ -78,21 +88,29 @@ def evaluation_sections(config: ConfigDict) -> tuple[str, ...]:
     return tuple(f"task.{name}" for name in task.evaluation_settings) if task else ()
 
 
-def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevaluate: bool) -> Path:
+def _run(
+    config: ConfigDict,
+    data: FeatureSet,
+    workdir: Path,
+    evaluation: tuple[str, ...],
+    reevaluate: bool,
+    trial: bool,
+) -> Path:
     started = time.monotonic()
-    data = load(config)
     trained_from = identity(config, data, evaluation)
     facts = {
         "training": trained_from.facts(), "evaluation": evaluation_settings(config, evaluation)
     }  # fmt: skip
     finished = is_finished(workdir, facts)
+    if finished and trial:
+        return workdir
     if finished and not reevaluate:
         say(f"{workdir} is finished; --reevaluate evaluates it again\n")
         found = read_measurements(workdir / RESULTS)
         say(printed_results(TASKS[config.experiment], found, [config.method.name]))
         return workdir
 
-    if config.steps and not _has_checkpoint(workdir):
+    if config.steps and not trial and not _has_checkpoint(workdir):
         rehearse(config, data, workdir)
     ready = set_up(config, workdir, data=data)
     wait_for_all("set up")  # before the folder becomes that of a run in progress
@@ -104,8 +122,10 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
 
     state = fit(ready.fitting, config, workdir, trained_from)
     say(f"trained after {time.monotonic() - started:.0f} s; evaluating")
-    text = _evaluate(ready, config, state, own_folder(workdir), workdir, facts)
+    text = _evaluate(ready, config, state, workdir, facts, draws=not trial)
     wait_for_all("evaluated")
+    if trial:
+        return workdir
     say(f"\n{text}")
     say(f"wrote {workdir}/ in {time.monotonic() - started:.0f} s; results.md has every number")
     return workdir
@@ -115,18 +135,20 @@ def _evaluate(
     ready: Ready,
     config: ConfigDict,
     state: TrainState,
-    folder: Path,
     workdir: Path,
     facts: dict[str, Any],
+    *,
+    draws: bool,
 ) -> str:
     """Writes the results of a trained state into the folder and seals them; what to print."""
+    folder = own_folder(workdir)
     kept = KeptMeasurements(folder / "measured.json", facts)
     trained = Trained(
         ready.prepared, config.method.name, config.seed, state, ready.fitting, ready.pretrain,
-        folder, kept,
+        folder, kept, draws=draws,
     )  # fmt: skip
     trained.figures.mkdir(exist_ok=True)
-    if config.steps:
+    if config.steps and draws:
         training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")
     try:
         text = write_results(ready.task, trained)

@@ -12,6 +12,7 @@ from unirep_jax.data.fingerprint import fingerprint
 # What changes nothing of what is trained: where the data lie (their content is compared), how often
 # something is written.
 NEUTRAL = ("path", "log_every", "checkpoint_every", "checkpoint_seconds")
+SEARCH = ("search", "space")  # the settings that a search finds count, not how it found them
 
 
 class Identity(NamedTuple):
@@ -47,7 +48,7 @@ def training_settings(config: ConfigDict, evaluation: tuple[str, ...] = ()) -> d
     return {
         name: value
         for name, value in settings.items()
-        if name.rpartition(".")[2] not in NEUTRAL and not _within(name, evaluation)
+        if name.rpartition(".")[2] not in NEUTRAL and not _within(name, (*evaluation, *SEARCH))
     }
 
 

@@ -27,8 +27,10 @@ _REEVALUATE = flags.DEFINE_bool("reevaluate", False, "Judge a finished run again
 def main(_: list[str]) -> None:
     # After the flags are read, so that --help and a mistyped flag answer at once.
     from unirep_jax.dry_run import dry_run
-    from unirep_jax.experiment import FAILURES, run
+    from unirep_jax.experiment import FAILURES, evaluation_sections, run
     from unirep_jax.terminal import say
+    from unirep_jax.tuning import tuned
+    from unirep_jax.workdir import default_workdir
 
     with command_line.answering(FAILURES):
         compile_cache.use_compile_cache()
@@ -36,7 +38,9 @@ def main(_: list[str]) -> None:
         if _DRY_RUN.value:
             say(dry_run(_CONFIG.value))
             return
-        run(_CONFIG.value, workdir, reevaluate=_REEVALUATE.value)
+        config = _CONFIG.value
+        workdir = workdir or default_workdir(config, evaluation_sections(config))
+        run(tuned(config, workdir / "search"), workdir, reevaluate=_REEVALUATE.value)
 
 
 if __name__ == "__main__":

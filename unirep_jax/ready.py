@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 
 from unirep_jax.data import FeatureFileError, FeatureSet
 from unirep_jax.data.catalog import DATA_SETS, load_data
+from unirep_jax.defaults import settled
 from unirep_jax.methods import METHODS
 from unirep_jax.methods.method import Pretrain
 from unirep_jax.pretrain import pretrain
@@ -49,6 +50,16 @@ def set_up(
 def load(config: ConfigDict) -> FeatureSet:
     """The feature set. Raises: ConfigError, FeatureFileError, as `experiment.run`."""
     return _as_config_error(_load, config)
+
+
+def load_settled(config: ConfigDict) -> tuple[FeatureSet, ConfigDict, dict[str, Any]]:
+    """The feature set, the configuration with its open settings chosen for it, and these.
+
+    Raises:
+      ConfigError, FeatureFileError: as `experiment.run`.
+    """
+    data = load(config)
+    return data, *_as_config_error(settled, config, data)
 
 
 def _as_config_error(function: Callable, *arguments: Any) -> Any:

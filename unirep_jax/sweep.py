@@ -47,18 +47,21 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     from unirep_jax.tasks import TASKS
     from unirep_jax.tasks.results import printed_results, results_page
     from unirep_jax.train.processes import own_folder
+    from unirep_jax.tuning import tuned
 
     measurements = []
     for place, (title, settings) in enumerate(variants.items()):
+        row = workdir / file_name(title.replace("/", "-"))
+        found = tuned(varied(config, settings), row / "search")  # once, for all seeds
         for seed in range(seeds):
-            single = varied(config, settings)
+            single = found.copy_and_resolve_references()
             single.seed = seed
             if "pretrain" in single:  # variants share those of their seed
                 single.pretrain.path = str(workdir / "pretrain")
             if "control" in single.task:
                 single.task.control = place == 0  # one control serves all variants
             print(f"== {title}, seed {seed} of {seeds}", flush=True)
-            folder = run(single, workdir / file_name(title.replace("/", "-")) / f"seed{seed}")
+            folder = run(single, row / f"seed{seed}")
             for m in read_measurements(folder / "results.jsonl"):
                 if m.method == single.method.name:
                     measurements.append(dataclasses.replace(m, method=title))
@@ -77,7 +80,8 @@ def varied(config: ConfigDict, settings: dict) -> ConfigDict:
     with single.unlocked():
         for name, section in settings.items():
             if isinstance(section, dict):
-                single[name] = ConfigDict(section)
+                place, _, last = name.rpartition(".")
+                (single[place] if place else single)[last] = ConfigDict(section)
         plain = {k: v for k, v in settings.items() if not isinstance(v, dict)}
         single.update_from_flattened_dict(plain)
     return single
@@ -111,7 +115,9 @@ def _variants(config: ConfigDict) -> dict[str, dict]:
     except (ValueError, SyntaxError, OSError) as error:
         raise ConfigError(f"--variants={_VARIANTS.value}: {error}") from error
     for settings in variants.values():
-        unknown = settings.keys() - flat(config.to_dict()).keys() - {*config}
+        names = {*flat(config.to_dict())}
+        names |= {name.rpartition(".")[0] for name in names} | {*config}  # whole sections
+        unknown = settings.keys() - names
         if unknown:
             raise ConfigError(
                 f"--variants={_VARIANTS.value} sets {sorted(unknown)[0]!r}, which does not exist"

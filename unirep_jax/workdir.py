@@ -8,7 +8,7 @@ from typing import Any
 from ml_collections import ConfigDict
 
 from unirep_jax.data.mapped import replace_file
-from unirep_jax.identity import difference, plain, resolved, training_settings
+from unirep_jax.identity import difference, flat, plain, resolved, training_settings
 from unirep_jax.terminal import say
 
 
@@ -24,6 +24,8 @@ def default_workdir(config: ConfigDict, evaluation: tuple[str, ...] = ()) -> Pat
     """
     settings = training_settings(config, evaluation)
     settings["data.path"] = config.data.get("path", "")  # data sets of one name differ in it
+    if config.get("search"):  # which trains other settings than these
+        settings["search"] = [config.search, flat(config.space.to_dict())]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]
     name = f"{config.experiment}-{config.data.name}-{config.method.name}-seed{config.seed}-{digest}"
     return Path("runs") / name

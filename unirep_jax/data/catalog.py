@@ -17,6 +17,7 @@ from unirep_jax.data import (
 )
 from unirep_jax.data.connection import load_connection
 from unirep_jax.data.features import FeatureSet, load_features
+from unirep_jax.data.held_out import hold_out
 from unirep_jax.data.modalities import add_flow, choose_modalities
 
 CROSS_MODAL = ("oscmg", "cmg", "retrieval", "few_label", "matrix")  # tasks of a representation
@@ -75,7 +76,12 @@ def data_sets(task: str) -> tuple[str, ...]:
 
 
 def load_data(
-    name: str, path: str, *, flow: str = "", modalities: Sequence[str] = ()
+    name: str,
+    path: str,
+    *,
+    flow: str = "",
+    modalities: Sequence[str] = (),
+    held_out: float = 0.0,
 ) -> FeatureSet:
     """The data set that the section `data` of a configuration describes.
 
@@ -84,11 +90,14 @@ def load_data(
       path: of its file or folder.
       flow: folder of `unirep_jax.data.extract_flow`, which gives the data set the modality flow.
       modalities: the ones to use, in this order; all where none is named.
+      held_out: share of the training examples that takes the place of the test examples, 0 for
+        the data as they are. The same examples for every seed of a run.
 
     Raises:
       FeatureFileError: the data set or its flow is not what it should be.
-      ValueError: the modalities cannot be chosen.
+      ValueError: the modalities cannot be chosen, or nothing can be held out.
     """
     data = DATA_SETS[name].load(path)
     data = add_flow(data, flow) if flow else data
-    return choose_modalities(data, modalities) if modalities else data
+    data = choose_modalities(data, modalities) if modalities else data
+    return hold_out(data, held_out, 0) if held_out else data

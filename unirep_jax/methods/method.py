@@ -7,6 +7,7 @@ by the classes that it derives from, and what it learns from by `batches`:
     |----------------------|---------------------------------------------------------------------|
     | Method               | be made for a data set                                              |
     | TrainedMethod        | be trained by gradients of `loss`                                   |
+    | StartedMethod        | begin at parameters in closed form, and be trained from there       |
     | SolvedMethod         | be fitted in closed form                                            |
     | RepresentationMethod | embed every modality in one space (`embed`)                         |
     | ClassifyingMethod    | predict labels itself (`classify`)                                  |
@@ -129,6 +130,17 @@ class TrainedMethod(Method):
         axis_name: str | None = None,
     ) -> tuple[Float[Array, ""], tuple[dict, dict[str, Float[Array, ""]]]]:
         """The loss of this device's share of the batch; the state after the step; terms to log."""
+
+
+class StartedMethod(TrainedMethod):
+    """A method whose training may begin at a solution in closed form."""
+
+    @abc.abstractmethod
+    def start(self, training_set: FeatureSet) -> Callable[[dict], dict]:
+        """What makes of the parameters of `init` those that training begins at.
+
+        Solved when it is called; what it returns is pure and may be traced.
+        """
 
 
 class SolvedMethod(Method):

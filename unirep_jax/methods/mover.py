@@ -36,7 +36,7 @@ A modality that an example lacks leaves its group with the volume of the others.
 
 import dataclasses
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import jax
@@ -44,9 +44,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
 from unirep_jax import losses
+from unirep_jax.data.features import FeatureSet
 from unirep_jax.methods import matching
 from unirep_jax.methods.batch import Shapes, example_keys, shapes_of, standardize
-from unirep_jax.methods.method import Embedding, RepresentationMethod, TrainedMethod
+from unirep_jax.methods.linear_start import begin_at_cca, check_linear_start
+from unirep_jax.methods.method import Embedding, RepresentationMethod, StartedMethod
 from unirep_jax.models.augmentation import augment
 from unirep_jax.models.towers import Towers
 
@@ -56,7 +58,7 @@ COLDEST, HOTTEST = 0.01, 1.0  # limits of a learned temperature
 
 
 @dataclasses.dataclass(frozen=True)
-class MOVER(RepresentationMethod, TrainedMethod):
+class MOVER(RepresentationMethod, StartedMethod):
     """Hyper-parameters (the paper's where it states them) and the functions made of them."""
 
     dim: int = 512
@@ -87,6 +89,8 @@ class MOVER(RepresentationMethod, TrainedMethod):
     noise: float = 0.0
     gain: float = 0.0
     warp: float = 0.0
+
+    linear_start: bool = False  # begin at linear CCA (`methods.linear_start`)
 
     @classmethod
     def paper(cls) -> "MOVER":
@@ -126,6 +130,8 @@ class MOVER(RepresentationMethod, TrainedMethod):
         Raises:
           ValueError: the anchor is none of them, or they are too many for the sum over tuples.
         """
+        if self.linear_start:
+            check_linear_start(shapes)
         if self.anchor and self.anchor not in shapes:
             raise ValueError(f"anchor={self.anchor!r} is none of {', '.join(shapes)}")
         volume = self.measure == "volume" and self.weight_transport
@@ -136,7 +142,7 @@ class MOVER(RepresentationMethod, TrainedMethod):
         return self
 
     def towers(self, shapes: Shapes) -> Towers:
-        return Towers(shapes, self.dim, self.layers, self.width, self.dropout)
+        return Towers(shapes, self.dim, self.layers, self.width, self.dropout, self.linear_start)
 
     def init(
         self, key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]], statistics: dict
@@ -148,6 +154,13 @@ class MOVER(RepresentationMethod, TrainedMethod):
         if self.learn_temperature:
             params["log_temperature"] = jnp.log(jnp.float32(self.temperature))
         return params, {"statistics": jax.tree.map(jnp.asarray, statistics), "step": jnp.int32(0)}
+
+    def start(self, training_set: FeatureSet) -> Callable[[dict], dict]:
+        """Nothing is changed, or with `linear_start` what is linear begins at CCA."""
+        if not self.linear_start:
+            return lambda params: params
+        begin = begin_at_cca(training_set, self.dim)
+        return lambda params: params | {"towers": begin(params["towers"])}
 
     # -- loss --------------------------------------------------------------------------------
 

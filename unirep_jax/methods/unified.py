@@ -5,7 +5,7 @@ here, so that a table compares the losses alone.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import ClassVar, NamedTuple, Self
 
@@ -14,8 +14,10 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
 from unirep_jax import losses
+from unirep_jax.data.features import FeatureSet
 from unirep_jax.methods.batch import Shapes, example_keys, shapes_of, standardize
-from unirep_jax.methods.method import Embedding, RepresentationMethod, TrainedMethod, unit_mean
+from unirep_jax.methods.linear_start import begin_at_cca, check_linear_start
+from unirep_jax.methods.method import Embedding, RepresentationMethod, StartedMethod, unit_mean
 from unirep_jax.models.augmentation import augment
 from unirep_jax.models.codebook import code_statistics, init_codebook, update_codebook
 from unirep_jax.models.encoders import common_time
@@ -49,7 +51,7 @@ def ordered_pairs(modalities: int) -> list[tuple[int, int]]:
 
 
 @dataclasses.dataclass(frozen=True)
-class CodebookMethod(RepresentationMethod, TrainedMethod):
+class CodebookMethod(RepresentationMethod, StartedMethod):
     """The hyper-parameters that all have, and what follows from them. Methods add `loss`."""
 
     dim: int = 256
@@ -67,6 +69,8 @@ class CodebookMethod(RepresentationMethod, TrainedMethod):
     gain: float = 0.0
     warp: float = 0.0
 
+    linear_start: bool = False  # begin at linear CCA (`methods.linear_start`)
+
     specific: ClassVar[bool] = False  # whether there are modality-specific features
 
     def __post_init__(self) -> None:
@@ -82,12 +86,14 @@ class CodebookMethod(RepresentationMethod, TrainedMethod):
 
     def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> Self:
         """The method for these features (shape of one example per modality), `time` settled."""
+        if self.linear_start:
+            check_linear_start(shapes)
         return dataclasses.replace(self, time=self.time or common_time(shapes))
 
     def network(self, shapes: Shapes) -> UnifiedNetwork:
         return UnifiedNetwork(
             shapes, self.dim, self.time, self.temporal, self.layers, self.heads, self.dropout,
-            self.specific,
+            self.specific, self.linear_start,
         )  # fmt: skip
 
     def init_heads(self, key: Key[Array, ""], modalities: int) -> dict:
@@ -116,6 +122,13 @@ class CodebookMethod(RepresentationMethod, TrainedMethod):
             "statistics": jax.tree.map(jnp.asarray, statistics),
         }
         return params, state
+
+    def start(self, training_set: FeatureSet) -> Callable[[dict], dict]:
+        """Nothing is changed, or with `linear_start` what is linear begins at CCA."""
+        if not self.linear_start:
+            return lambda params: params
+        begin = begin_at_cca(training_set, self.dim)
+        return lambda params: params | {"network": begin(params["network"])}
 
     # -- what losses are made of -------------------------------------------------------------
 

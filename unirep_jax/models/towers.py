@@ -5,6 +5,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from unirep_jax.models.encoders import Encoder, common_time
+from unirep_jax.models.linear_path import LinearPath
 
 Inputs = dict[str, Float[Array, "..."]]
 
@@ -23,6 +24,7 @@ class Towers(nn.Module):
       shapes: (modality, shape of one example) of the modalities that calls may name.
       dim: of the common space.
       layers, width, dropout: blocks before the projection, their channels and dropout rate.
+      linear: a `LinearPath` beside every tower, whose own output begins at zero.
     """
 
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
@@ -30,8 +32,10 @@ class Towers(nn.Module):
     layers: int = 0
     width: int = 256
     dropout: float = 0.0
+    linear: bool = False
 
     def setup(self) -> None:
+        names = [m for m, _ in self.shapes]
         if self.layers:
             self.encoders = {
                 m: Encoder(
@@ -40,11 +44,18 @@ class Towers(nn.Module):
                 )
                 for m, shape in self.shapes
             }  # fmt: skip
-        self.projections = {m: nn.Dense(self.dim, use_bias=False) for m, _ in self.shapes}
+        init = nn.initializers.zeros if self.linear else nn.initializers.lecun_normal()
+        self.projections = {m: nn.Dense(self.dim, use_bias=False, kernel_init=init) for m in names}
+        if self.linear:
+            self.linears = {m: LinearPath(self.dim) for m in names}
 
     def __call__(self, inputs: Inputs, *, train: bool) -> Float[Array, "modality dim"]:
         names = sorted(inputs)
-        return jnp.stack([self.projections[m](self._flat(m, inputs[m], train)) for m in names])
+        vectors = [self.projections[m](self._flat(m, inputs[m], train)) for m in names]
+        if self.linear:
+            paths = [self.linears[m](inputs[m]) for m in names]
+            vectors = [v + path for v, path in zip(vectors, paths, strict=True)]
+        return jnp.stack(vectors)
 
     def _flat(self, modality: str, x: Float[Array, "..."], train: bool) -> Float[Array, "channel"]:
         return (self.encoders[modality](x, train=train) if self.layers else x).reshape(-1)

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from unirep_jax.models.encoders import Decoder, Encoder, reconstruction_target
+from unirep_jax.models.linear_path import LinearPath
 
 Inputs = dict[str, Float[Array, "..."]]
 
@@ -19,6 +20,7 @@ class UnifiedNetwork(nn.Module):
       shapes: (modality, shape of one example) of the modalities that calls may name.
       dim, time, temporal, layers, heads, dropout: of every `Encoder`.
       specific: decode from the code joined with modality-specific features of the input.
+      linear: a `LinearPath` beside every encoder, whose own output begins at zero.
     """
 
     shapes: tuple[tuple[str, tuple[int, ...]], ...]
@@ -29,6 +31,7 @@ class UnifiedNetwork(nn.Module):
     heads: int
     dropout: float
     specific: bool = False
+    linear: bool = False
 
     def setup(self) -> None:
         self.encoders = {
@@ -39,11 +42,21 @@ class UnifiedNetwork(nn.Module):
         self.decoders = {
             m: Decoder(jax.eval_shape(target, jnp.zeros(shape)).shape) for m, shape in self.shapes
         }
+        if self.linear:
+            zeros = nn.initializers.zeros
+            names = [m for m, _ in self.shapes]
+            self.linears = {m: LinearPath(self.dim) for m in names}
+            self.gates = {m: self.param(f"gate_{m}", zeros, (self.dim,)) for m in names}
         if self.specific:
             self.specifics = {m: Encoder(self.dim, self.time, layers=0) for m, _ in self.shapes}
 
     def encode(self, inputs: Inputs, *, train: bool) -> Float[Array, "modality time dim"]:
-        return jnp.stack([self.encoders[m](x, train=train) for m, x in inputs.items()])
+        sequences = [self.encoders[m](x, train=train) for m, x in inputs.items()]
+        if self.linear:  # the same vector at every step, corrected by the encoder
+            paths = [self.linears[m](x)[None] for m, x in inputs.items()]
+            gates = [self.gates[m][None] for m in inputs]
+            sequences = [p + g * z for p, g, z in zip(paths, gates, sequences, strict=True)]
+        return jnp.stack(sequences)
 
     def specific_features(self, inputs: Inputs) -> Float[Array, "modality time dim"]:
         """Sequences of what is particular to each modality, where `specific`."""

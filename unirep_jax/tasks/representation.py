@@ -80,7 +80,8 @@ class RepresentationTask(Task):
 
     def evaluate(self, trained: Trained) -> list[Measurement]:
         subject = self.subject(trained, trained.model)
-        self.draw(trained, subject)
+        if trained.draws:
+            self.draw(trained, subject)
         measure = lambda: self.measurements(subject, chance=True)
         measurements = trained.once(trained.name, measure)
         for baseline in baselines(trained) if self.control else ():

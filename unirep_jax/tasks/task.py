@@ -90,7 +90,7 @@ class Trained(NamedTuple):
     name: of the method, in measurements; state: of training; fitting: of the method, whose engine
     and batches can train again; pretrain: trains a frozen encoder; workdir: folder of the run;
     kept: measurements of an evaluation that was ended before; examples: of each class and part of
-    further data that are evaluated, 0 for all.
+    further data that are evaluated, 0 for all; draws: whether representations are pictured.
     """
 
     prepared: Prepared
@@ -102,6 +102,7 @@ class Trained(NamedTuple):
     workdir: Path
     kept: KeptMeasurements | None = None
     examples: int = 0
+    draws: bool = True
 
     def once(self, part: str, measure: Callable[[], Iterable[Measurement]]) -> list[Measurement]:
         """`measure()`, or what it gave in an evaluation of this run that was ended since."""

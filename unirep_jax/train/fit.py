@@ -14,7 +14,13 @@ from unirep_jax import data
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.resident import index_batches, is_pool, resident_arrays
 from unirep_jax.identity import Identity
-from unirep_jax.methods.method import Method, RefreshingMethod, SolvedMethod, TrainedMethod
+from unirep_jax.methods.method import (
+    Method,
+    RefreshingMethod,
+    SolvedMethod,
+    StartedMethod,
+    TrainedMethod,
+)
 from unirep_jax.train.loop import train
 from unirep_jax.train.optimizer import make_optimizer
 from unirep_jax.train.parallel import AXIS, Engine, make_engine
@@ -111,7 +117,17 @@ def _initial(
         return lambda: solved
     shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
     statistics = data.standardization(training_set)
-    return partial(init_state, method, optimizer, seed=seed, shapes=shapes, statistics=statistics)
+    drawn = partial(init_state, method, optimizer, seed=seed, shapes=shapes, statistics=statistics)
+    if not isinstance(method, StartedMethod):
+        return drawn
+
+    begin = method.start(training_set)
+
+    def started() -> TrainState:
+        state = drawn()
+        return state._replace(params=begin(state.params))
+
+    return started
 
 
 def fit(

@@ -1,0 +1,88 @@
+"""Settings that a configuration leaves open, as None, follow the data.
+
+Configurations of users' own features leave open what no fixed number suits: how many steps, how
+large a batch, how deep an encoder. What is chosen is printed and stored with the run. The values
+were found on vectors of 600 to 2,000 pairs (docs/search.md); `--config.search=N` looks further.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from ml_collections import ConfigDict
+
+from unirep_jax.data import FeatureSet
+from unirep_jax.identity import flat
+from unirep_jax.methods.linear_start import MOST_FEATURES
+
+EPOCHS = 60
+FEWEST_STEPS, MOST_STEPS = 300, 3000
+LARGEST_BATCH = 128
+MOST_FOR_SUM = 3  # modalities, of which all tuples of a batch can be summed
+
+
+class Facts(NamedTuple):
+    """What defaults depend on. pairs: training examples with two modalities or more; modalities:
+    how many; vectors: whether none has a time axis; widest: most numbers of one example."""
+
+    pairs: int
+    modalities: int
+    vectors: bool
+    widest: int
+
+
+def facts(data: FeatureSet) -> Facts:
+    """Those of a feature set."""
+    there = np.sum([data.present[m] for m in data.modalities], axis=0)
+    shapes = [x.shape[1:] for x in data.features.values()]
+    return Facts(
+        pairs=int((data.train & (there > 1)).sum()),
+        modalities=len(shapes),
+        vectors=all(len(shape) == 1 or shape[0] == 1 for shape in shapes),
+        widest=max(int(np.prod(shape)) for shape in shapes),
+    )
+
+
+def batch_size(f: Facts) -> int:
+    """A quarter of the pairs, as a power of two within 8 … 128: negatives, and many batches."""
+    quarter = max(f.pairs // 4, 1)
+    return min(max(1 << (quarter.bit_length() - 1), 8), LARGEST_BATCH)
+
+
+def steps(f: Facts) -> int:
+    """60 epochs, in tens, within 300 … 3,000."""
+    epochs = EPOCHS * f.pairs / batch_size(f)
+    return int(min(max(round(epochs / 10) * 10, FEWEST_STEPS), MOST_STEPS))
+
+
+def linear_start(f: Facts) -> bool:
+    """Of vectors: what two sides share is linear more often than few pairs can teach otherwise."""
+    return f.vectors and f.widest <= MOST_FEATURES
+
+
+RULES: dict[str, Callable[[Facts], Any]] = {
+    "batch_size": batch_size,
+    "steps": steps,
+    "method.linear_start": linear_start,
+    "method.warm_start": lambda f: 0 if linear_start(f) else 150,  # both leave random towers
+    "method.layers": lambda f: 1 if f.vectors else 3,
+    "method.warp": lambda f: 0.0 if f.vectors else 0.15,
+    "method.groups": lambda f: "all" if f.modalities <= MOST_FOR_SUM else "top",
+}
+
+
+def settled(config: ConfigDict, data: FeatureSet) -> tuple[ConfigDict, dict[str, Any]]:
+    """The configuration with every open setting chosen, and what was chosen.
+
+    Raises:
+      ValueError: a setting is open that no rule chooses.
+    """
+    names = [name for name, value in flat(config.to_dict()).items() if value is None]
+    unknown = [name for name in names if name not in RULES]
+    if unknown:
+        raise ValueError(f"{unknown[0]} is not set")
+    known = facts(data)
+    chosen = {name: RULES[name](known) for name in names}
+    closed = config.copy_and_resolve_references()
+    closed.update_from_flattened_dict(chosen)
+    return closed, chosen
