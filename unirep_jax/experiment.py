@@ -24,6 +24,7 @@ from unirep_jax.methods import METHODS
 from unirep_jax.methods.method import Pretrain
 from unirep_jax.model_files import FOLDER, ModelFileError, save_model
 from unirep_jax.pretrain import pretrain
+from unirep_jax.remarks import remarks
 from unirep_jax.tasks import TASKS
 from unirep_jax.tasks.results import printed_results, results_page
 from unirep_jax.tasks.task import Prepared, Task, Trained
@@ -33,6 +34,7 @@ from unirep_jax.train.fit import Fitting, fit, prepare
 from unirep_jax.train.lock import owned
 from unirep_jax.train.logs import NonFiniteError
 from unirep_jax.train.processes import is_first, own_folder, wait_for_all
+from unirep_jax.train.settings import check_training
 from unirep_jax.workdir import (
     ConfigError,
     default_workdir,
@@ -107,6 +109,8 @@ def _run(config: ConfigDict, workdir: Path, evaluation: tuple[str, ...], reevalu
             set_other_results_aside(workdir, facts)
         write_config(workdir, config, evaluation)
     _announce(ready.prepared.seen, ready.fitting)
+    for line in remarks(ready.fitting.method, ready.prepared.seen):
+        say(f"note: {line}")
 
     state = fit(ready.fitting, config, workdir, trained_from)
     say(f"trained after {time.monotonic() - started:.0f} s; evaluating")
@@ -194,6 +198,7 @@ def _set_up(
     config: ConfigDict, workdir: Path, pretrain: Pretrain, data: FeatureSet | None
 ) -> Ready:
     """Whatever cannot be is refused here, as a ValueError."""
+    check_training(config, config.seed)  # before anything is pretrained
     whole = _load(config) if data is None else data
     task = TASKS[config.experiment](**config.task.to_dict())
     settings = config.method.to_dict()

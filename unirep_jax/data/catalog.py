@@ -16,7 +16,7 @@ from unirep_jax.data import (
     wikipedia,
 )
 from unirep_jax.data.connection import load_connection
-from unirep_jax.data.features import FeatureSet, load_features
+from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features
 from unirep_jax.data.modalities import add_flow, choose_modalities
 
 CROSS_MODAL = ("oscmg", "cmg", "retrieval", "few_label", "matrix")  # tasks of a representation
@@ -89,6 +89,12 @@ def load_data(
       FeatureFileError: the data set or its flow is not what it should be.
       ValueError: the modalities cannot be chosen.
     """
-    data = DATA_SETS[name].load(path)
+    try:
+        data = DATA_SETS[name].load(path)
+    except (FeatureFileError, OSError) as error:
+        if path:
+            raise
+        needed = f"data set {name!r} is read from a path: give --config.data.path=FILE_OR_FOLDER"
+        raise ValueError(f"{needed} ({error})") from error
     data = add_flow(data, flow) if flow else data
     return choose_modalities(data, modalities) if modalities else data
