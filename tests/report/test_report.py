@@ -56,9 +56,12 @@ def test_legends_of_many_modalities_cover_no_curve_and_no_label(tmp_path, monkey
     log = tmp_path / "metrics.jsonl"
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
     drawn, savefig = [], Figure.savefig
-    monkeypatch.setattr(
-        Figure, "savefig", lambda f, *a, **k: (drawn.append(f), savefig(f, *a, **k))
-    )
+
+    def remember(figure, *arguments, **settings):
+        drawn.append(figure)
+        savefig(figure, *arguments, **settings)
+
+    monkeypatch.setattr(Figure, "savefig", remember)
     training_curves(tmp_path / "t.png", log)
     (figure,) = drawn
     whole = figure.bbox

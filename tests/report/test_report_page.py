@@ -159,6 +159,21 @@ def test_logged_names_fall_into_topics_by_what_else_is_logged():
     assert cox == {"Training": ["loss"], "Connection": ["agreement", "mmd/a"]}
 
 
+@pytest.mark.parametrize(
+    ("steps", "values"),
+    [((10, 20), (1.0, 2.0)), ((50, 1_000_000_000), (-1.2345e-7, -1.2344e-7)),
+     ((1, 123_456_789), (0.000123, 0.000124)), ((10, 20), (-123456.0, 98765.0))],
+)  # fmt: skip
+def test_labels_of_ticks_are_within_the_picture(steps, values):
+    chart = line_chart("loss", [Curve("loss", 0, steps, values, values, values)])
+    found = re.findall(r'<text x="([\d.]+)" y="[\d.]+" class="(end|middle)">([^<]+)<', chart)
+    assert len(found) > 5
+    for x, anchor, text in found:
+        width = 6.4 * len(text)
+        start = float(x) - (width if anchor == "end" else width / 2)
+        assert start >= -0.1 and start + width <= 400.1, (text, start)
+
+
 def test_configurations_are_compared_seed_by_seed(tmp_path):
     folders = [
         make_run(tmp_path / f"{width}-{seed}", seed=seed, width=width, values=(value + lead,))
