@@ -59,6 +59,7 @@ def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
             "held_out": 0.2,
             "foreign": "",  # Table 5: another data set instead of unknown classes
             "foreign_path": "",
+            "control": True,  # also the features and the untrained network, read linearly
         },
     })  # fmt: skip
 

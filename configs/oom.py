@@ -65,6 +65,7 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
             "labelled": 1.0 if method == "supervised" else 0.1,
             "in_modal_fraction": 1.0,
             "given": False,
+            "control": True,  # also the features and the untrained network, read linearly
             "retrace": True,
         },
         "pretrain": SHARED["pretraining"](dim=64, steps=200),

@@ -41,6 +41,5 @@ def get_config(argument: str = "micu") -> ConfigDict:
     if task == "transfer":
         config.task.event_probe = ConfigDict(PROBE)
         config.data.name = "published_shapes"  # in place of the data set that others train on
-    else:
-        config.task.control = False  # there is no untrained network
+        config.task.control = False  # linear rows would be fitted to nothing
     return config

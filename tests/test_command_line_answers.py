@@ -64,8 +64,9 @@ def test_a_configuration_that_cannot_be_read_is_answered_with_one_line(config):
 
 def test_a_configuration_that_was_not_named_as_one_is_recognised():
     line = one_line("configs/oscmg.py:digits_avt")
-    assert "--config must have a value" in line
-    assert line.endswith("; did you mean --config=configs/oscmg.py:digits_avt?")
+    assert line == (
+        "error: --config is missing; did you mean --config=configs/oscmg.py:digits_avt?"
+    )
 
 
 def test_settings_of_the_wrong_type_or_name(config):
@@ -73,6 +74,44 @@ def test_settings_of_the_wrong_type_or_name(config):
     assert "--config.a=5.5: invalid literal for int()" in one_line(good, "--config.a=5.5")
     assert "no setting" in one_line(good, "--config.b=1")
     assert "Unknown command line flag 'nope'" in one_line(good, "--nope=3")
+
+
+def test_a_setting_that_does_not_exist_is_answered_with_the_nearest(config):
+    mine = config(
+        "from ml_collections import ConfigDict\ndef get_config(x=''):\n"
+        "  return ConfigDict({'a': 1, 'method': {'dim': 4, 'codes': 8}})\n"
+    )
+    for flag in ("--config.method.dmi=3", "--config.methd.dim=3"):
+        assert one_line(f"--config={mine}", flag).endswith("(did you mean 'method.dim'?)")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "answer"),
+    [
+        (["--config=configs/oscmg.py:features"],
+         r"data set 'features' .*: give --config\.data\.path=FILE_OR_FOLDER \("),
+        (["--config=configs/oscmg.py:mcu"], r"'mcu' .* \(did you mean 'micu'\?\)"),
+        (["--config=configs/oscmg.py", "--config.steps=-5"],
+         r"--config\.steps=-5 is not a whole number .*; the nearest is 0$"),
+        (["--config=configs/oom.py", "--config.task.modality=audo"],
+         r"'audo' is none of video, audio, text: give --config\.task\.modality=audio"),
+    ],
+)  # fmt: skip
+def test_what_a_configuration_cannot_do_names_the_flag_to_set(arguments, answer, tmp_path):
+    line = one_line(*arguments, f"--workdir={tmp_path / 'run'}")
+    assert line.startswith("error: ") and re.search(answer, line), line
+
+
+def test_an_unknown_table_of_variants_lists_those_that_there_are(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "unirep_jax.sweep", "--config=configs/oscmg.py",
+         "--variants=configs/ablations.py:nope", f"--workdir={tmp_path}"],
+        cwd=ROOT, capture_output=True, text=True,
+    )  # fmt: skip
+    (line,) = [text for text in done.stderr.splitlines() if "oneDNN" not in text]
+    assert done.returncode == 1 and line.endswith(
+        "'nope' is none of losses, jigsaw, mask, codebook, presets"
+    )
 
 
 def test_an_error_in_the_users_own_configuration_keeps_its_traceback(config):

@@ -71,6 +71,17 @@ def test_the_table_of_methods_has_a_row_of_each_as_its_configuration_builds_it()
         table["get_variants"]("best")
 
 
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
+def test_every_configuration_chooses_modalities_and_measures_what_costs_nothing(path):
+    module = runpy.run_path(str(path))
+    if "get_config" not in module:
+        pytest.skip("settings or variants, no experiment")
+    config = module["get_config"]()
+    assert isinstance(config.data.modalities, tuple)
+    assert config.task.control or path.stem == "released", "nothing is trained on what is measured"
+    assert TASKS[config.experiment].vocabulary.headline
+
+
 @pytest.mark.parametrize("argument", ["digits", "digits_avt,best", "", "micu,dcid", "paper,paper"])
 def test_an_unknown_argument_lists_what_there_is(argument):
     with pytest.raises(ValueError, match=r"digits_avt.*utd_mhad.*dcid.*paper.*official"):

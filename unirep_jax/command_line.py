@@ -2,10 +2,12 @@
 
 import contextlib
 import os
+import runpy
 import signal
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before anything imports TensorFlow
 
@@ -86,7 +88,9 @@ def _parse(arguments: list[str]) -> list[str]:
     try:
         rest = flags.FLAGS(arguments)
     except flags.Error as error:
-        sys.exit(f"error: {_in_one_line(str(error))}{_meant(arguments)}")
+        missing = "--config must have a value other than None" in str(error)
+        message = "--config is missing" if missing else _in_one_line(str(error))
+        sys.exit(f"error: {message}{_meant(arguments)}")
     except SyntaxError as error:  # of the configuration, which is Python
         sys.exit(f"error: --config: {error.filename}:{error.lineno}: {error.msg}")
     except (AttributeError, KeyError) as error:  # ml_collections, of a key that is not there
@@ -94,10 +98,33 @@ def _parse(arguments: list[str]) -> list[str]:
         text = " ".join(str(inner.args[0] if isinstance(inner, Exception) else inner).split())
         if "no attribute 'get_config'" in text:
             sys.exit("error: --config: the file defines no get_config()")
-        sys.exit(f"error: no setting {text}")
+        sys.exit(f"error: no setting {text}{_nearest_setting(arguments, text)}")
     if len(rest) > 1:
         sys.exit(f"error: unexpected argument {rest[1]!r}")
     return rest
+
+
+def _nearest_setting(arguments: list[str], text: str) -> str:
+    """The setting of the configuration that is most like the first one that it does not have."""
+    names = [a.lstrip("-").partition("=")[0] for a in arguments]
+    names = [n.removeprefix("config.") for n in names if n.startswith("config.")]
+    given = [a.partition("=")[2] for a in arguments if a.lstrip("-").startswith("config=")]
+    if not given or "Did you mean" in text:
+        return ""
+    path, _, argument = given[-1].partition(":")
+    get_config = runpy.run_path(path)["get_config"]  # which has just been run without error
+    known = _dotted(get_config(argument) if argument else get_config())
+    return next((suggest(name, known) for name in names if name not in known), "")
+
+
+def _dotted(config: Any, before: str = "") -> list[str]:
+    """Names of all settings and sections, with dots."""
+    found = []
+    for name, value in config.items():
+        found.append(f"{before}{name}")
+        if callable(getattr(value, "items", None)):
+            found += _dotted(value, f"{before}{name}.")
+    return found
 
 
 def _in_one_line(message: str) -> str:

@@ -15,6 +15,7 @@ from unirep_jax.identity import evaluation_settings, identity
 from unirep_jax.model_files import ModelFileError
 from unirep_jax.ready import Ready, load_settled, set_up
 from unirep_jax.rehearsal import rehearse
+from unirep_jax.remarks import remarks
 from unirep_jax.results import RESULTS, write_results
 from unirep_jax.tasks import TASKS
 from unirep_jax.tasks.results import printed_results
@@ -119,6 +120,8 @@ def _run(
             set_other_results_aside(workdir, facts)
         write_config(workdir, config, evaluation)
     _announce(ready.prepared.seen, ready.fitting)
+    for line in remarks(ready.fitting.method, ready.prepared.seen):
+        say(f"note: {line}")
 
     state = fit(ready.fitting, config, workdir, trained_from)
     say(f"trained after {time.monotonic() - started:.0f} s; evaluating")

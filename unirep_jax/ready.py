@@ -17,6 +17,7 @@ from unirep_jax.tasks import TASKS
 from unirep_jax.tasks.task import Prepared, Task
 from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.train.fit import Fitting, prepare
+from unirep_jax.train.settings import check_training
 from unirep_jax.workdir import ConfigError
 
 
@@ -88,6 +89,7 @@ def _set_up(
     config: ConfigDict, workdir: Path, pretrain: Pretrain, data: FeatureSet | None
 ) -> Ready:
     """Whatever cannot be is refused here, as a ValueError."""
+    check_training(config, config.seed)  # before anything is pretrained
     whole = _load(config) if data is None else data
     task = TASKS[config.experiment](**config.task.to_dict())
     settings = config.method.to_dict()

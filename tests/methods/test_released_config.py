@@ -97,7 +97,7 @@ def test_the_argument_names_weights_and_task(argument):
     assert config.experiment == ("oscmg" if "oscmg" in argument else "transfer")
     task = TASKS[config.experiment](**config.task.to_dict())
     assert dataclasses.asdict(task) == config.task.to_dict()
-    assert config.steps == 0 and not config.task.get("control", False)
+    assert config.steps == 0 and config.task.control == (config.experiment == "oscmg")
 
 
 @pytest.mark.parametrize("argument", ["", "mrn", "micu,dcid", "oscmg,transfer", "micu,micu"])

@@ -3,6 +3,7 @@
 import json
 
 import numpy as np
+from matplotlib.figure import Figure
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.figures import training_curves
@@ -46,6 +47,31 @@ def test_the_mean_over_directions_is_taken_within_a_seed_before_the_interval():
     table = cross_modal_tables(rows)
     line = next(line for line in table.splitlines() if line.startswith("| mean of all"))
     assert "50.0 ± 0.0" in line
+
+
+def test_legends_of_many_modalities_cover_no_curve_and_no_label(tmp_path, monkeypatch):
+    names = ("a_modality_with_a_long_name", "audio", "hyperspectral_camera", "text", "video")
+    rows = [{"step": s, "loss": 1 / s, "reconstruction": 1e-4 + 1e-9 * s}
+            | {f"perplexity/{m}": 100.0 + s for m in names} for s in (50, 100, 12000)]  # fmt: skip
+    log = tmp_path / "metrics.jsonl"
+    log.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    drawn, savefig = [], Figure.savefig
+
+    def remember(figure, *arguments, **settings):
+        drawn.append(figure)
+        savefig(figure, *arguments, **settings)
+
+    monkeypatch.setattr(Figure, "savefig", remember)
+    training_curves(tmp_path / "t.png", log)
+    (figure,) = drawn
+    whole = figure.bbox
+    for axis in figure.axes:
+        box = axis.get_window_extent()
+        inside = axis.get_tightbbox()
+        assert inside.x0 >= whole.x0 and inside.x1 <= whole.x1, "nothing is cut at the edges"
+        assert inside.y0 >= whole.y0 and inside.y1 <= whole.y1
+        if axis.get_legend() is not None:
+            assert axis.get_legend().get_window_extent().y1 <= box.y0, "below the panel"
 
 
 def test_markdown_lines_up():

@@ -16,6 +16,7 @@ from unirep_jax.evaluation.intervals import estimate
 from unirep_jax.evaluation.measurements import Measurement, write_measurements
 from unirep_jax.report.__main__ import main
 from unirep_jax.report.charts import Curve, curve, line_chart, spread_apart, ticks
+from unirep_jax.report.differences import tabulate_differences
 from unirep_jax.report.page import page
 from unirep_jax.report.runs import ReportError, read_groups
 from unirep_jax.report.series import Point, read_series
@@ -156,6 +157,37 @@ def test_logged_names_fall_into_topics_by_what_else_is_logged():
     assert micu["Codebook health"] == ["agreement", "codes_used", "perplexity/a"]
     cox = logged_by_topic(["agreement", "loss", "mmd/a"])
     assert cox == {"Training": ["loss"], "Connection": ["agreement", "mmd/a"]}
+
+
+@pytest.mark.parametrize(
+    ("steps", "values"),
+    [((10, 20), (1.0, 2.0)), ((50, 1_000_000_000), (-1.2345e-7, -1.2344e-7)),
+     ((1, 123_456_789), (0.000123, 0.000124)), ((10, 20), (-123456.0, 98765.0))],
+)  # fmt: skip
+def test_labels_of_ticks_are_within_the_picture(steps, values):
+    chart = line_chart("loss", [Curve("loss", 0, steps, values, values, values)])
+    found = re.findall(r'<text x="([\d.]+)" y="[\d.]+" class="(end|middle)">([^<]+)<', chart)
+    assert len(found) > 5
+    for x, anchor, text in found:
+        width = 6.4 * len(text)
+        start = float(x) - (width if anchor == "end" else width / 2)
+        assert start >= -0.1 and start + width <= 400.1, (text, start)
+
+
+def test_configurations_are_compared_seed_by_seed(tmp_path):
+    folders = [
+        make_run(tmp_path / f"{width}-{seed}", seed=seed, width=width, values=(value + lead,))
+        for width, lead in ((64, 0.0), (128, 0.02)) for seed, value in enumerate((0.3, 0.5, 0.7))
+    ]  # fmt: skip
+    groups = read_groups(folders)
+    (table,) = tabulate_differences(groups)
+    assert table.title == "toy, open set, split1, honest: paired differences"
+    first, second = table.lines
+    assert [str(cell) for cell in first.cells] == ["50.0 ± 49.7", "None", "None"]
+    assert str(second.cells[1]) == "+2.0 ± 0.0" and second.run == groups[1].title
+    text = as_markdown([table])
+    assert f"minus {groups[0].title}" in text and "+2.0 ± 0.0" in text
+    assert tabulate_differences(read_groups(folders[:1])) == []
 
 
 @pytest.mark.parametrize("count", [2, 3, 5, 40])

@@ -13,8 +13,8 @@ from unirep_jax.data import FeatureSet, save_features
 from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.methods import CMCR
 from unirep_jax.methods.method import Embedding
-from unirep_jax.methods.streams import halves
-from unirep_jax.tasks.connect.task import Connection
+from unirep_jax.methods.streams import halves, keep
+from unirep_jax.tasks.connect.task import Connection, linear_connection
 
 ROOT = Path(__file__).parents[2]
 NAMES = {"first": ("caption_1", "camera_1"), "second": ("caption_2", "sensor_2")}
@@ -49,6 +49,25 @@ def test_the_spaces_have_no_example_in_common_and_seeds_of_their_own(paired_feat
     assert (first, second) == (("caption", "camera"), ("caption", "sensor"))
     assert not (rows_1 & rows_2).any() and seed_1 != seed_2
     np.testing.assert_array_equal(rows_1 | rows_2, paired_features.train)
+
+
+def test_spaces_that_are_rotations_of_one_another_are_connected_by_cca(rng):
+    """The pairs of the shared modality tell the rotation; those of the others are never used."""
+    count, dim = 400, 6
+    hidden = rng.normal(size=(count, dim)) * np.linspace(2, 1, dim)
+    turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
+    near = lambda: (hidden + 0.05 * rng.normal(size=hidden.shape)).astype(np.float32)
+    streams = {
+        "caption_1": near(), "camera_1": near() + 3, "caption_2": near() @ turn,
+        "sensor_2": near() @ turn - 5,  # a gap between modalities
+    }  # fmt: skip
+    streams = {m: x.astype(np.float32) for m, x in streams.items()}
+    data = FeatureSet.from_arrays("s", streams, np.full(count, -1), np.arange(count) < 300)
+    test = keep(data, ~data.train)
+    placed = linear_connection(CMCR(**NAMES), data, test)
+    nearest = (placed["camera_1"] @ placed["sensor_2"].T).argmax(1)
+    assert (nearest == np.arange(100)).mean() > 0.9
+    np.testing.assert_allclose(np.linalg.norm(placed["camera_1"], axis=1), 1, atol=1e-5)
 
 
 @pytest.mark.parametrize("consistency", ["softmax", "argmax", "random"])
@@ -132,7 +151,9 @@ def test_a_run_from_raw_features_measures_everything_and_exports_its_connector(
     config.update_from_flattened_dict(changes)
     workdir = experiment.run(config, tmp_path / "run")
     rows = read_measurements(workdir / "results.jsonl")
-    assert {m.method for m in rows} == {"cmcr", "no connection", "trained on pairs", "chance"}
+    assert {m.method for m in rows} == {
+        "cmcr", "no connection", "cca", "trained on pairs", "chance"
+    }  # fmt: skip
     assert {(m.source, m.target) for m in rows} == {
         ("camera_1", "sensor_2"), ("sensor_2", "camera_1")
     }  # fmt: skip
@@ -166,6 +187,6 @@ def test_streams_of_spaces_with_different_dimensions_are_connected_as_they_are(
     })  # fmt: skip
     workdir = experiment.run(config, tmp_path / "run")
     rows = read_measurements(workdir / "results.jsonl")
-    assert {m.method for m in rows} == {"cmcr", "chance"}, "no cosine between 6 and 10 dimensions"
+    assert {m.method for m in rows} == {"cmcr", "cca", "chance"}, "no cosine of 6 and 10 numbers"
     assert all(m.num_examples == 16 and np.isfinite(m.value) for m in rows)
     assert not (workdir / "figures" / "spaces_map.png").exists()

@@ -134,6 +134,24 @@ def test_the_evaluation_tests_all_classes_and_counts_them(tmp_path):
     assert {p.name for p in (tmp_path / "figures").iterdir()} == {f"{name}.png" for name in names}
 
 
+def test_a_logistic_regression_on_the_features_is_measured_beside_the_method(tmp_path):
+    """The class number is in modality a; as one of many numbers a regression reads the corners."""
+    data = feature_set()
+    one_hot = np.eye(CLASSES, dtype=np.float32)[data.label]
+    data = dataclasses.replace(data, features=data.features | {"b": one_hot})
+    found = evaluated(Recognition(known=4, unknown=(1,)), data, tmp_path)
+    linear, oracle = values(found, "linear"), values(found)
+    assert linear.keys() == oracle.keys()
+    assert linear["4 known of 6", "macro_accuracy"] == 1.0
+    assert linear["4 known of 6", "auroc"] > 0.9 > oracle["4 known of 6", "auroc"]
+    assert {m.method for m in found} == {"oracle", "linear", "chance"}, "no step: none untrained"
+    assert len({(m.split, m.metric, m.target) for m in found if m.method == "chance"}) == len(
+        [m for m in found if m.method == "chance"]
+    )
+    alone = evaluated(Recognition(known=4, control=False), data, tmp_path)
+    assert {m.method for m in alone} == {"oracle", "chance"}
+
+
 def test_a_classifier_that_is_always_wrong_has_no_oscr(tmp_path):
     by = values(evaluated(Recognition(known=4), feature_set(), tmp_path, mistaken=True))
     assert by["4 known of 6", "macro_accuracy"] == 0 == by["4 known of 6", "oscr"]

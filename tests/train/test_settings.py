@@ -42,5 +42,5 @@ def test_what_a_number_can_be_passes_and_all_else_is_named(name):
         with pytest.raises(ValueError) as caught:
             check_numbers({name: value}, "pretrain")
         message = str(caught.value)
-        assert message.startswith(f"pretrain.{name}={value!r} is not a ")
+        assert message.startswith(f"--config.pretrain.{name}={value!r} is not a ")
         assert NUMBERS[name].unit in message and "\n" not in message

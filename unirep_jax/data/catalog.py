@@ -16,7 +16,7 @@ from unirep_jax.data import (
     wikipedia,
 )
 from unirep_jax.data.connection import load_connection
-from unirep_jax.data.features import FeatureSet, load_features
+from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features
 from unirep_jax.data.held_out import hold_out
 from unirep_jax.data.modalities import add_flow, choose_modalities
 
@@ -97,7 +97,13 @@ def load_data(
       FeatureFileError: the data set or its flow is not what it should be.
       ValueError: the modalities cannot be chosen, or nothing can be held out.
     """
-    data = DATA_SETS[name].load(path)
+    try:
+        data = DATA_SETS[name].load(path)
+    except (FeatureFileError, OSError) as error:
+        if path:
+            raise
+        needed = f"data set {name!r} is read from a path: give --config.data.path=FILE_OR_FOLDER"
+        raise ValueError(f"{needed} ({error})") from error
     data = add_flow(data, flow) if flow else data
     data = choose_modalities(data, modalities) if modalities else data
     return hold_out(data, held_out, 0) if held_out else data

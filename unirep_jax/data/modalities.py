@@ -59,8 +59,8 @@ def choose_modalities(feature_set: FeatureSet, modalities: Sequence[str]) -> Fea
     absent = [m for m in names if m not in feature_set.modalities]
     if absent or len(names) < 2 or len(set(names)) < len(names):
         raise ValueError(
-            f"modalities={names}: expected two or more of {', '.join(feature_set.modalities)}, "
-            "each once"
+            f"--config.data.modalities={names}: expected two or more of "
+            f"{', '.join(feature_set.modalities)}, each once"
         )
     seen = np.any([feature_set.present[m] for m in names], axis=0)
     rows = np.flatnonzero(seen)

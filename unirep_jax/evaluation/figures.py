@@ -10,6 +10,7 @@ from unirep_jax.train.logs import read_log
 
 # Okabe and Ito's palette: told apart with any colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+LEGEND_LETTERS = 16  # of a name, above which a legend has one column
 
 NAME_LENGTH = 24  # of a class, in letters
 
@@ -38,8 +39,11 @@ def training_curves(path: Path, metrics: Path) -> None:
             values = [row.get(name, np.nan) for row in rows]
             axis.plot(steps, values, marker, color=PALETTE[place % 8], label=label)
         axis.set(title=title, xlabel="step")
-        if len(names) > 1:
-            axis.legend()
+        if len(names) > 1:  # below the panel: beside long names nothing else would be seen
+            axis.legend(
+                loc="upper center", bbox_to_anchor=(0.5, -0.25), fontsize=8, frameon=False,
+                ncols=1 if max(map(len, names)) - len(title) > LEGEND_LETTERS else 2,
+            )  # fmt: skip
     for axis in axes[len(groups) :]:
         axis.set_visible(False)
     figure.savefig(path, dpi=110)

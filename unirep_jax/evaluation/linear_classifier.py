@@ -12,6 +12,7 @@ STRENGTHS = (0.1, 1.0, 10.0, 100.0, 1000.0)  # C, chosen on the training example
 FOLDS = 3  # of the cross-validation that chooses it
 DIRECTIONS = 512  # principal ones at most: with fewer features the regression is one of these
 EXAMPLES = 4096  # at most, from which directions are estimated
+LEAST = -700.0  # log-probability; e to the power of it is a float64 above 0
 WORDS = 4096  # counts of words; ids beyond share them
 
 
@@ -30,8 +31,8 @@ class LinearClassifier:
     def __init__(
         self, x: Float[np.ndarray, "example feature"], label: Int[np.ndarray, "example"], seed: int
     ) -> None:
-        from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
-        from sklearn.model_selection import StratifiedKFold
+        from sklearn.linear_model import LogisticRegression
+        from sklearn.model_selection import GridSearchCV, StratifiedKFold
 
         x = np.asarray(x, np.float64)
         self._mean, scale = x.mean(0), x.std(0)
@@ -43,16 +44,17 @@ class LinearClassifier:
         model = LogisticRegression(C=10.0, max_iter=1000)
         if fewest >= 2:
             folds = StratifiedKFold(min(FOLDS, fewest), shuffle=True, random_state=seed)
-            model = LogisticRegressionCV(Cs=STRENGTHS, cv=folds, max_iter=1000)
+            model = GridSearchCV(model, {"C": STRENGTHS}, cv=folds)
         self._model = model.fit(x @ self._directions, label)
 
     def logits(
         self, x: Float[np.ndarray, "example feature"], classes: int
     ) -> Float[np.ndarray, "example class"]:
-        """Log-probabilities of every class; −∞ of one that no training example has."""
-        found = np.full((len(x), classes), -np.inf)
+        """Log-probabilities of every class; next to nothing of one without training examples."""
+        found = np.full((len(x), classes), LEAST)
         standard = self._standard(np.asarray(x, np.float64))
-        found[:, self._model.classes_] = self._model.predict_log_proba(standard @ self._directions)
+        logs = self._model.predict_log_proba(standard @ self._directions)
+        found[:, self._model.classes_] = np.maximum(logs, LEAST)
         return found
 
     def _standard(self, x: np.ndarray) -> np.ndarray:
@@ -70,8 +72,7 @@ def concatenated(
     for m in modalities:
         x = np.asarray(take_rows(data.features[m], rows)).reshape(len(rows), -1)
         if is_words(x):
-            counts = np.zeros((len(rows), min(int(data.features[m].max(initial=0)) + 1, WORDS)))
-            np.add.at(counts, (np.arange(len(rows))[:, None], x % counts.shape[1]), x > 0)
-            x = counts
+            count = min(int(data.features[m].max(initial=0)) + 1, WORDS)
+            x = np.stack([np.bincount(row[row > 0] % count, minlength=count) for row in x])
         parts.append(np.where(data.present[m][rows][:, None], x, 0).astype(np.float64))
     return np.concatenate(parts, axis=1)

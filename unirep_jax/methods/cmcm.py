@@ -15,6 +15,7 @@ its masked margin softmax, with the encoders of MICU; nothing is reconstructed, 
 
 import dataclasses
 from itertools import combinations
+from typing import ClassVar
 
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
@@ -37,6 +38,8 @@ class CMCM(CodebookMethod):
     def init(self, key, shapes, statistics) -> tuple[dict, dict]:
         params, state = super().init(key, shapes, statistics)
         return params, state | {"step": jnp.int32(0)}
+
+    cross_entropies: ClassVar[tuple[str, ...]] = ("contrast",)
 
     # -- loss --------------------------------------------------------------------------------
 

@@ -107,7 +107,16 @@ class Method(abc.ABC):
 
 
 class TrainedMethod(Method):
-    """A method that gradients train."""
+    """A method that gradients train.
+
+    cross_entropies: logged terms that choose among alternatives, and teach nothing more near 0.
+    """
+
+    cross_entropies: ClassVar[tuple[str, ...]] = ()
+
+    def inert(self, shapes: Shapes, classes: int) -> list[str]:
+        """Terms of the loss that cannot act on data of these shapes, each with its reason."""
+        return []
 
     @abc.abstractmethod
     def init(self, key: Key[Array, ""], shapes: Shapes, statistics: dict) -> tuple[dict, dict]:

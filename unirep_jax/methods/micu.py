@@ -28,6 +28,8 @@ leaves the number of permutations open; 256 is a comment in the code.
 
 import dataclasses
 import math
+from collections.abc import Mapping
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -97,6 +99,18 @@ class MICU(CodebookMethod):
             raise ValueError(
                 f"permutations={self.permutations} of {self.pieces} pieces, which have {orders}"
             )
+
+    cross_entropies: ClassVar[tuple[str, ...]] = ("fine", "coarse", "jigsaw")
+
+    def inert(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> list[str]:
+        """L_fine without two time steps to tell apart, a jigsaw without two orders."""
+        lines = []
+        if self.weight_fine and self.time == 1:
+            lines.append("fine (sequences of one time step, nothing to tell apart)")
+        length = self.pieces * (len(shapes) if self.jigsaw == "mmjp" else 1)
+        if self.weight_jigsaw and min(self.permutations, math.factorial(length)) == 1:
+            lines.append("jigsaw (one order of the pieces, nothing to tell apart)")
+        return lines
 
     # -- modules -----------------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ import dataclasses
 import itertools
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -91,6 +92,7 @@ class MOVER(RepresentationMethod, StartedMethod):
     warp: float = 0.0
 
     linear_start: bool = False  # begin at linear CCA (`methods.linear_start`)
+    cross_entropies: ClassVar[tuple[str, ...]] = ("contrast",)
 
     @classmethod
     def paper(cls) -> "MOVER":
@@ -136,7 +138,10 @@ class MOVER(RepresentationMethod, StartedMethod):
             raise ValueError(f"anchor={self.anchor!r} is none of {', '.join(shapes)}")
         volume = self.measure == "volume" and self.weight_transport
         if volume and self.groups == "all" and len(shapes) > 3:
-            raise ValueError(f"{len(shapes)} modalities need groups='top' or 'sample', not 'all'")
+            raise ValueError(
+                f"{len(shapes)} modalities need groups='top' or 'sample', not 'all', which sums "
+                "over all tuples: give --config.method.groups=top"
+            )
         if volume and self.plan != "anchor" and len(shapes) != 3:
             raise ValueError(f"plan={self.plan!r} is of three modalities, not {len(shapes)}")
         return self

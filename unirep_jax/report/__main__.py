@@ -10,6 +10,7 @@ from pathlib import Path
 
 from unirep_jax.data.files import user_path
 from unirep_jax.data.safe_text import safe_text
+from unirep_jax.report.differences import tabulate_differences
 from unirep_jax.report.page import page
 from unirep_jax.report.run_files import ReportError
 from unirep_jax.report.runs import read_groups
@@ -24,7 +25,7 @@ def write_report(folders: list[Path], out: Path) -> list[Path]:
       ReportError: as `read_groups` and `page`.
     """
     groups = read_groups(folders)
-    tables = tabulate(groups)
+    tables = tabulate(groups) + tabulate_differences(groups)
     text = page(groups, tables)
     out.parent.mkdir(parents=True, exist_ok=True)
     write_page(out, text)

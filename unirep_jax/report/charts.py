@@ -18,6 +18,7 @@ POINTS = 160  # of a line, at most
 WIDTH, HEIGHT = 400, 220
 LEFT, RIGHT, TOP, BOTTOM = 48, 10, 10, 34
 LETTER, LABEL_HEIGHT, LONGEST = 6.4, 14, 18  # of the labels beside the lines
+GAP = 6  # between an axis and the labels of its ticks
 
 
 class Curve(NamedTuple):
@@ -62,10 +63,13 @@ def line_chart(title: str, curves: Sequence[Curve]) -> str:
     """One panel; names beside the lines unless one says what the title does."""
     named = [c.name for c in curves] != [title]
     longest = min(LONGEST, max(len(c.name) for c in curves))
-    right = WIDTH - RIGHT - (named * (longest * LETTER + 18))
+    steps = _range(s for c in curves for s in c.steps)
+    last = max((len(_step_text(t)) for t in ticks(*steps, 4)), default=1)
+    right = WIDTH - max(RIGHT, LETTER * last / 2) - (named * (longest * LETTER + 18))
     bottom = max(HEIGHT - BOTTOM, TOP + LABEL_HEIGHT * len(curves) * named)
-    x = _Scale(_range(s for c in curves for s in c.steps), LEFT, right)
     y = _Scale(_padded(_range(v for c in curves for v in (*c.low, *c.high))), bottom, TOP)
+    left = max(LEFT, GAP + LETTER * max(len(_value_text(t)) for t in ticks(*y.span)))
+    x = _Scale(steps, left, right)
     parts = [*_axes(x, y)]
     for c in curves:
         parts += _line(c, x, y)
@@ -118,13 +122,22 @@ def _axes(x: _Scale, y: _Scale) -> Iterable[str]:
     for value in ticks(*y.span):
         at = y(value)
         yield f'<path class="grid" d="M{x.start:.1f} {at:.1f}H{x.end:.1f}"/>'
-        yield f'<text x="{x.start - 6:.1f}" y="{at + 4:.1f}" class="end">{value:.4g}</text>'
+        place = f'x="{x.start - GAP:.1f}" y="{at + 4:.1f}" class="end"'
+        yield f"<text {place}>{_value_text(value)}</text>"
     for value in ticks(*x.span, 4):
         place = f'x="{x(value):.1f}" y="{y.start + 15:.1f}" class="middle"'
-        yield f"<text {place}>{value:.10g}</text>"
+        yield f"<text {place}>{_step_text(value)}</text>"
     yield (
         f'<text x="{(x.start + x.end) / 2:.1f}" y="{y.start + 30:.1f}" class="middle">step</text>'
     )
+
+
+def _value_text(value: float) -> str:
+    return f"{value:.4g}"
+
+
+def _step_text(value: float) -> str:
+    return f"{value:.10g}"
 
 
 def _line(c: Curve, x: _Scale, y: _Scale) -> Iterable[str]:

@@ -5,7 +5,7 @@ import statistics
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from unirep_jax.evaluation.intervals import Estimate, estimate
+from unirep_jax.evaluation.intervals import Difference, Estimate, estimate
 from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.evaluation.tables import unique
 from unirep_jax.report.runs import Group
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
     place: str
     run: str
-    cells: tuple[Estimate | None, ...]
+    cells: tuple[Estimate | Difference | None, ...]
 
 
 class Table(NamedTuple):
@@ -64,13 +64,13 @@ class Table(NamedTuple):
 def tabulate(groups: Sequence[Group]) -> list[Table]:
     """A table per task, data set, split, selection and kind of place; a line per place and run."""
     sections: dict[tuple, list[Measurement]] = {}
-    for m in _titled(groups):
+    for m in titled(groups):
         section = m.experiment, m.dataset, m.split, m.selection, bool(m.target), _of_groups(m)
         sections.setdefault(section, []).append(m)
     return [_table(rows) for rows in sections.values()]
 
 
-def _titled(groups: Sequence[Group]) -> Iterable[Measurement]:
+def titled(groups: Sequence[Group]) -> Iterable[Measurement]:
     """Measurements under the titles of their groups; then baselines, of the first that has them."""
     rows = [(group.title, run, m) for group in groups for run in group.runs
             for m in run.measurements]  # fmt: skip

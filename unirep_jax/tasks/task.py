@@ -5,6 +5,7 @@ A task's split, measures, tables, pictures and words for them live in its folder
 """
 
 import abc
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple, Self
@@ -196,6 +197,20 @@ class Task(abc.ABC):
     @abc.abstractmethod
     def tables(measurements: Sequence[Measurement]) -> str:
         """All measurements of one or several runs as Markdown."""
+
+
+def check_modality(setting: str, modality: str, data: FeatureSet) -> None:
+    """Refuses a modality that the data do not have.
+
+    Raises:
+      ValueError: naming the flag that sets it and the modality that is most like it.
+    """
+    if modality not in data.modalities:
+        near = difflib.get_close_matches(modality, data.modalities, n=1, cutoff=0.0)
+        raise ValueError(
+            f"{setting}: modality {modality!r} is none of {', '.join(data.modalities)}: give "
+            f"--config.{setting}={(near or data.modalities)[0]}, for instance"
+        )
 
 
 def check_labels(data: FeatureSet) -> None:

@@ -24,8 +24,9 @@ from unirep_jax.methods.method import (
 from unirep_jax.train.loop import train
 from unirep_jax.train.optimizer import make_optimizer
 from unirep_jax.train.parallel import AXIS, Engine, make_engine
-from unirep_jax.train.settings import CHECKPOINT_SECONDS, NUMBERS, check_numbers
+from unirep_jax.train.settings import CHECKPOINT_SECONDS, check_training
 from unirep_jax.train.step import TrainState, fused_step, init_state, train_step
+from unirep_jax.train.watch import Watch
 
 
 class Fitting(NamedTuple):
@@ -72,9 +73,7 @@ def prepare(
     if settings.steps and not isinstance(method, TrainedMethod):
         name = type(method).__name__
         raise ValueError(f"steps={settings.steps}: {name} is not trained by steps; must be 0")
-    numbers = {"seed": seed, "steps": settings.steps, "batch_size": settings.batch_size}
-    numbers |= {f"train.{k}": v for k, v in settings.train.items() if f"train.{k}" in NUMBERS}
-    check_numbers(numbers, section)
+    check_training(settings, seed, section)
     shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
     method = method.for_data(shapes, training_set.num_classes)
     names = ("lr", "schedule", "warmup", "weight_decay", "clip")
@@ -135,6 +134,8 @@ def fit(
 ) -> TrainState:
     """Trains, from the last checkpoint in `workdir` where there is one; see `train.loop.train`."""
 
+    method = fitting.method
+
     def placed(start: int) -> Iterator[Any]:
         host = fitting.batches(start, settings.steps - start)
         return data.prefetch_to_device(host, fitting.engine.place_batch)
@@ -145,6 +146,7 @@ def fit(
         checkpoint_every=settings.train.checkpoint_every,
         checkpoint_seconds=settings.train.get("checkpoint_seconds", CHECKPOINT_SECONDS),
         fused=fitting.steps_per_call, examples=fitting.examples, identity=identity,
+        watch=Watch(method, settings.steps) if isinstance(method, TrainedMethod) else None,
     )  # fmt: skip
 
 

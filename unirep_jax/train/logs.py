@@ -17,6 +17,7 @@ from tensorboardX import SummaryWriter
 from unirep_jax import __version__
 from unirep_jax.data.mapped import replace_file
 from unirep_jax.terminal import say
+from unirep_jax.train.watch import Watch
 
 
 class NonFiniteError(RuntimeError):
@@ -30,10 +31,16 @@ class RunLog:
       workdir: gets metrics.jsonl, environment.jsonl and tensorboard/.
       start_step: from which on the run trains; what was logged after it is forgotten.
       unwritten: of a log that ended there, whose next line is then that of an unbroken run.
+      watch: reads every line; nobody by default.
     """
 
     def __init__(
-        self, workdir: Path, *, start_step: int, unwritten: dict[str, Any] | None = None
+        self,
+        workdir: Path,
+        *,
+        start_step: int,
+        unwritten: dict[str, Any] | None = None,
+        watch: Watch | None = None,
     ) -> None:
         _write_environment(workdir / "environment.jsonl", start_step)
         self._path = workdir / "metrics.jsonl"
@@ -41,6 +48,10 @@ class RunLog:
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step)
         self._pending: list[tuple[int, dict]] = []
+        self._watch, self._noticed = watch, []
+        if watch is not None:  # what was said before the run was interrupted is not said again
+            for row in read_log(self._path):
+                watch.look(int(row["step"]), {k: v for k, v in row.items() if k != "step"})
         unwritten = unwritten or {"count": 0, "totals": {}}
         self._count, self._totals = unwritten["count"], dict(unwritten["totals"])
 
@@ -84,7 +95,12 @@ class RunLog:
         self._file.flush()
         for name, value in means.items():
             self._board.add_scalar(name, value, step)
+        self._noticed = self._watch.look(step, means) if self._watch else []
         return means["loss"]
+
+    def noticed(self) -> list[str]:
+        """What the last line showed for the first time, in words."""
+        return self._noticed
 
     def close(self) -> None:
         self._file.close()

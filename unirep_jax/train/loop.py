@@ -19,6 +19,7 @@ from unirep_jax.train.progress import Progress, compiling, progress_stream
 from unirep_jax.train.settings import CHECKPOINT_SECONDS, check_numbers
 from unirep_jax.train.signals import Interrupted, Noted
 from unirep_jax.train.step import TrainState
+from unirep_jax.train.watch import Watch
 
 AGREE_SECONDS = 2.0  # between two questions of processes to one another
 
@@ -52,6 +53,7 @@ def train(
     fused: int = 1,
     examples: int = 0,
     identity: Identity | None = None,
+    watch: Watch | None = None,
 ) -> TrainState:
     """Trains to `steps`, from the last whole checkpoint in `workdir` where there is one.
 
@@ -66,6 +68,7 @@ def train(
       fused: steps that one call of the engine makes, a divisor of the other numbers of steps.
       examples: of an epoch, to say how many were seen; 0 for none to speak of.
       identity: what the training depends on; checkpoints of another are refused.
+      watch: reads the log, and says what does nothing.
 
     Returns:
       The state after `steps` steps, on the host.
@@ -95,7 +98,7 @@ def train(
         if saved is not None:
             _check_version(saved, identity, workdir)
             say(f"continuing from step {saved.step} of {steps}")
-        with _Run(engine, checkpoints, own_folder(workdir), pace, saved) as run:
+        with _Run(engine, checkpoints, own_folder(workdir), pace, saved, watch) as run:
             return run.train(engine.place_state(state), batches)
 
 
@@ -109,13 +112,14 @@ class _Run(contextlib.ExitStack):
         folder: Path,
         pace: Pace,
         saved: Saved | None,
+        watch: Watch | None,
     ) -> None:
         super().__init__()
         self._engine, self._checkpoints, self._pace = engine, checkpoints, pace
         self._start = saved.step if saved else 0
         self._log = RunLog(
-            folder, start_step=self._start, unwritten=saved.log if saved else None
-        )  # fmt: skip
+            folder, start_step=self._start, unwritten=saved.log if saved else None, watch=watch
+        )
         self.callback(self._log.close)
         self._progress = Progress(
             start=self._start, steps=pace.steps, batch_size=pace.batch_size,
@@ -158,6 +162,8 @@ class _Run(contextlib.ExitStack):
         number, due = moments.look(step)
         if last or step % pace.log_every == 0:
             self._progress.tell(self._log.flush(step))
+            for line in self._log.noticed():
+                self._progress.remark(f"step {step}: {line}")
         if number or due or last or step % pace.checkpoint_every == 0:
             unwritten = self._log.unwritten()  # raises before anything not finite is saved
             self._checkpoints.save(step, self._engine.fetch_state(placed), unwritten)

@@ -50,6 +50,13 @@ class Progress:
         """The loss from now on."""
         self._loss = f"loss {loss:.3f}"
 
+    def remark(self, line: str) -> None:
+        """A line of its own, above the one that stays in place."""
+        if self._stream is not None:
+            if self._bar is not None:
+                self._bar.clear()
+            _print(line, self._stream)
+
     def close(self) -> None:
         if self._bar is not None:
             with contextlib.suppress(OSError):

@@ -23,6 +23,17 @@ NUMBERS: dict[str, Whole | Real] = {
 }
 
 
+def check_training(settings: Any, seed: int, section: str = "") -> None:
+    """Refuses impossible numbers of a configuration: `steps`, `batch_size`, `train` and the seed.
+
+    Raises:
+      ValueError: as `check_numbers`.
+    """
+    numbers = {"seed": seed, "steps": settings.steps, "batch_size": settings.batch_size}
+    numbers |= {f"train.{k}": v for k, v in settings.train.items() if f"train.{k}" in NUMBERS}
+    check_numbers(numbers, section)
+
+
 def check_numbers(settings: Mapping[str, Any], section: str = "") -> None:
     """Refuses a number that training cannot work with.
 
@@ -34,4 +45,5 @@ def check_numbers(settings: Mapping[str, Any], section: str = "") -> None:
       ValueError: naming the first setting at fault, its value, and what it can be.
     """
     for name, value in settings.items():
-        check_number(f"{section}.{name}" if section else name, value, NUMBERS[name])
+        flag = f"--config.{section}.{name}" if section else f"--config.{name}"
+        check_number(flag, value, NUMBERS[name])

@@ -13,6 +13,8 @@ from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding import represent
 from unirep_jax.evaluation.embedding_figures import embedding_map
 from unirep_jax.evaluation.measurements import Measurement, measured
+from unirep_jax.losses import unit
+from unirep_jax.methods.baselines import CCA
 from unirep_jax.methods.cmcr import CMCR
 from unirep_jax.methods.method import Method, Pretrain
 from unirep_jax.methods.streams import keep
@@ -21,13 +23,15 @@ from unirep_jax.tasks.retrieval.tables import retrieval_tables
 from unirep_jax.tasks.retrieval.task import EMBEDDING_MAP, Retrieval
 from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, encode, ways
 
+CENTRE_EXAMPLES = 100_000  # at most, from which the mean of a modality is taken
+
 
 @dataclasses.dataclass(frozen=True)
 class Connection(Task):
     """The projections of both other modalities search for each other, next to no connection.
 
-    control: also evaluate the spaces without connection and, of raw features, an encoder pretrained
-      on the true pairs of both halves.
+    control: also evaluate the spaces without connection, their linear connection through the shared
+      modality and, of raw features, an encoder pretrained on the true pairs of both halves.
     """
 
     control: bool = True
@@ -61,9 +65,13 @@ class Connection(Task):
         streams = method.first[1], method.second[1]
         # Before encoders are pretrained: of streams, or of the raw modalities they are made of.
         pair = [m if m in data.modalities else m[:-2] for m in streams]
-        for m in pair:
+        for space, m in zip(("first", "second"), pair, strict=True):
             if m not in data.modalities:
-                raise ValueError(f"modality {m!r} is none of {', '.join(data.modalities)}")
+                raise ValueError(
+                    f"modality {m!r} is none of {', '.join(data.modalities)}: give "
+                    f"--config.method.{space}=\"('SHARED_{1 + (space == 'second')}', "
+                    f"'OTHER_{1 + (space == 'second')}')\" with two of them"
+                )
         count = int((~data.train & data.present[pair[0]] & data.present[pair[1]]).sum())
         if count < 2:
             raise ValueError(f"{data.name}: {count} test examples have {' and '.join(pair)}")
@@ -96,6 +104,8 @@ class Connection(Task):
         if len({x.shape for x in raw.values()}) == 1:  # else a cosine between them means nothing
             embedding_map(trained.figures / "spaces_map.png", raw, test)
             measurements += self._search(trained, "no connection", test, pair, raw)
+        linear = linear_connection(method, trained.prepared.seen, test)
+        measurements += self._search(trained, "cca", test, pair, linear)
         if any(way.encoder for through in trained.prepared.ways.values() for way in through):
             paired = self._paired(trained, pair)
             measurements += self._search(trained, "trained on pairs", test, pair, paired)
@@ -132,6 +142,29 @@ class Connection(Task):
                     "chance": by_chance if name == trained.name else None,
                 }  # fmt: skip
                 yield from measured(row, experiment="connect", **labels)
+
+
+def linear_connection(method: CMCR, seen: FeatureSet, test: FeatureSet) -> dict[str, np.ndarray]:
+    """Both other modalities where linear CCA of the shared one in both spaces puts them.
+
+    The directions in which the two embeddings of the shared modality agree are applied to the other
+    modality of each space, about its own mean: no pair of the other two is needed.
+    """
+    shared, others = (method.first[0], method.second[0]), (method.first[1], method.second[1])
+    both = dataclasses.replace(
+        seen,
+        features={m: seen.features[m] for m in shared},
+        present={m: seen.present[m] for m in shared},
+    )
+    params, state = CCA().solve(both)
+    placed = {}
+    for m, other in zip(shared, others, strict=True):
+        scale = np.asarray(state["statistics"][m][1])
+        rows = np.flatnonzero(seen.train & seen.present[other])[:CENTRE_EXAMPLES]
+        mean = np.asarray(seen.features[other][rows], np.float32).mean(0)
+        x = (np.asarray(test.features[other], np.float32) - mean) / scale
+        placed[other] = np.asarray(unit(x @ np.asarray(params["project"][m])))
+    return placed
 
 
 def _of_streams(model: Model, streams: FeatureSet) -> Model:

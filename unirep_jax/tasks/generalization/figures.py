@@ -60,7 +60,9 @@ def codebook_usage(
         title=f"{figure_text(feature_set.name)}, test split: {len(used)} of {len(codebook)} codes "
         "used",
     )  # fmt: skip
-    bars.legend(ncols=len(chosen), loc="lower right")
+    # Above both panels: bars fill theirs, and five names are wider than a corner of it.
+    figure.legend(*bars.get_legend_handles_labels(), ncols=min(len(chosen), 4),
+                  loc="outside upper center")  # fmt: skip
 
     centred = codebook[used] - codebook[used].mean(0)
     _, _, directions = np.linalg.svd(centred)  # whole: one used code has no direction of its own

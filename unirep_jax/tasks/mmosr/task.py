@@ -1,21 +1,26 @@
 """Multimodal open-set recognition, and recognition against another data set."""
 
 import dataclasses
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
-import jax
 import numpy as np
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.catalog import DATA_SETS
 from unirep_jax.data.safe_text import figure_text, file_name
 from unirep_jax.data.sample import few
-from unirep_jax.evaluation.embedding import map_examples
 from unirep_jax.evaluation.measurements import Measurement, measured
 from unirep_jax.evaluation.tables import OPEN_SET_METRICS
 from unirep_jax.methods.method import Batches, ClassifyingMethod, Method, Pretrain
 from unirep_jax.metrics import fit_threshold
 from unirep_jax.tasks.mmosr import figures
+from unirep_jax.tasks.mmosr.decisions import (
+    Decided,
+    Part,
+    decide,
+    decide_linearly,
+    with_features,
+)
 from unirep_jax.tasks.mmosr.measures import TPR, Decisions, measure, rejecting
 from unirep_jax.tasks.mmosr.split import OpenSetSplit, hold_out, osr_split
 from unirep_jax.tasks.mmosr.tables import COLUMNS, recognition_tables
@@ -29,8 +34,6 @@ from unirep_jax.tasks.task import (
     encode,
     ways,
 )
-
-Part = tuple[FeatureSet, np.ndarray]  # examples of a set, chosen by a mask
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,8 @@ class Recognition(Task):
     foreign, foreign_path: out-of-distribution detection (Table 5). All classes of the data are
       known, and what must be rejected is the test part of this other data set, which has the same
       modalities in the same shapes.
+    control: also evaluate a logistic regression on the features and one on what the untrained
+      network makes of them.
     """
 
     known: int = 0
@@ -54,6 +59,7 @@ class Recognition(Task):
     held_out: float = 0.2
     foreign: str = ""
     foreign_path: str = ""
+    control: bool = True
 
     requires: ClassVar[type] = ClassifyingMethod
     offers: ClassVar[tuple[Batches, ...]] = (Batches.LABELLED,)
@@ -88,7 +94,7 @@ class Recognition(Task):
             "experts": "Mean gate of every expert by class",
         },
     )
-    evaluation_settings: ClassVar[tuple[str, ...]] = ("unknown", "foreign_path")
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("unknown", "foreign_path", "control")
     tables = staticmethod(recognition_tables)
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
@@ -113,8 +119,42 @@ class Recognition(Task):
     def evaluate(self, trained: Trained) -> list[Measurement]:
         fitted, names = trained.prepared.seen, trained.prepared.seen.class_names
         tests, splits = self._tests(trained.prepared.whole, trained)
-        held, tested = (_decide(trained, parts) for parts in ([(fitted, ~fitted.train)], tests))
-        measurements = []
+        held_out = [(fitted, ~fitted.train)]
+        held, tested = decide(trained, held_out), decide(trained, tests)
+        found = self._measured(trained, trained.name, held, tested, splits, chance=True)
+        for source, decided in tested.items():
+            threshold = fit_threshold(held[source].decisions.scores, tpr=TPR)
+            _draw(trained, source, decided, threshold, names, only=len(tested) == 1)
+        if not self.control:
+            return found
+        training: list[Part] = [(fitted, fitted.train)]
+        parts = (training, held_out, tests)
+        seen = decide(trained, training), held, tested
+        raw = (with_features(*pair) for pair in zip(parts, seen, strict=True))
+        rows = {"linear": raw}
+        if int(trained.state.step):
+            drawn = trained._replace(state=trained.fitting.initial())
+            rows["untrained"] = (decide(drawn, part) for part in parts)
+        for name, (first, *others) in rows.items():
+            kept_back, decided = decide_linearly(
+                first, tuple(others), classes=len(names), seed=trained.seed
+            )
+            found += self._measured(trained, name, kept_back, decided, splits, chance=False)
+        return found
+
+    def _measured(
+        self,
+        trained: Trained,
+        name: str,
+        held: dict[str, Decided],
+        tested: dict[str, Decided],
+        splits: dict[str, tuple],
+        *,
+        chance: bool,
+    ) -> list[Measurement]:
+        """Every metric of one row of the table, by source and split of the classes."""
+        names, found = trained.prepared.seen.class_names, []
+        labels = trained.labels | {"method": name}
         for source, decided in tested.items():
             threshold = fit_threshold(held[source].decisions.scores, tpr=TPR)
             for title, (counted, unknown) in splits.items():
@@ -122,10 +162,10 @@ class Recognition(Task):
                 for row in measure(
                     decisions, threshold=threshold, class_names=names, unknown=unknown
                 ):
+                    row = row if chance else row | {"chance": None}
                     where = {"experiment": "mmosr", "split": title, "source": source}
-                    measurements += measured(row, **where, **trained.labels)
-            _draw(trained, source, decided, threshold, names, only=len(tested) == 1)
-        return measurements
+                    found += measured(row, **where, **labels)
+        return found
 
     def _split(self, data: FeatureSet, seed: int) -> OpenSetSplit:
         known = self.classes or self.known or data.num_classes // 2
@@ -158,42 +198,7 @@ class Recognition(Task):
         return [(split.feature_set, test)], splits
 
 
-class _Decided(NamedTuple):
-    """Decisions on the examples `rows` (bool, of all parts) that have what a source needs.
-
-    features: [example, dim]; gates: [example, expert] or None.
-    """
-
-    decisions: Decisions
-    rows: np.ndarray
-    features: np.ndarray
-    gates: np.ndarray | None
-
-
-def _decide(trained: Trained, parts: list[Part]) -> dict[str, _Decided]:
-    """What the trained network decides on the chosen examples of each part, by source."""
-    method, params = trained.method, jax.tree.map(np.asarray, trained.state.params)
-    assert isinstance(method, ClassifyingMethod)
-
-    def compute(variables, batch):
-        return method.classify(*variables, batch["features"], batch["present"])
-
-    variables = (params, trained.state.state)
-    pieces = [map_examples(compute, variables, data, rows=np.flatnonzero(rows))
-              for data, rows in parts]  # fmt: skip
-    label = np.concatenate([data.label[rows] for data, rows in parts])
-    decided = {}
-    joined = jax.tree.map(lambda *p: np.concatenate(p), *pieces)
-    for source, decision in joined.items():
-        there = decision.present
-        decision = jax.tree.map(lambda x, there=there: x[there], decision)
-        scores = method.known_scores(params, decision)
-        decisions = Decisions(scores, decision.logits.argmax(1), label[there])
-        decided[source] = _Decided(decisions, there, decision.features, decision.gates)
-    return decided
-
-
-def _draw(trained, source, decided: _Decided, threshold, names, *, only: bool) -> None:
+def _draw(trained, source, decided: Decided, threshold, names, *, only: bool) -> None:
     """All pictures of one source; where there are several its name is in that of the file."""
     scores, predicted, label = decided.decisions
     file = lambda name: trained.figures / f"{name if only else file_name(f'{name}_{source}')}.png"

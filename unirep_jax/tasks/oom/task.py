@@ -1,7 +1,7 @@
 """Out-of-modal generalisation: a modality that was never aligned learns from those that were."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import ClassVar
 
 import jax
@@ -12,6 +12,7 @@ from unirep_jax.data import FeatureSet
 from unirep_jax.data.resident import Pool
 from unirep_jax.evaluation.embedding import map_examples
 from unirep_jax.evaluation.embedding_figures import embedding_map
+from unirep_jax.evaluation.linear_classifier import LinearClassifier, concatenated
 from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.methods.method import Batches, Method, Pretrain
 from unirep_jax.methods.out_of_modal_learner import OutOfModalLearner
@@ -27,7 +28,16 @@ from unirep_jax.tasks.oom.tables import (
     SETTINGS,
     out_of_modal_tables,
 )
-from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, Way, check_labels
+from unirep_jax.tasks.task import (
+    Prepared,
+    Task,
+    Topic,
+    Trained,
+    Vocabulary,
+    Way,
+    check_labels,
+    check_modality,
+)
 from unirep_jax.train.fit import retrace
 from unirep_jax.train.step import TrainState
 
@@ -54,6 +64,8 @@ class OutOfModal(Task):
     given: the in-modal features are embeddings of your own encoders, and none is pretrained.
       Where the data have a modality <modality>_aligned, embeddings of the out-of-modal one in the
       same space, their zero-shot accuracy is the upper bound "aligned".
+    control: also evaluate a logistic regression on the out-of-modal features of the labelled pairs,
+      and one on what the untrained network makes of them; unsupervised, the features themselves.
     retrace: train once more with the same batches for Figures 5 and 6, if the method has in-modal
       heads.
     """
@@ -63,6 +75,7 @@ class OutOfModal(Task):
     labelled: float = 0.1
     in_modal_fraction: float = 1.0
     given: bool = False
+    control: bool = True
     retrace: bool = True
 
     requires: ClassVar[type] = OutOfModalLearner
@@ -104,7 +117,7 @@ class OutOfModal(Task):
             "agreement": "Accuracy where in-modal heads agree and where they do not",
         },
     )
-    evaluation_settings: ClassVar[tuple[str, ...]] = ("retrace",)
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("retrace", "control")
     tables = staticmethod(out_of_modal_tables)
 
     def __post_init__(self) -> None:
@@ -122,6 +135,7 @@ class OutOfModal(Task):
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
         """The out-of-modal modality first and as it is, the others as embeddings."""
+        check_modality("task.modality", self.modality, data)
         split, names = self._split(data, seed), self.in_modal(data)
         self._check(data)
         if self.given or len(names) == 1:
@@ -201,7 +215,36 @@ class OutOfModal(Task):
         measurements += self._measurements(trained, "chance", chance)
         if self._aligned in data.modalities:
             measurements += self._measurements(trained, "aligned", self._zero_shot(data, test))
+        for name, rows in self._controls(trained, read, test) if self.control else ():
+            measurements += self._measurements(trained, name, rows)
         return measurements
+
+    def _controls(
+        self, trained: Trained, read: Callable, test: np.ndarray
+    ) -> Iterator[tuple[str, list[dict]]]:
+        """What costs nothing: raw features and the untrained network, read linearly."""
+        data, names = trained.prepared.whole, (self.modality,)
+        inputs = {"linear": lambda rows: concatenated(data, rows, names)}
+        if int(trained.state.step):
+            drawn = trained.fitting.initial()
+            inputs["untrained"] = lambda rows: read(drawn, rows).features
+        split = self._split(trained.data, trained.seed)
+        tested, label = np.flatnonzero(test), data.label
+        for name, features in inputs.items():
+            if self.setting == "semi":
+                classifier = LinearClassifier(
+                    features(split.labelled), label[split.labelled], trained.seed
+                )
+                logits = classifier.logits(features(tested), data.num_classes)
+                readout = Readout(features(tested), logits, label[tested], {}, None)
+                yield name, [*measures.classification(readout)]
+            else:
+                train = np.flatnonzero(data.train & data.present[self.modality])
+                sides = [
+                    Readout(features(rows), np.zeros((len(rows), data.num_classes)), label[rows],
+                            {}, None) for rows in (train, tested)
+                ]  # fmt: skip
+                yield name, [*measures.label_free(*sides, seed=trained.seed)]
 
     def _reader(self, trained: Trained) -> Callable[[TrainState, np.ndarray], Readout]:
         """What the network in a given state says of given examples: compiled once for all."""

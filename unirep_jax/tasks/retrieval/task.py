@@ -12,7 +12,7 @@ from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding_figures import embedding_map, transport_plans
 from unirep_jax.tasks.representation import RepresentationTask, Row, Subject
 from unirep_jax.tasks.retrieval.tables import COLUMNS, SCORES, retrieval_tables
-from unirep_jax.tasks.task import Topic, Trained, Vocabulary
+from unirep_jax.tasks.task import Topic, Trained, Vocabulary, check_modality
 
 PLAN_EPSILON = 0.05  # of the plans that are drawn, whatever the method: MOVER's
 
@@ -63,9 +63,10 @@ class Retrieval(RepresentationTask):
     tables = staticmethod(retrieval_tables)
 
     def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
-        for m in (*self.withheld, *((self.captions,) if self.captions else ())):
-            if m not in data.modalities:
-                raise ValueError(f"modality {m!r} is none of {', '.join(data.modalities)}")
+        for m in self.withheld:
+            check_modality("task.withheld", m, data)
+        if self.captions:
+            check_modality("task.captions", self.captions, data)
         test = {m: ~data.train & data.present[m] for m in data.modalities}
         paired = [(a, b) for a, b in itertools.combinations(test, 2) if (test[a] & test[b]).any()]
         if not paired and not self.captions:
