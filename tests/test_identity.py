@@ -44,7 +44,7 @@ def test_a_change_of_the_data_is_named(paired_features, change):
 
 def test_settings_of_evaluation_are_left_out():
     evaluation = evaluation_sections(CONFIG)
-    assert {*evaluation} == {"task.retrace"}
+    assert {*evaluation} == {"task.retrace", "task.control"}
     settings = training_settings(CONFIG, evaluation)
     assert settings == {"experiment": "oom", "train.lr": 0.1, "task.modality": "a"}
 
