@@ -6,6 +6,7 @@ docs/extract.md says how; `Encoder` is what an encoder of one's own has to be.
 """
 
 from unirep_jax.data.extract.encoders import Encoder, EncoderError
+from unirep_jax.data.extract.extractor import Extractor
 from unirep_jax.data.extract.manifest import ManifestError
 from unirep_jax.data.extract.media import (
     MediaError,
@@ -19,6 +20,7 @@ from unirep_jax.data.extract.run import extract
 __all__ = [
     "Encoder",
     "EncoderError",
+    "Extractor",
     "ManifestError",
     "MediaError",
     "extract",

@@ -77,7 +77,7 @@ def encode_modality(
         _progress(modality, len(manifest), start) as bar,
         output,
     ):
-        prepare = _preparation(encoder, manifest.root)
+        prepare = preparation(encoder, manifest.root)
         for batch in _ahead(pool, prepare, values, size):
             good = _sort_out(batch, modality, journal, skip_damaged)
             rows = _encode(encoder, [item for _, item in good], modality) if good else None
@@ -85,7 +85,12 @@ def encode_modality(
             bar.update(len(batch))
 
 
-def _preparation(encoder: Encoder, root: Path) -> Callable[[str], Any]:
+def preparation(encoder: Encoder, root: Path) -> Callable[[str], Any]:
+    """What one value of a manifest, a path relative to `root` or a text, is prepared by.
+
+    What it gives raises MediaError, which names the file or the text.
+    """
+
     def prepare(value: str) -> Any:
         if not value:
             return None

@@ -104,12 +104,12 @@ def extract(
         said = {}
         for s in chosen:
             encoder = encoders[s.modality]
-            said[s.modality] = _fit(encoder, manifest, s.column)
+            said[s.modality] = fit(encoder, manifest, s.column)
             encode_modality(
                 encoder, manifest, s.modality, s.column, work / "modality" / f"{s.modality}.npy",
                 dtype=dtype, threads=threads or os.cpu_count() or 1, skip_damaged=skip_damaged,
             )  # fmt: skip
-        card = _card(path if root is None else Path(root), manifest, settings, licence, seed)
+        card = _card(path if root is None else Path(root), manifest, settings, licence, split)
         _finish(work, out, manifest, chosen, form, card, said)
     return card
 
@@ -168,7 +168,8 @@ def _continue(work: Path, settings: dict[str, Any]) -> None:
     write_file(file, lambda stream: stream.write(json.dumps(settings, indent=1).encode()))
 
 
-def _fit(encoder: Encoder, manifest: Manifest, column: str) -> dict[str, Any]:
+def fit(encoder: Encoder, manifest: Manifest, column: str) -> dict[str, Any]:
+    """Shows an encoder the training examples, if it learns from them; what the card says of it."""
     if encoder.fit is None:
         return {}
     values = zip(manifest.values(column), manifest.train, strict=True)
@@ -177,7 +178,11 @@ def _fit(encoder: Encoder, manifest: Manifest, column: str) -> dict[str, Any]:
 
 
 def _card(
-    source: Path, manifest: Manifest, settings: dict[str, Any], licence: str, seed: int
+    source: Path,
+    manifest: Manifest,
+    settings: dict[str, Any],
+    licence: str,
+    split: dict[str, Any],
 ) -> dict[str, Any]:
     versions = {}
     for library in _LIBRARIES:
@@ -190,7 +195,7 @@ def _card(
         "root": str(manifest.root.resolve()),  # what the paths in manifest.csv are relative to
         "licence": licence,
         "classes": list(manifest.class_names),
-        "split_seed": seed,
+        **split,
         "libraries": versions,
     } | settings
 
