@@ -1,5 +1,6 @@
 """Pictures of a run, as PNG files."""
 
+import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,6 +11,8 @@ from unirep_jax.train.logs import read_log
 
 # Okabe and Ito's palette: told apart with any colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
+LETTERS_PER_INCH = 9.0  # of a title
+LEGEND_INCHES = 0.2  # of one line
 LEGEND_LETTERS = 16  # of a name, above which a legend has one column
 
 NAME_LENGTH = 24  # of a class, in letters
@@ -22,6 +25,13 @@ def spread(rows: np.ndarray, count: int) -> np.ndarray:
     return rows[np.linspace(0, len(rows) - 1, count).astype(int)]
 
 
+def write_title(figure: Figure, text: str) -> None:
+    """A title over the whole figure, in as many lines as its width asks for."""
+    letters = max(int(LETTERS_PER_INCH * figure.get_figwidth()), 20)
+    lines = [part for line in text.splitlines() for part in textwrap.wrap(line, letters)]
+    figure.suptitle("\n".join(lines))
+
+
 def training_curves(path: Path, metrics: Path) -> None:
     """Every logged quantity over the steps, the loss first, a panel each."""
     rows = read_log(metrics)
@@ -31,8 +41,10 @@ def training_curves(path: Path, metrics: Path) -> None:
     groups = _panels(sorted(rows[0].keys() - {"step"}, key=lambda name: (name != "loss", name)))
     marker = ".-" if len(rows) < 20 else "-"
     columns = min(4, len(groups))
-    figure = Figure(figsize=(3.2 * columns, 2.6 * -(-len(groups) // columns)), layout="constrained")
-    axes = np.atleast_1d(figure.subplots(-(-len(groups) // columns), columns)).ravel()
+    lines = -(-len(groups) // columns)
+    height = 2.6 + LEGEND_INCHES * max(len(names) for names in groups.values() if names)
+    figure = Figure(figsize=(3.2 * columns, height * lines), layout="constrained")
+    axes = np.atleast_1d(figure.subplots(lines, columns)).ravel()
     for axis, (title, names) in zip(axes, groups.items(), strict=False):
         for place, name in enumerate(names):
             label = name.partition("/")[2] or None

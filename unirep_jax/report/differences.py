@@ -35,9 +35,12 @@ def tabulate_differences(groups: Sequence[Group]) -> list[Table]:
         return []
     sections: dict[Section, list[DifferenceRow]] = {}
     for row in difference_rows(measurements, VOCABULARY, variants):
-        if row.first or row.linear:
-            sections.setdefault(row.section, []).append(row)
-    return [_table(section, rows, variants[0]) for section, rows in sections.items()]
+        sections.setdefault(row.section, []).append(row)
+    return [
+        _table(section, rows, variants[0])
+        for section, rows in sections.items()
+        if any(row.first or row.linear for row in rows)
+    ]
 
 
 def _table(section: Section, rows: Sequence[DifferenceRow], first: str) -> Table:

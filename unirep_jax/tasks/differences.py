@@ -69,10 +69,11 @@ def difference_tables(
     """A table per section that has two rows to compare, as Markdown; "" where there is none."""
     sections: dict[Section, list[DifferenceRow]] = {}
     for row in difference_rows(measurements, vocabulary, variants):
-        if row.first or row.linear:
-            sections.setdefault(row.section, []).append(row)
+        sections.setdefault(row.section, []).append(row)
     parts = []
     for section, rows in sections.items():
+        if not any(row.first or row.linear for row in rows):
+            continue
         title = vocabulary.metrics.get(rows[0].metric, (rows[0].metric, 100))[0]
         header = ["variant", title, f"minus {variants[0]}", "minus the best linear row"]
         cells = [

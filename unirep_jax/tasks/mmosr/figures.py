@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 
 from unirep_jax import metrics
 from unirep_jax.data.safe_text import figure_text
-from unirep_jax.evaluation.figures import NAME_LENGTH, PALETTE, spread
+from unirep_jax.evaluation.figures import NAME_LENGTH, PALETTE, spread, write_title
 
 KNOWN, WRONG, UNKNOWN = PALETTE[0], PALETTE[1], PALETTE[5]
 MAP_EXAMPLES = 600
@@ -80,7 +80,7 @@ def open_set_curves(
     for axis in (left, stairs):
         axis.grid(alpha=0.3)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
-    figure.suptitle(f"{title}: {_counts(known)}")
+    write_title(figure, f"{title}: {_counts(known)}")
     figure.savefig(path, dpi=120)
 
 
@@ -122,7 +122,7 @@ def score_histograms(
     axes[-1].set_xlabel(
         f"score (higher: more known); dashed: threshold {threshold:.4g}, accepted from there on"
     )
-    figure.suptitle(f"{title}: {_counts(known)}")
+    write_title(figure, f"{title}: {_counts(known)}")
     figure.savefig(path, dpi=120)
 
 
@@ -165,7 +165,7 @@ def expert_load(
     _name_rows(rows, names)
     rows.tick_params(axis="x", labelsize=10 if len(experts) <= 24 else 7)
     figure.colorbar(image, cax=scale, label="mean gate")
-    figure.suptitle(f"{title}:\n{_counts(label >= 0)}")
+    write_title(figure, f"{title}:\n{_counts(label >= 0)}")
     figure.savefig(path, dpi=120)
 
 
@@ -216,7 +216,7 @@ def feature_map(
     axis.set(xticks=[], yticks=[])
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     part = "" if len(rows) == len(label) else f" (of {len(label)})"
-    figure.suptitle(f"{title}:\nt-SNE of {_counts(~unknown)}{part}")
+    write_title(figure, f"{title}:\nt-SNE of {_counts(~unknown)}{part}")
     figure.savefig(path, dpi=120)
 
 
@@ -257,7 +257,7 @@ def confusion(
             axis.text(column, row, f"{value:.0f}", ha="center", va="center",
                       color="white" if value < 50 else "black")  # fmt: skip
     figure.colorbar(image, ax=axis, shrink=0.8, aspect=35, label="percent of the row")
-    figure.suptitle(f"{title}:\n{_counts(np.asarray(label) >= 0)}")
+    write_title(figure, f"{title}:\n{_counts(np.asarray(label) >= 0)}")
     figure.savefig(path, dpi=120)
 
 

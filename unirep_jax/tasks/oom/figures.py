@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from unirep_jax.evaluation.figures import PALETTE
+from unirep_jax.evaluation.figures import PALETTE, write_title
 
 
 def connection_curves(
@@ -19,17 +19,19 @@ def connection_curves(
     the features of `modality`, the out-of-modal one.
     """
     steps, names = sorted(curves), list(next(iter(curves.values())))
-    figure = Figure(figsize=(9, 3.8), layout="constrained")
+    figure = Figure(figsize=(9, 4.6), layout="constrained")
     left, right = figure.subplots(1, 2)
     for place, name in enumerate(names):
         discrepancy, accuracy = np.transpose([curves[step][name] for step in steps])
         left.plot(steps, discrepancy, "o-", color=PALETTE[place % 8], label=f"mapped {name}")
         right.plot(steps, 100 * accuracy, "o-", color=PALETTE[place % 8], label=f"head of {name}")
-    left.set(title=f"discrepancy from {modality} features", xlabel="step", ylabel="MMD²")
-    right.set(title=f"in-modal heads on {modality} features", xlabel="step", ylabel="accuracy (%)")
+    left.set(title="discrepancy", xlabel="step", ylabel="MMD²")
+    right.set(title="in-modal heads", xlabel="step", ylabel="accuracy (%)")
+    write_title(figure, f"mapped in-modal features against {modality} features")
     for axis in (left, right):
         axis.set_ylim(0, None)
-        axis.legend()
+        axis.locator_params(axis="x", nbins=5)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False)
     figure.savefig(path, dpi=120)
 
 
