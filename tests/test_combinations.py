@@ -7,7 +7,7 @@ import jax
 import numpy as np
 import pytest
 
-from unirep_jax.data import save_features
+from unirep_jax.data import FeatureSet, save_features
 from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.experiment import run, set_up
 from unirep_jax.sweep import varied
@@ -54,6 +54,30 @@ def test_the_network_of_a_combination_knows_its_modalities_alone(config, tmp_pat
     names = {jax.tree_util.keystr(place) for place, _ in places}
     for m in ("camera", "sensor", "caption", "flow"):
         assert any(f"encoders_{m}" in name for name in names) == (m in combination.split("+"))
+
+
+@pytest.mark.parametrize(
+    "argument", ["cmg.py:micu", "retrieval.py:mover", "mmosr.py:mrn", "oom.py:erm"]
+)
+def test_images_without_a_time_axis_are_a_modality_to_choose(tmp_path, rng, argument):
+    """[height, width, channel] beside sequences and vectors, under every kind of method."""
+    label = np.tile(np.arange(4), 10)
+    features = {
+        "image": rng.random((40, 6, 5, 3), np.float32), "sound": rng.random((40, 4, 3), np.float32),
+        "vector": rng.random((40, 7), np.float32),
+    }  # fmt: skip
+    data = FeatureSet.from_arrays("d", features, label, np.arange(40) < 24)
+    save_features(tmp_path / "d.npz", data)
+    name, _, method = argument.partition(":")
+    config = runpy.run_path(str(CONFIGS / name))["get_config"](f"features,{method}")
+    chosen = {"data.path": str(tmp_path / "d.npz"), "data.modalities": ("image", "vector")}
+    config.update_from_flattened_dict(chosen | {"batch_size": 8})
+    if name == "oom.py":
+        config.update_from_flattened_dict({"task.modality": "image", "task.labelled": 0.5})
+    ready = set_up(config, tmp_path)
+    assert {*ready.prepared.whole.modalities} == {"image", "vector"}
+    assert ready.prepared.whole.features["image"].shape == (40, 6, 5, 3)
+    jax.eval_shape(ready.fitting.initial)
 
 
 @pytest.mark.slow

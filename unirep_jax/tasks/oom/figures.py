@@ -30,7 +30,7 @@ def connection_curves(
     write_title(figure, f"mapped in-modal features against {modality} features")
     for axis in (left, right):
         axis.set_ylim(0, None)
-        axis.locator_params(axis="x", nbins=5)
+        axis.locator_params(nbins=5)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False)
     figure.savefig(path, dpi=120)
 
