@@ -12,6 +12,7 @@ from unirep_jax.train.logs import read_log
 # Okabe and Ito's palette: told apart with any colour vision.
 PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00", "#F0E442", "#000000")
 LETTERS_PER_INCH = 9.0  # of a title
+BELOW_LABELS = 40  # points from an axis to a legend that leaves room for ticks and their name
 LEGEND_INCHES = 0.2  # of one line
 LEGEND_LETTERS = 16  # of a name, above which a legend has one column
 
@@ -53,7 +54,8 @@ def training_curves(path: Path, metrics: Path) -> None:
         axis.set(title=title, xlabel="step")
         if len(names) > 1:  # below the panel: beside long names nothing else would be seen
             axis.legend(
-                loc="upper center", bbox_to_anchor=(0.5, -0.25), fontsize=8, frameon=False,
+                loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=BELOW_LABELS / 8,
+                fontsize=8, frameon=False,
                 ncols=1 if max(map(len, names)) - len(title) > LEGEND_LETTERS else 2,
             )  # fmt: skip
     for axis in axes[len(groups) :]:

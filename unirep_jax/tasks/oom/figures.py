@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
-from unirep_jax.evaluation.figures import PALETTE, write_title
+from unirep_jax.evaluation.figures import BELOW_LABELS, PALETTE, write_title
 
 
 def connection_curves(
@@ -31,7 +31,8 @@ def connection_curves(
     for axis in (left, right):
         axis.set_ylim(0, None)
         axis.locator_params(nbins=5)
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.15), frameon=False)
+        axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False,
+                    borderaxespad=BELOW_LABELS / 10)  # fmt: skip
     figure.savefig(path, dpi=120)
 
 
