@@ -82,6 +82,12 @@ def test_every_configuration_chooses_modalities_and_measures_what_costs_nothing(
     assert TASKS[config.experiment].vocabulary.headline
 
 
+def test_open_set_recognition_does_without_the_caption_that_names_the_class():
+    get_config = load("mmosr.py")["get_config"]
+    assert get_config("digits_avt,concat").data.modalities == ("video", "audio")
+    assert get_config("utd_mhad").data.modalities == ()
+
+
 @pytest.mark.parametrize("argument", ["digits", "digits_avt,best", "", "micu,dcid", "paper,paper"])
 def test_an_unknown_argument_lists_what_there_is(argument):
     with pytest.raises(ValueError, match=r"digits_avt.*utd_mhad.*dcid.*paper.*official"):

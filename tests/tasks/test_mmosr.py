@@ -197,6 +197,16 @@ def test_settings_that_do_not_fit_the_data_are_refused(settings, message):
         Recognition(**settings).seen(feature_set(), 0)
 
 
+def test_foreign_data_are_seen_through_the_modalities_of_the_data(tmp_path, monkeypatch):
+    far = feature_set("far", 3)
+    more = far.features | {"c": np.zeros((len(far.label), 2), np.float32)}
+    far = FeatureSet.from_arrays("far", more, far.label, far.train)
+    monkeypatch.setitem(catalog.DATA_SETS, "elsewhere", DataSet(lambda path: far))
+    protocol = Recognition(foreign="elsewhere", control=False)
+    by = values(evaluated(protocol, feature_set(), tmp_path))
+    assert by["known against far", "macro_accuracy"] == 1.0
+
+
 def test_foreign_data_of_other_shapes_are_refused(monkeypatch):
     other = feature_set()
     other = dataclasses.replace(other, features=other.features | {"b": np.zeros((120, 5), "f")})

@@ -7,6 +7,7 @@ import numpy as np
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.catalog import DATA_SETS
+from unirep_jax.data.modalities import choose_modalities
 from unirep_jax.data.safe_text import figure_text, file_name
 from unirep_jax.data.sample import few
 from unirep_jax.evaluation.measurements import Measurement, measured
@@ -106,7 +107,7 @@ class Recognition(Task):
     def seen(self, data: FeatureSet, seed: int) -> FeatureSet:
         """Training examples of the known classes but those held out for the threshold."""
         if self.foreign:
-            _check_alike(data, self._out_of_distribution())
+            _check_alike(data, self._out_of_distribution(data))
             return hold_out(data, share=self.held_out, seed=seed)
         split = self._split(data, seed)
         for count in self.unknown:
@@ -171,16 +172,20 @@ class Recognition(Task):
         known = self.classes or self.known or data.num_classes // 2
         return osr_split(data, known=known, seed=seed)
 
-    def _out_of_distribution(self) -> FeatureSet:
+    def _out_of_distribution(self, data: FeatureSet) -> FeatureSet:
+        """The other set, seen through the modalities of the data where it has more."""
         if self.foreign not in DATA_SETS:
             raise ValueError(f"foreign={self.foreign!r} is none of {', '.join(DATA_SETS)}")
-        return DATA_SETS[self.foreign].load(self.foreign_path)
+        others = DATA_SETS[self.foreign].load(self.foreign_path)
+        if {*data.modalities} < {*others.modalities}:
+            return choose_modalities(others, data.modalities)
+        return others
 
     def _tests(self, data: FeatureSet, trained: Trained) -> tuple[list[Part], dict[str, tuple]]:
         """What is tested; by title which of all these examples count, and of how many unknown
         classes they are (0: of no such classes)."""
         if self.foreign:
-            others = few(self._out_of_distribution(), trained.examples)
+            others = few(self._out_of_distribution(data), trained.examples)
             others = dataclasses.replace(
                 others, label=np.full_like(others.label, -1), class_names=data.class_names
             )
