@@ -235,7 +235,11 @@ def test_cox_is_trained_measured_and_drawn(paired_features, tmp_path, setting, s
                        **{"method.refresh_every": 4})  # fmt: skip
     folder = experiment.run(config, tmp_path / "run")
     rows = read_measurements(folder / "results.jsonl")
-    assert {m.method for m in rows} == {"cox", "chance"} and {m.split for m in rows} == {setting}
+    assert {m.method for m in rows} == {"cox", "linear", "untrained", "chance"}
+    assert {m.split for m in rows} == {setting}
+    free = {m.metric for m in rows if m.method == "linear"}
+    assert free == ({"accuracy", "macro_accuracy", "class_recall_at_1"} if setting == "semi"
+                    else {"cluster_accuracy", "probe_accuracy"})  # fmt: skip
     metrics = {m.metric for m in rows}
     assert {"accuracy", "class_recall_at_1", "instance_recall_at_1", "agreement_share",
             "in_modal_accuracy"} <= metrics  # fmt: skip
@@ -261,7 +265,9 @@ def test_a_baseline_and_aligned_embeddings_are_measured(
     )  # fmt: skip
     folder = experiment.run(config_of(data, tmp_path, "features,erm"), tmp_path / "run")
     rows = read_measurements(folder / "results.jsonl")
-    assert {m.method for m in rows} == {"erm", "aligned", "chance"}
+    assert {m.method for m in rows} == {"erm", "aligned", "linear", "untrained", "chance"}
+    accuracy = {m.method: m.value for m in rows if m.metric == "accuracy"}
+    assert accuracy["linear"] > 0.5 > accuracy["chance"], "16 labelled pairs of 4 classes"
     (value,) = [m.value for m in rows if (m.method, m.metric) == ("aligned", "accuracy")]
     assert value > 0.9, "the camera tells the classes"
     assert {m.metric for m in rows if m.method == "erm"} == {

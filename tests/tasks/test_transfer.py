@@ -175,6 +175,44 @@ def test_a_set_without_training_examples_is_searched(tmp_path):
     assert "### clotho: one modality against one, by cosine" in protocol.tables(found)
 
 
+def test_a_set_without_labels_or_events_is_searched_though_it_has_training_examples(tmp_path):
+    """As Valor-32K by default; a table without a row would say nothing."""
+    codes = np.random.default_rng(0).integers(0, CLASSES, (40, TIME))
+    path = folder(
+        tmp_path / "valor", classes={"audio": codes, "video": codes}, train=np.arange(40) < 25,
+        label=np.full(40, -1),
+    )  # fmt: skip
+    _, found = evaluated([path], tmp_path)
+    assert {m.experiment for m in found} == {"retrieval"}
+    assert {m.num_examples for m in found} == {15}, "the test examples alone"
+
+
+def test_a_set_of_which_no_table_would_have_a_row_is_refused_before_training(tmp_path):
+    codes = np.zeros((20, TIME), int)
+    path = folder(
+        tmp_path / "alone", classes={"audio": codes}, train=np.arange(20) < 10,
+        label=np.full(20, -1),
+    )  # fmt: skip
+    with pytest.raises(ValueError, match=r"alone has neither labels nor events, .* 10 of audio"):
+        Transfer(sets=(path,)).prepare(data_set(), Reader(), None, 0)
+
+
+def test_linear_rows_stand_beside_the_method_where_they_can_be_compared(tmp_path):
+    paths = [labelled(tmp_path / "ave"), eventful(tmp_path / "avvp")]
+    _, found = evaluated(paths, tmp_path)
+    directions = {
+        (m.experiment, m.method): {(a.source, a.target) for a in found
+                                   if (a.experiment, a.method) == (m.experiment, m.method)}
+        for m in found
+    }  # fmt: skip
+    within = {(m, m) for m in ("audio", "video")}
+    assert directions["cmg", "cca"] == within | {("audio", "video"), ("video", "audio")}
+    assert directions["cmg", "raw"] == within == directions["events", "raw"]
+    assert ("events", "cca") not in directions, "one vector of an example has no seconds"
+    _, alone = evaluated(paths, tmp_path, control=False)
+    assert {m.method for m in alone} == {"reader", "chance"}
+
+
 def test_sets_that_are_absent_are_all_named(tmp_path):
     there = labelled(tmp_path / "ave")
     protocol = Transfer(sets=(str(tmp_path / "x"), there, str(tmp_path / "y")))

@@ -211,9 +211,9 @@ def test_an_evaluation_that_was_ended_does_not_measure_again_what_it_has(
         run(config(feature_file, **settings), finished)
     assert not is_finished(finished) and (finished / "measured.json").exists()
     run(config(feature_file, **settings), finished)
-    assert len(measured_ones) == 4, "untrained again, then CCA"
+    assert len(measured_ones) == 5, "untrained again, then CCA and raw features"
     methods = {m.method for m in read_measurements(finished / "results.jsonl")}
-    assert methods == {"micu", "untrained", "cca", "chance"} and is_finished(finished)
+    assert methods == {"micu", "untrained", "cca", "raw", "chance"} and is_finished(finished)
     assert not (finished / "measured.json").exists()
 
 
