@@ -75,7 +75,10 @@ class FewLabel(RepresentationTask):
         for m in data.modalities:
             self._labelled(data, m, seed)
             if not (~data.train & data.present[m] & (data.label >= 0)).any():
-                raise ValueError(f"no test example has a label and the modality {m!r}")
+                raise ValueError(
+                    f"no test example has a label and the modality {m!r}: leave it out of "
+                    "--config.data.modalities"
+                )
         return data
 
     def measure(self, subject: Subject) -> Iterator[tuple[str, Row]]:
@@ -99,6 +102,11 @@ class FewLabel(RepresentationTask):
     def _labelled(self, data: FeatureSet, modality: str, seed: int) -> np.ndarray:
         """Rows of the labelled examples; ValueError where a class has none."""
         possible = np.flatnonzero(data.train & data.present[modality] & (data.label >= 0))
+        if not len(possible):
+            raise ValueError(
+                f"no training example has a label and the modality {modality!r}: leave it out of "
+                "--config.data.modalities"
+            )
         count, classes = round(self.labelled * len(possible)), len(np.unique(data.label[possible]))
         if not 0 < classes <= count:
             raise ValueError(
