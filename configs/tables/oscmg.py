@@ -1,4 +1,4 @@
-"""Table 2 of Huang et al., ICCV 2025: MICU and its baselines on one data set, mean ± deviation.
+"""Table 2 of Huang et al., ICCV 2025: MICU and its baselines on one data set, 95 % intervals.
 
     python -m unirep_jax.sweep --config=configs/oscmg.py:utd_mhad --config.data.path=utd_mhad.npz \\
       --variants=configs/tables/oscmg.py:table2 --seeds=5 --workdir=runs/table2

@@ -190,10 +190,13 @@ def test_a_set_without_labels_or_events_is_searched_though_it_has_training_examp
 def test_a_set_of_which_no_table_would_have_a_row_is_refused_before_training(tmp_path):
     codes = np.zeros((20, TIME), int)
     path = folder(
-        tmp_path / "alone", classes={"audio": codes}, train=np.arange(20) < 10,
+        tmp_path / "apart", classes={"audio": codes, "video": codes}, train=np.arange(20) < 10,
         label=np.full(20, -1),
     )  # fmt: skip
-    with pytest.raises(ValueError, match=r"alone has neither labels nor events, .* 10 of audio"):
+    (tmp_path / "apart" / "present").mkdir()
+    for m, there in (("audio", np.arange(20) < 14), ("video", np.arange(20) >= 14)):
+        np.save(tmp_path / "apart" / "present" / f"{m}.npy", there)
+    with pytest.raises(ValueError, match=r"neither labels nor events, .* 4 of audio, 6 of video"):
         Transfer(sets=(path,)).prepare(data_set(), Reader(), None, 0)
 
 
