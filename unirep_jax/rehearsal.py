@@ -11,6 +11,7 @@ from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
+from threadpoolctl import threadpool_limits
 
 from unirep_jax.data import FeatureFileError, FeatureSet
 from unirep_jax.data.sample import few
@@ -57,7 +58,7 @@ def rehearse(config: ConfigDict, data: FeatureSet, workdir: Path) -> None:
 
 def _rehearse(config: ConfigDict, data: FeatureSet, count: int, folder: Path) -> None:
     small = config.copy_and_resolve_references()
-    small.batch_size = jax.device_count()  # none is drawn
+    small.steps, small.batch_size = 0, 1  # no batch is drawn, of a size that few may not have
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     folder.mkdir(parents=True)
     try:
@@ -67,7 +68,8 @@ def _rehearse(config: ConfigDict, data: FeatureSet, count: int, folder: Path) ->
             ready.prepared, config.method.name, config.seed, state, ready.fitting, ready.pretrain,
             folder, examples=count,
         )  # fmt: skip
-        write_results(ready.task.rehearsal(), trained)
+        with threadpool_limits(1, user_api="openmp"):  # a map of few points waits for threads
+            write_results(ready.task.rehearsal(), trained)
         ready.task.tables(read_measurements(folder / RESULTS))
     finally:
         shutil.rmtree(folder, ignore_errors=True)

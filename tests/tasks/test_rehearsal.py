@@ -11,6 +11,7 @@ from unirep_jax import command_line, experiment, rehearsal
 from unirep_jax.data import FeatureSet, save_features
 from unirep_jax.data.sample import few, few_rows
 from unirep_jax.evaluation.measurements import read_measurements
+from unirep_jax.ready import load
 from unirep_jax.tasks import TASKS
 from unirep_jax.workdir import ConfigError
 
@@ -116,7 +117,7 @@ def test_more_examples_are_tried_where_few_are_too_few_for_a_split(path, tmp_pat
     monkeypatch.setattr(rehearsal, "_rehearse", seen)
     config = config_of("pairwise", "few_label", path, **{"task.labelled": 0.15})
     config.task.control = False
-    data = experiment.load(config)
+    data = load(config)
     rehearsal.rehearse(config, data, tmp_path / "run")
     assert sizes == [32, 96], "4 of each class and part, of which 15 % are no example of a class"
     assert not any((tmp_path / "run").iterdir())
@@ -148,14 +149,14 @@ def test_a_rehearsal_changes_nothing_and_only_a_new_run_has_one(path, tmp_path, 
 
 def test_frozen_encoders_are_not_trained_for_a_rehearsal(path, tmp_path, capfd):
     config = config_of("cmcr", "connect", path, **{"train.fused": 2})
-    rehearsal.rehearse(config, experiment.load(config), tmp_path / "run")
+    rehearsal.rehearse(config, load(config), tmp_path / "run")
     printed = "".join(capfd.readouterr())
     assert "rehearsed the evaluation" in printed and "pretraining" not in printed
 
 
 def test_an_out_of_modal_network_without_training_is_evaluated(path, tmp_path):
     config = config_of("cox", "oom", path, **{"task.retrace": True})
-    rehearsal.rehearse(config, experiment.load(config), tmp_path / "run")
+    rehearsal.rehearse(config, load(config), tmp_path / "run")
 
 
 # -- names -----------------------------------------------------------------------------------
@@ -184,7 +185,7 @@ def test_names_that_others_chose_pass_through_figures_tables_and_files(
     method = {"cmg": "micu", "retrieval": "pairwise", "mmosr": "concat"}[task]
     config = config_of(method, task, "unused")
     with command_line.answering(experiment.FAILURES):
-        rehearsal.rehearse(config, experiment.load(config), tmp_path / "run")
+        rehearsal.rehearse(config, load(config), tmp_path / "run")
 
 
 def test_sources_of_many_long_modalities_have_files_of_their_own(tmp_path, rng):
@@ -194,7 +195,7 @@ def test_sources_of_many_long_modalities_have_files_of_their_own(tmp_path, rng):
     data = FeatureSet.from_arrays("long", features, label, np.arange(64) < 40)
     save_features(tmp_path / "long.npz", data)
     config = config_of("pairwise", "retrieval", tmp_path / "long.npz")
-    rehearsal.rehearse(config, experiment.load(config), tmp_path / "run")
+    rehearsal.rehearse(config, load(config), tmp_path / "run")
     config = config_of("tmc", "mmosr", tmp_path / "long.npz")
-    rehearsal.rehearse(config, experiment.load(config), tmp_path / "run")
+    rehearsal.rehearse(config, load(config), tmp_path / "run")
     assert jax.device_count() == 8
