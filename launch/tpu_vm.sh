@@ -64,6 +64,7 @@ copy() {
   local install="mkdir -p unirep_jax/runs && tar -xzf unirep_jax.tar.gz -C unirep_jax"
   install+=" && sudo apt-get update -q && sudo apt-get install -qy python3.11-venv nfs-common"
   install+=" && cd unirep_jax && python3.11 -m venv .venv"
+  install+=" && .venv/bin/pip install -q --require-hashes -r requirements/train.txt"
   install+=" && .venv/bin/pip install -q -e '.[train]' 'jax[tpu]'"
   [[ -z ${NFS:-} ]] || install+=" && sudo mount $NFS runs && sudo chmod 777 runs"
   show git archive --output=unirep_jax.tar.gz HEAD

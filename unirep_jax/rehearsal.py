@@ -11,8 +11,9 @@ from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
+from threadpoolctl import threadpool_limits
 
-from unirep_jax.data import FeatureSet
+from unirep_jax.data import FeatureFileError, FeatureSet
 from unirep_jax.data.sample import few
 from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.pretrain import untrained
@@ -20,6 +21,7 @@ from unirep_jax.ready import set_up
 from unirep_jax.results import RESULTS, write_results
 from unirep_jax.tasks.task import Trained
 from unirep_jax.terminal import say
+from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.train.processes import is_first, own_folder
 from unirep_jax.workdir import ConfigError
 
@@ -34,7 +36,8 @@ def rehearse(config: ConfigDict, data: FeatureSet, workdir: Path) -> None:
     Nothing that a run depends on is touched. Several processes do the same, each for itself.
 
     Raises:
-      ConfigError, FeatureFileError: what the evaluation would end with, in one line.
+      ConfigError: what the evaluation would end with, in one line.
+      ConfigError, FeatureFileError: as `set_up`.
     """
     began, folder = time.monotonic(), own_folder(workdir) / "rehearsal"
     for count in EXAMPLES:
@@ -42,7 +45,9 @@ def rehearse(config: ConfigDict, data: FeatureSet, workdir: Path) -> None:
         try:
             _rehearse(config, part, count, folder)
             break
-        except (OSError, UnicodeError) as error:  # not of how many examples there are
+        except (MemoryError, jax.errors.JaxRuntimeError):
+            raise
+        except (OSError, UnicodeError) as error:  # whatever the number of examples
             raise _refusal(error) from error
         except Exception as error:
             if part is data:
@@ -53,7 +58,7 @@ def rehearse(config: ConfigDict, data: FeatureSet, workdir: Path) -> None:
 
 def _rehearse(config: ConfigDict, data: FeatureSet, count: int, folder: Path) -> None:
     small = config.copy_and_resolve_references()
-    small.batch_size = jax.device_count()  # none is drawn
+    small.steps, small.batch_size = 0, 1  # no batch is drawn, of a size that few may not have
     shutil.rmtree(folder, ignore_errors=True)  # of a process that was killed
     folder.mkdir(parents=True)
     try:
@@ -63,7 +68,8 @@ def _rehearse(config: ConfigDict, data: FeatureSet, count: int, folder: Path) ->
             ready.prepared, config.method.name, config.seed, state, ready.fitting, ready.pretrain,
             folder, examples=count,
         )  # fmt: skip
-        write_results(ready.task.rehearsal(), trained)
+        with threadpool_limits(1, user_api="openmp"):  # a map of few points waits for threads
+            write_results(ready.task.rehearsal(), trained)
         ready.task.tables(read_measurements(folder / RESULTS))
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -71,6 +77,8 @@ def _rehearse(config: ConfigDict, data: FeatureSet, count: int, folder: Path) ->
 
 def _refusal(error: Exception) -> Exception:
     """In one line what was refused; of what nothing refuses in words, also where it was."""
+    if isinstance(error, ConfigError | FeatureFileError | CheckpointError):  # of the set-up
+        return error
     if isinstance(error, ValueError | OSError) and not isinstance(error, UnicodeError):
         text = str(error)
     else:

@@ -164,6 +164,8 @@ def test_what_the_data_do_not_allow_ends_in_one_line_and_keeps_the_training(
     path, tmp_path, monkeypatch
 ):
     def refuse(self, trained):
+        if trained.state.step == 0:  # rehearsed
+            return evaluate(self, trained)
         raise ValueError("no direction can be measured")
 
     config = config_of("pairwise", "retrieval", path)

@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import tracemalloc
 
 import jax
 import jax.numpy as jnp
@@ -437,3 +438,38 @@ def test_evaluation_measures_every_direction_beside_chance(paired_features, tmp_
     assert "pairs that training never had" in protocol.tables(found)
     for name in ("embedding_map.png", "transport_plans.png"):
         assert (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG")
+
+
+def test_progress_counts_every_query_of_every_search(rng, monkeypatch, paired_features):
+    counted = []
+
+    class Work(retrieval.Work):
+        def __init__(self, what, total, unit, stream):
+            super().__init__(what, total, unit, None)
+            counted.append(-total)
+
+        def update(self, count):
+            counted.append(count)
+
+    monkeypatch.setattr(retrieval, "Work", Work)
+    monkeypatch.setattr(retrieval, "TILE", 70)
+    present = {m: p.copy() for m, p in paired_features.present.items()}
+    present["sensor"][70:75] = False  # queries without a relevant item count as done
+    data = dataclasses.replace(paired_features, present=present)
+    embeddings = {m: unit_rows(rng, len(data.label)) for m in data.modalities}
+    rows = list(directions(embeddings, data))
+    assert len(rows) > 100 and len(counted) > 24 and sum(counted) == 0
+
+
+def test_memory_does_not_grow_with_the_number_of_scores(rng, monkeypatch):
+    monkeypatch.setattr(retrieval, "TILE", 1 << 16)
+    monkeypatch.setattr(retrieval, "THREADS", 2)
+    count = 3_000
+    items = Rows((unit_rows(rng, count),), np.arange(count), np.arange(count) % 7)
+    tracemalloc.start()
+    try:
+        list(search(items, items, cosine))
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < count**2, "bytes: a quarter of the matrix of float32 scores"

@@ -28,11 +28,11 @@ def few_rows(data: FeatureSet, count: int) -> Int[np.ndarray, "row"]:
         return np.arange(len(data.label))
     kind = 2 * (data.label + 1) + data.train
     modalities = np.sum([*data.present.values()], axis=0)
-    repeats = _place_within(kind, data.group)  # how many of its kind and group stand before it
     chosen = np.zeros(len(kind), bool)
     for present in data.present.values():
         rows = np.flatnonzero(present)
-        order = rows[np.lexsort((repeats[rows], -modalities[rows], kind[rows]))]
+        repeats = _place_within(kind[rows], modalities[rows], data.group[rows])
+        order = rows[np.lexsort((repeats, -modalities[rows], kind[rows]))]
         chosen[order[_place_within(kind[order]) < count]] = True
     return np.flatnonzero(chosen)
 

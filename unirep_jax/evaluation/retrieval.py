@@ -5,7 +5,10 @@ expectation (`unirep_jax.metrics.retrieval`): an embedding that has collapsed sc
 """
 
 import itertools
+import os
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import jax
@@ -15,9 +18,12 @@ from jaxtyping import Array, Float, Int
 
 from unirep_jax import losses, metrics
 from unirep_jax.metrics import Ranks
+from unirep_jax.train.processes import is_first
+from unirep_jax.train.progress import Work, progress_stream
 
 RECALLS = (1, 5, 10)
-TILE = 1 << 24  # scores held at a time
+TILE = 1 << 22  # scores held at a time, by each thread
+THREADS = min(os.cpu_count() or 1, 8)
 # Of one modality, or one array for each of a group.
 Vectors = tuple[Float[Array | np.ndarray, "row dim"], ...]
 
@@ -55,7 +61,10 @@ def _volumes(queries: Vectors, items: Vectors, *, height: bool):
 
 
 def search(
-    queries: Rows, items: Rows, score: Callable[[Vectors, Vectors], Array]
+    queries: Rows,
+    items: Rows,
+    score: Callable[[Vectors, Vectors], Array],
+    advance: Callable[[int], None] = lambda _: None,
 ) -> Iterator[tuple[str, float, float]]:
     """Recalls, median rank and mean average precision of a search, next to chance.
 
@@ -63,6 +72,7 @@ def search(
       queries: every one has a relevant row among the items, that is, one of the same item.
       items: the gallery.
       score: [query, item] from the vectors of both, higher = better match.
+      advance: is told how many more queries are done.
 
     Yields:
       Metric (`recall_at_1`, ..., `median_rank`, `map`, and `class_map`, for which the items of the
@@ -71,30 +81,53 @@ def search(
     tile = max(min(TILE // len(items.item), len(queries.item)), 1)
     gallery = jax.tree.map(jnp.asarray, items.vectors)
     compute = jax.jit(score)
-    ranks, precision, of_class, sizes = [], [], [], []
-    for start in range(0, len(queries.item), tile):
-        # The last tile is filled up with the last query: one shape, one compilation.
-        rows = np.minimum(np.arange(start, start + tile), len(queries.item) - 1)
-        scores = np.asarray(compute(tuple(v[rows] for v in queries.vectors), gallery))
-        scores, rows = scores[: len(queries.item) - start], rows[: len(queries.item) - start]
-        relevant = queries.item[rows, None] == items.item[None]
-        alike = (queries.label[rows, None] == items.label[None]) & (items.label[None] >= 0)
-        some = alike.any(1)
-        ranks.append(metrics.retrieval_ranks(scores, relevant))
-        precision.append(metrics.average_precision(scores, relevant))
-        if some.any():
-            of_class.append(metrics.average_precision(scores[some], alike[some]))
-        sizes.append(np.stack([relevant.sum(1), alike.sum(1)]))
+    ranked: list[_Ranked] = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        waiting: deque[Future[_Ranked]] = deque()
+        for start in range(0, len(queries.item), tile):
+            # The last tile is filled up with the last query: one shape, one compilation.
+            rows = np.minimum(np.arange(start, start + tile), len(queries.item) - 1)
+            scores = np.asarray(compute(tuple(v[rows] for v in queries.vectors), gallery))
+            scores, rows = scores[: len(queries.item) - start], rows[: len(queries.item) - start]
+            waiting.append(pool.submit(_rank, scores, _keep(queries, rows), items))
+            while len(waiting) > THREADS or (waiting and start + tile >= len(queries.item)):
+                ranked.append(waiting.popleft().result())
+                advance(len(ranked[-1].precision))
+    ranks = Ranks(*map(np.concatenate, zip(*(part.ranks for part in ranked), strict=True)))
+    _, precision, of_class, sizes = zip(*ranked, strict=True)
     count, (relevant, alike) = len(items.item), np.concatenate(sizes, axis=1)
-    ranks = Ranks(*map(np.concatenate, zip(*ranks, strict=True)))
     tied = Ranks(np.zeros_like(relevant), count - relevant, relevant)
     for k in RECALLS:
         yield f"recall_at_{k}", metrics.recall_at(ranks, k), metrics.recall_at(tied, k)
     yield "median_rank", metrics.median_rank(ranks), metrics.median_rank(tied)
     yield "map", float(np.mean(np.concatenate(precision))), _random_precision(relevant, count)
-    if of_class:
+    if alike.any():
         by_chance = _random_precision(alike[alike > 0], count)
         yield "class_map", float(np.mean(np.concatenate(of_class))), by_chance
+
+
+class _Ranked(NamedTuple):
+    """Of some queries: ranks, average precision of the item and, of those that have any alike, of
+    the class; how many items are relevant, and how many of the class."""
+
+    ranks: Ranks
+    precision: Float[np.ndarray, "query"]
+    of_class: Float[np.ndarray, "some"]
+    sizes: Int[np.ndarray, "2 query"]
+
+
+def _rank(scores: Float[np.ndarray, "query item"], queries: Rows, items: Rows) -> _Ranked:
+    relevant = queries.item[:, None] == items.item[None]
+    alike = (queries.label[:, None] == items.label[None]) & (items.label[None] >= 0)
+    some, ascending, of_class = alike.any(1), np.sort(scores, axis=1), np.empty(0)
+    if some.any():
+        of_class = metrics.average_precision(scores[some], alike[some], ascending=ascending[some])
+    return _Ranked(
+        metrics.retrieval_ranks(scores, relevant),
+        metrics.average_precision(scores, relevant, ascending=ascending),
+        of_class,
+        np.stack([relevant.sum(1), alike.sum(1)]),
+    )
 
 
 def _random_precision(relevant: Int[np.ndarray, "query"], items: int) -> float:
@@ -127,15 +160,23 @@ def directions(
         groups = [((one,), tuple(m for m in names if m != one)) for one in names]
         for score in (volume, height):
             searches += [(s, t, score) for pair in groups for s, t in (pair, pair[::-1])]
-    for source, target, score in searches:
-        queries, items = (_side(embeddings, feature_set, m, captions) for m in (source, target))
-        queries = _keep(queries, np.isin(queries.item, items.item))
-        if len(queries.item) == 0:
-            continue
-        for metric, value, by_chance in search(queries, items, score):
-            yield {"split": "all", "source": "+".join(source), "target": "+".join(target),
-                   "metric": metric, "value": value, "chance": by_chance,
-                   "num_examples": len(queries.item), "selection": score.__name__}  # fmt: skip
+    side = lambda modalities: _side(embeddings, feature_set, modalities, captions)
+    counts = {source: len(side(source).item) for source in {s for s, _, _ in searches}}
+    total = sum(counts[source] for source, _, _ in searches)
+    progress = Work("retrieval", total, "queries", progress_stream(is_first()))
+    try:
+        for source, target, score in searches:
+            queries, items = side(source), side(target)
+            found = _keep(queries, np.isin(queries.item, items.item))
+            progress.update(len(queries.item) - len(found.item))
+            if not len(found.item):
+                continue
+            for metric, value, by_chance in search(found, items, score, progress.update):
+                yield {"split": "all", "source": "+".join(source), "target": "+".join(target),
+                       "metric": metric, "value": value, "chance": by_chance,
+                       "num_examples": len(found.item), "selection": score.__name__}  # fmt: skip
+    finally:
+        progress.close()
 
 
 def _side(embeddings, feature_set, modalities: Sequence[str], captions: str) -> Rows:

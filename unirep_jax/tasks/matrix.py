@@ -104,10 +104,8 @@ class Matrix(RepresentationTask):
         }
 
     def rehearsal(self) -> Self:
-        named = {name: task.rehearsal() for name, task in self._named().items()}
         settings: dict[str, Any] = {
-            name: {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}  # type: ignore[arg-type]
-            for name, task in named.items()
+            name: dict(vars(task.rehearsal())) for name, task in self._named().items()
         }
         return dataclasses.replace(self, **settings)
 

@@ -83,7 +83,8 @@ def prepare(
         engine = make_engine(step, parallel=settings.parallel)
         batches = partial(_streamed, training_set, settings.batch_size, seed, labels)
         counts, examples = [settings.batch_size], int(training_set.train.sum())
-        batches(0, 0)  # refuses an impossible batch size now
+        if settings.steps:
+            batches(0, 0)  # refuses an impossible batch size now
     else:
         refreshing = None
         if isinstance(method, RefreshingMethod):
@@ -98,7 +99,7 @@ def prepare(
         batches = partial(_drawn, pools, seed, settings.train.fused)
         leaves = jax.tree.leaves(pools, is_leaf=is_pool)
         counts, examples = [pool.count for pool in leaves], max(len(pool.rows) for pool in leaves)
-    for count in counts:
+    for count in counts if settings.steps else ():
         if count % engine.devices:
             raise ValueError(f"batch_size={count} does not split over {engine.devices} devices")
     initial = _initial(method, optimizer, training_set, seed)
