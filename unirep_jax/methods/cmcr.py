@@ -85,8 +85,8 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
     @classmethod
     def ulip(cls) -> "CMCR":
         """Section 4.2: ULIP and CLIP, which share images."""
-        names = {"first": ("image_1", "points_1"), "second": ("image_2", "text_2")}
-        return cls(**names, noise_variance=0.002, weight_intra=0.4)
+        first, second = ("image_1", "points_1"), ("image_2", "text_2")
+        return cls(first, second, noise_variance=0.002, weight_intra=0.4)
 
     @classmethod
     def released(cls) -> "CMCR":

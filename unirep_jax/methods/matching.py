@@ -32,11 +32,13 @@ class Candidates(NamedTuple):
 class Matched(NamedTuple):
     """Plans between all modalities, and the share of them that Sinkhorn left unfinished.
 
-    Both are None where nothing is matched.
+    Both are None where nothing is matched. tuples: the plan over tuples of three modalities whose
+    marginals the plans are, where there is one.
     """
 
     plans: Plans | None
     unconverged: Float[Array, ""] | None
+    tuples: losses.MultimarginalPlan | None = None
 
 
 def stand_in(vectors: Vectors, present: Bool[Array, "modality batch"]) -> Vectors:
@@ -86,12 +88,12 @@ def given_pairs(candidates: Candidates) -> Matched:
 
 
 def tuple_plan(candidates: Candidates, *, epsilon: float, iterations: int) -> Matched:
-    """The factors of a plan over tuples of three modalities."""
+    """A plan over tuples of three modalities."""
     vectors, present = whole_batch(*candidates)
     found = losses.multimarginal_plan(
         vectors, epsilon=epsilon, where=present.all(0), iterations=iterations
     )
-    return Matched(found.plans, jnp.float32(~found.converged))
+    return Matched(found.pairs, (~found.converged).astype(jnp.float32), found)
 
 
 def _weights(present):

@@ -245,22 +245,24 @@ class MOVER(RepresentationMethod, StartedMethod):
             orders = [[a, *(m for m in range(count) if m != a)] for a in anchors]
         else:
             orders = [[*p] for p in itertools.combinations(range(count), 2) if {*p} & {*anchors}]
-        (plans, unconverged), terms = self._plans(candidates), {}
+        matched, terms = self._plans(candidates), {}
         if self.weight_transport:
             values = []
             for place, order in enumerate(self._summed(orders, count)):
                 draw = jax.random.fold_in(key, 2 + place)
-                value = self._transport(candidates, plans, order, draw)
+                value = self._transport(candidates, matched, order, draw)
                 if queue is not None:
                     value = matching.own_rows(value, vectors.shape[1], axis_name)
                 values.append(mean(value, present[order[0]]))
             terms["transport"] = sum(values) / len(values)  # eq. 8
-            terms["mass_on_pairs"] = matching.mass_on_pairs(plans)
-            terms["plans_unconverged"] = unconverged
+            terms["mass_on_pairs"] = matching.mass_on_pairs(matched.plans)
+            terms["plans_unconverged"] = matched.unconverged
         if self.weight_contrast:
             values = []
             for order in orders:
-                value = self._contrast(vectors, present, plans, order, temperature, axis_name)
+                value = self._contrast(
+                    vectors, present, matched.plans, order, temperature, axis_name
+                )
                 values.append(mean(*value))
             terms["contrast"] = sum(values) / len(values)  # eq. 10
         weights = {"transport": self.weight_transport, "contrast": self.weight_contrast}
@@ -302,15 +304,20 @@ class MOVER(RepresentationMethod, StartedMethod):
             gradient=self.plan_gradient,
         )  # fmt: skip
 
-    def _transport(self, candidates, plans, order, key) -> Float[Array, "batch"]:
+    def _transport(self, candidates, matched, order, key) -> Float[Array, "batch"]:
         """Eq. 8 for each anchor; without volumes, ⟨π, C⟩ of the pair."""
         vectors, _, axis_name = candidates
         anchor_only = self.plan in ("anchor", "given") or self.measure == "cosine"
-        plans = matching.ordered(plans, order, len(vectors), anchor_only=anchor_only)
+        plans = matching.ordered(matched.plans, order, len(vectors), anchor_only=anchor_only)
         vectors = vectors[jnp.array(order)]
         if self.measure == "cosine":
             return matching.transport_cost(vectors, plans[:1], axis_name)
-        if self.groups == "top":
+        if matched.tuples is not None:
+            factors = matching.ordered(
+                matched.tuples.log_factors, order, len(vectors), anchor_only=False
+            )
+            plans = matched.tuples._replace(log_factors=factors)
+        elif self.groups == "top":
             plans = losses.top_groups(plans, count=self.group_count)
         elif self.groups == "sample":
             plans = losses.sample_groups(plans, key=key, count=self.group_count)
@@ -318,7 +325,8 @@ class MOVER(RepresentationMethod, StartedMethod):
 
     def _contrast(self, vectors, present, plans, order, temperature, axis_name):
         """Eq. 9 for each anchor, [batch], and who has one; without volumes, InfoNCE of the pair."""
-        count, vectors, present = len(vectors), *(x[jnp.array(order)] for x in (vectors, present))
+        count, chosen = len(vectors), jnp.array(order)
+        vectors, present = vectors[chosen], present[chosen]
         where, composition = present[0] & present[1:].any(0), matching.composition(present[1:])
         anchors, *others = vectors
         if self.positives == "transport":

@@ -40,7 +40,7 @@ class Connection(Task):
     requires: ClassVar[type] = CMCR
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
         "connection of contrastive spaces",
-        metrics=Retrieval.vocabulary.metrics | {GAP: ("gap", 1)},
+        metrics={**Retrieval.vocabulary.metrics, GAP: ("gap", 1)},
         selections=Retrieval.vocabulary.selections,
         headline={"connect": ("recall_at_1", "recall_at_10", "class_map")},
         topics=(
@@ -101,8 +101,8 @@ class Connection(Task):
         embeddings = represent(_of_streams(model, test), test).vectors
         embedding_map(trained.figures / "connected_map.png", embeddings, test)
         pair = (method.first[1], method.second[1])
-        searched = (embeddings[m] for m in pair)
-        answers(trained.figures / "answers.png", *searched, test, pair)
+        queries, items = (embeddings[m] for m in pair)
+        answers(trained.figures / "answers.png", queries, items, test, pair)
         measurements = list(self._search(trained, trained.name, test, pair, embeddings))
         spaces = (method.first, method.second)
         measurements += _measured(trained, trained.name, gaps(embeddings, test, (*spaces, pair)))
