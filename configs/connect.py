@@ -28,7 +28,7 @@ from unirep_jax.methods import CMCR
 SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
 SPACES = SHARED["SPACES"]
 DATASETS = data_sets("connect")
-SPACES = ("banks", *(name for name in DATASETS if name.startswith("gapped_spaces")))  # no encoder
+EMBEDDED = ("banks", *(name for name in DATASETS if name.startswith("gapped_spaces")))
 PRESETS = {
     "small": CMCR(dim=128, hidden=256, noise_variance=0.004),
     "paper": CMCR(),
@@ -75,9 +75,9 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
         },
         # Also evaluate the spaces unconnected and, of raw features, an encoder of the true pairs.
         "task": {"control": True},
-        **SPACES["searchable"](SPACES["METHODS"]["cmcr"], 8180 if large else 600),
+        **SPACES["searchable"](SPACES["METHODS"]["cmcr"], training["steps"]),
     }  # fmt: skip
-    if dataset not in SPACES:
+    if dataset not in EMBEDDED:  # raw features, for which encoders are trained first
         config["pretrain"] = SHARED["pretraining"](dim=128, steps=300)
         config["pretrain"]["train"] |= {"warmup": 50, "checkpoint_every": 150}
     return ConfigDict(config)

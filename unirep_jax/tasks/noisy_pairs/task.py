@@ -46,6 +46,7 @@ class NoisyPairs(RepresentationTask):
         "retrieval after training on noisy pairs",
         metrics=COLUMNS | RECOVERY,
         selections={name: f"Search {text}." for name, text in SCORES.items()},
+        headline={"noisy_pairs": ("recall_at_1", "recovered")},
         topics=(
             Topic(
                 "Transport plan",
@@ -93,7 +94,9 @@ class NoisyPairs(RepresentationTask):
         rows, together = np.flatnonzero(seen.train), 1
         if self.noise == "batch":
             if batch_size % self.block:
-                raise ValueError(f"batch_size={batch_size} is not a multiple of {self.block=}")
+                raise ValueError(
+                    f"batch_size={batch_size} is not a multiple of task.block={self.block}"
+                )
             rows, together = blocks(rows, self.block, seed).reshape(-1), self.block
         if not 1 <= batch_size <= len(rows):
             raise ValueError(f"batch_size={batch_size} is not within 1 … {len(rows)} examples")
