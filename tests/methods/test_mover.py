@@ -280,7 +280,7 @@ def test_given_pairs_on_cosines_are_the_mean_distance_of_pairs(paired_features):
     batch = batch_of(feature_set)
     vectors = dict(zip(batch["features"], unit_vectors(method, state, batch), strict=True))
     distances = []
-    for a, b in itertools.combinations(vectors, 2):
+    for a, b in itertools.combinations(sorted(vectors), 2):
         both = batch["present"][a] & batch["present"][b]
         cost = (2 - 2 * (vectors[a] * vectors[b]).sum(1))[both]
         distances.append(cost.sum() / batch["present"][a].sum())  # a row without partner adds 0
@@ -308,7 +308,8 @@ def test_a_queue_gives_the_plan_partners_of_earlier_batches(paired_features):
         state.params, state.state, gather(paired_features, rows[:16]), key=jax.random.key(0)
     )
     queue = np.asarray(after["queue"])
-    vectors = unit_vectors(method, state, gather(paired_features, rows[:16]))
+    camera, sensor, caption = unit_vectors(method, state, gather(paired_features, rows[:16]))
+    vectors = [camera, caption, sensor]  # alphabetical
     np.testing.assert_allclose(queue[:, :16, :-1], vectors, atol=1e-5)
     assert (queue[:, :16, -1] == 1).all() and not queue[:, 16:].any()
     _, (later, terms) = loss(

@@ -84,7 +84,7 @@ def given_pairs(candidates: Candidates) -> Matched:
     weights, row, column = _weights(whole_batch(*candidates)[1])
     paired = (weights[row] & weights[column]).astype(jnp.float32)
     paired /= jnp.maximum(paired.sum(1, keepdims=True), 1)
-    return Matched(paired[:, :, None] * jnp.eye(paired.shape[1]), jnp.float32(0))
+    return Matched(paired[:, :, None] * jnp.eye(paired.shape[1])[None], jnp.float32(0))
 
 
 def tuple_plan(candidates: Candidates, *, epsilon: float, iterations: int) -> Matched:
