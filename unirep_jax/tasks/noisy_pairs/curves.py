@@ -17,21 +17,24 @@ MARKERS = "osD^vPX*"
 def noise_curves(path: Path, measurements: Sequence[Measurement], *, score: str = "cosine") -> None:
     """R@1 between single modalities over the share of wrong pairs, a panel per kind of noise.
 
-    Means over seeds with their 95 % intervals; chance as dots.
+    Means over seeds with their 95 % intervals; chance as dots, and no untrained network, which is
+    as good.
 
     Args:
       score: by which the searches go, as measurements call it.
     """
     rows = [
         m for m in measurements
-        if (m.metric, m.selection) == ("recall_at_1", score) and not is_group(m)
+        if (m.metric, m.selection) == ("recall_at_1", score)
+        and not is_group(m) and m.method != "untrained"
     ]  # fmt: skip
     kinds = unique(_noise(m)[0] for m in rows)
     figure = Figure(figsize=(1.5 + 4.6 * len(kinds), 4.2), layout="constrained")
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
     for axis, kind in zip(panels, kinds, strict=True):
         chosen = [m for m in rows if _noise(m)[0] == kind]
-        for place, method in enumerate(unique(m.method for m in chosen)):
+        methods = sorted(unique(m.method for m in chosen), key=lambda name: name == "chance")
+        for place, method in enumerate(methods):
             points = {}
             for split in unique(m.split for m in chosen):
                 means = seed_means(chosen, method=method, split=split)
