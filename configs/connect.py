@@ -3,12 +3,16 @@
     python -m unirep_jax.main --config=configs/connect.py              # digits_avt, ships inside
     python -m unirep_jax.main --config=configs/connect.py:digits4 --config.data.path=FILE
     python -m unirep_jax.main --config=configs/connect.py:banks,paper --config.data.path=FOLDER
+    python -m unirep_jax.main --config=configs/connect.py:banks,ulip --config.data.path=FOLDER
     python -m unirep_jax.sweep --config=configs/connect.py --variants=configs/connect.py:table5 \\
       --seeds=3 --workdir=runs/table5
 
-The argument names a data set, a preset (small, paper, released) or both. On raw features two small
+The argument names a data set, a preset or both: `small`; `paper`, section 4.1, CLIP and CLAP;
+`released`, their checkpoint; `ulip`, section 4.2, ULIP and CLIP. On raw features two small
 contrastive spaces are trained first, on halves of the training part that have no example in common;
-`banks` are embeddings of your own models (docs/banks.md). docs/results/cmcr.md has what to expect.
+`banks` are embeddings of your own models, whose names say their roles (docs/banks.md);
+`gapped_spaces_*` are made up, with a gap between modalities that is known. docs/results/cmcr.md has
+what to expect.
 """
 
 import dataclasses
@@ -24,10 +28,20 @@ from unirep_jax.methods import CMCR
 SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
 SPACES = SHARED["SPACES"]
 DATASETS = data_sets("connect")
+EMBEDDED = ("banks", *(name for name in DATASETS if name.startswith("gapped_spaces")))
 PRESETS = {
     "small": CMCR(dim=128, hidden=256, noise_variance=0.004),
     "paper": CMCR(),
     "released": CMCR.released(),
+    "ulip": CMCR.ulip(),
+}
+# 36 epochs of 2.33 million texts in batches of 10,240, and 24 of 1.28 million images in batches of
+# 8192, up to a multiple of `fused`.
+TRAINING = {
+    "small": {"steps": 600, "batch_size": 256, "lr": 1e-3},
+    "paper": {"steps": 8180, "batch_size": 10240, "lr": 1e-3},
+    "released": {"steps": 8180, "batch_size": 10240, "lr": 1e-3},
+    "ulip": {"steps": 3760, "batch_size": 8192, "lr": 5e-3},
 }
 CHOICES = (
     Choice("data set", DATASETS, "digits_avt"),
@@ -37,21 +51,23 @@ CHOICES = (
 
 def get_config(argument: str = "digits_avt,small") -> ConfigDict:
     dataset, preset = parse_argument(argument, *CHOICES)
-    shared, first, second = DATA_SETS[dataset].spaces
-    method = dataclasses.replace(
-        PRESETS[preset], first=(f"{shared}_1", f"{first}_1"), second=(f"{shared}_2", f"{second}_2")
-    )
-    large = preset != "small"
+    method = dataclasses.replace(PRESETS[preset], first=(), second=())  # names of banks say them
+    if dataset != "banks":
+        shared, first, second = DATA_SETS[dataset].spaces
+        roles = {"first": (f"{shared}_1", f"{first}_1"), "second": (f"{shared}_2", f"{second}_2")}
+        method = dataclasses.replace(method, **roles)
+    training = TRAINING[preset]
     config = {
         "experiment": "connect",
         "seed": 0,
-        "steps": 8180 if large else 600,  # 36 epochs of 2.33 million texts, in calls of 20
-        "batch_size": 10240 if large else 256,
+        "steps": training["steps"],
+        "batch_size": training["batch_size"],
         "parallel": "shard_map",  # or "pmap"
         "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
         "method": {"name": "cmcr", **dataclasses.asdict(method)},
         "train": {
-            "lr": 1e-3, "schedule": "cosine", "warmup": 0, "weight_decay": 0.01, "clip": 0.0,
+            "lr": training["lr"], "schedule": "cosine", "warmup": 0, "weight_decay": 0.01,
+            "clip": 0.0,
             "log_every": 20,
             "checkpoint_every": 300,
             "checkpoint_seconds": 120.0,  # whatever comes first
@@ -59,9 +75,9 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
         },
         # Also evaluate the spaces unconnected and, of raw features, an encoder of the true pairs.
         "task": {"control": True},
-        **SPACES["searchable"](SPACES["METHODS"]["cmcr"], 8180 if large else 600),
+        **SPACES["searchable"](SPACES["METHODS"]["cmcr"], training["steps"]),
     }  # fmt: skip
-    if dataset != "banks":
+    if dataset not in EMBEDDED:  # raw features, for which encoders are trained first
         config["pretrain"] = SHARED["pretraining"](dim=128, steps=300)
         config["pretrain"]["train"] |= {"warmup": 50, "checkpoint_every": 150}
     return ConfigDict(config)
@@ -85,6 +101,21 @@ VARIANTS = {
         "H w/o noise": {"method.renormalize": False, "method.noise_variance": 0.0},
         "I argmax": {"method.consistency": "argmax"},
         "J random": {"method.consistency": "random"},
+    },
+    # Eq. 9: as printed, and as it is derived; on `gapped_spaces_10`, docs/results/cmcr.md.
+    "intra": {
+        "none": {"method.weight_intra": 0.0},
+        "as printed": {},
+        "squares": {"method.intra_squared": True},
+        "not normalised": {"method.intra_normalized": False},
+        "squares, not normalised": {"method.intra_normalized": False, "method.intra_squared": True},
+        "as printed, weight 1": {"method.weight_intra": 1.0},
+        "squares, weight 1": {"method.weight_intra": 1.0, "method.intra_squared": True},
+        "squares, not normalised, weight 1": {
+            "method.weight_intra": 1.0,
+            "method.intra_normalized": False,
+            "method.intra_squared": True,
+        },
     },
     # Figure 3: the variance of the noise.
     "noise": {

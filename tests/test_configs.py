@@ -186,16 +186,20 @@ def test_connecting_names_data_and_presets_and_every_row_of_its_tables_is_a_meth
     for data, preset in itertools.product(module["DATASETS"], module["PRESETS"]):
         config = module["get_config"](f"{data},{preset}")
         assert module["get_config"](f"{preset},{data}").to_dict() == config.to_dict()
-        assert config.data.name == data and ("pretrain" in config) == (data != "banks")
+        embedded = data == "banks" or data.startswith("gapped_spaces")
+        assert config.data.name == data and ("pretrain" in config) == (not embedded)
         protocol = TASKS[config.experiment](**config.task.to_dict())
         assert dataclasses.asdict(protocol) == config.task.to_dict()
         for number in (config.steps, config.train.log_every, config.train.checkpoint_every):
             assert number % config.train.fused == 0
-        streams = {m: (8,) for pair in (config.method.first, config.method.second) for m in pair}
-        built(config).for_data(streams, 0)
-    assert dataclasses.replace(built(config), first=(), second=()) == dataclasses.replace(
-        METHODS["cmcr"].released(), first=(), second=()
-    )
+        names = (*config.method.first, *config.method.second) or ("a_1", "b_1", "a_2", "c_2")
+        built(config).for_data(dict.fromkeys(names, (8,)), 0)
+    for preset, method in (
+        ("released", METHODS["cmcr"].released()),
+        ("ulip", METHODS["cmcr"].ulip()),
+    ):
+        config = module["get_config"](f"banks,{preset}")
+        assert built(config) == dataclasses.replace(method, first=(), second=())
     for wrong in ("", "clip", "digits4,digits4", "paper,digits4,small"):
         with pytest.raises(ValueError, match=r"data sets: digits_avt.*presets: small"):
             module["get_config"](wrong)

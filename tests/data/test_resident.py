@@ -49,6 +49,17 @@ def test_a_pool_smaller_than_its_share_repeats_its_rows_evenly():
     assert rows.tolist() == [7, 8, 9] and sorted(times) == [2, 2, 3]
 
 
+def test_rows_that_belong_together_come_in_one_batch():
+    rows = np.random.default_rng(0).permutation(40)
+    pool = Pool(rows, 8, ("a",), together=4)
+    runs = {tuple(run) for run in rows.reshape(-1, 4)}
+    epochs = [drawn(pool, start=start, steps=5) for start in (0, 5)]
+    for indices in epochs:
+        batches = np.concatenate(indices, axis=1).T
+        assert {tuple(run) for run in batches.reshape(-1, 4)} == runs, "every run once an epoch"
+    assert not np.array_equal(*(np.concatenate(indices) for indices in epochs))
+
+
 def test_a_pool_shows_only_its_modalities_and_labels_where_it_says_so(paired_features):
     pool = Pool(np.arange(4), 4, ("camera",))
     resident = resident_arrays(paired_features, {"one": pool})

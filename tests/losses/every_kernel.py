@@ -434,6 +434,7 @@ EXAMPLES = {
     ),
     "volume_info_nce": Example(
         {"anchors": "batch dim", "first": "batch dim", "second": "batch dim"},
+        integers={"composition": ("batch", "other")},
         masks=BATCH,
         options={"temperature": 0.5, "label_smoothing": 0.1, "block_size": 2},
         call=lambda k, anchors, first, second, **rest: k(anchors, first, second, **rest),

@@ -64,3 +64,16 @@ def test_nan_stays_nan_and_shapes_that_do_not_match_are_refused():
     np.testing.assert_array_equal(np.isnan(pair_distance(x, np.ones_like(x))), [True, False])
     with pytest.raises(Exception, match="batch"):
         pair_distance(x, x[:1])
+
+
+def test_the_square_is_the_float64_square_with_its_gradient(rng, x64):
+    x, y = rng.normal(size=(2, 5, 7))
+    y[2] = x[2]
+    squared = lambda x, y: pair_distance(x, y, squared=True)
+    np.testing.assert_allclose(squared(x, y), exact(x, y) ** 2, rtol=1e-12)
+    slopes = jax.grad(lambda x, y: squared(x, y).sum(), (0, 1))(x, y)
+    np.testing.assert_allclose(slopes[0], 2 * (x - y), rtol=1e-12)
+    assert not np.any(slopes[0][2]) and not np.any(slopes[1][2])
+    check_grads(squared, (x, y), order=2, modes=["rev"])
+    small = squared(x.astype(np.float16), y.astype(np.float16))
+    assert small.dtype == np.float32

@@ -345,3 +345,45 @@ def test_the_height_over_a_group_of_equal_vectors_is_the_sine_to_their_line():
     anchors = jnp.stack([eye[0], eye[2], (eye[0] + eye[2]) / 2**0.5])
     heights = volume_matrix(anchors, eye[2:], eye[2:], height=True)
     np.testing.assert_allclose(heights[:, 0], [1, 0, np.sqrt(0.5)], atol=1e-6)
+
+
+@pytest.mark.parametrize("block_size", [None, 4])
+def test_examples_are_compared_within_their_composition_alone(rng, block_size):
+    """As if the examples of each composition were a batch of their own, in float64."""
+    anchors, first, second = unit_vectors(rng, 3, BATCH, DIM)
+    composition = np.array([0, 2, 0, 2, 2, 1, 0, 2, 0], np.int32)
+    where = np.arange(BATCH) != 3
+    settings = {"temperature": 0.4, "label_smoothing": 0.2}
+    found = volume_info_nce(
+        anchors, first, second, composition=composition, where=where, block_size=block_size,
+        **settings,
+    )  # fmt: skip
+    for kind in range(3):
+        rows = np.flatnonzero((composition == kind) & where)
+        volume = np.array([
+            [determinant_volume([anchors[i], first[j], second[j]]) for j in rows] for i in rows
+        ])  # fmt: skip
+        for name, logits in (
+            ("anchor_to_group", -volume / 0.4),
+            ("group_to_anchor", -volume.T / 0.4),
+        ):
+            log_share = logits - np.log(np.exp(logits).sum(1, keepdims=True))
+            expected = -0.8 * np.diag(log_share) - 0.2 * log_share.mean(1)
+            np.testing.assert_allclose(getattr(found, name)[rows], expected, rtol=1e-4, atol=1e-6)
+    assert found.anchor_to_group[5] == 0, "alone of its composition"
+    assert found.anchor_to_group[3] == 0
+
+
+def test_one_composition_is_none_at_all(rng):
+    vectors = unit_vectors(rng, 3, BATCH, DIM)
+    loss = lambda *v, **k: jnp.stack(volume_info_nce(*v, temperature=0.3, **k)).sum()
+    same = {"composition": np.full(BATCH, 6, np.int32)}
+    np.testing.assert_array_equal(loss(*vectors), loss(*vectors, **same))
+    np.testing.assert_array_equal(jax.grad(loss)(*vectors), jax.grad(loss)(*vectors, **same))
+
+
+def test_the_loss_within_compositions_has_the_gradient_of_finite_differences(rng, x64):
+    vectors = [jnp.asarray(v, jnp.float64) for v in unit_vectors(rng, 3, BATCH, DIM)]
+    composition = np.arange(BATCH, dtype=np.int32) % 2
+    loss = lambda *v: jnp.stack(volume_info_nce(*v, temperature=0.3, composition=composition))
+    check_grads(loss, vectors, order=1, modes=["rev"], atol=1e-5, rtol=1e-5)

@@ -105,6 +105,61 @@ def test_the_loss_without_noise_is_equation_10(streams, statistics, final_relu):
     np.testing.assert_allclose(evaluate(method, state, batch)[0][0], expected, rtol=2e-5)
 
 
+@pytest.mark.parametrize("squared", [False, True])
+@pytest.mark.parametrize("normalized", [False, True])
+def test_equation_9_is_read_as_it_was_asked(streams, squared, normalized):
+    method = CMCR(
+        dim=8, hidden=12, noise_variance=0.0, weight_shared=0.0, weight_other=0.0, weight_intra=0.6,
+        intra_squared=squared, intra_normalized=normalized, final_relu=False,
+    )  # fmt: skip
+    method, _, state = start(method, streams)
+    batch = batch_of(streams)
+    total, logged = 0.0, {}
+    for space, names in STREAMS.items():
+        x = np.concatenate([np.asarray(batch["features"][m], np.float64) for m in names])
+        params = state.params[space]
+        x = np.maximum(normalized_map(x, params, 0), 0)
+        first, second = np.split(normalized_map(x, params, 1), 2)
+        unit = [v / np.linalg.norm(v, axis=1, keepdims=True) for v in (first, second)]
+        logged[space] = np.linalg.norm(unit[0] - unit[1], axis=1).mean()
+        pair = unit if normalized else (first, second)
+        distance = np.linalg.norm(pair[0] - pair[1], axis=1)
+        total += (distance**2 if squared else distance).mean()
+    (value, (_, terms)), _ = evaluate(method, state, batch)
+    np.testing.assert_allclose(value, 0.3 * total, rtol=2e-5)
+    for space, gap in logged.items():
+        np.testing.assert_allclose(terms[f"gap_{space}"], gap, rtol=1e-4)
+
+
+def normalized_map(x, params, place):
+    """Linear and batch normalisation, in float64."""
+    dense, norm = (
+        {k: np.asarray(v, np.float64) for k, v in params[f"{kind}_{place}"].items()}
+        for kind in ("Dense", "BatchNorm")
+    )
+    x = x @ dense["kernel"] + dense["bias"]
+    return (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-5) * norm["scale"] + norm["bias"]
+
+
+def test_roles_are_read_from_the_names_of_streams(streams):
+    method = CMCR(first=(), second=())
+    found = method.for_data({m: x.shape[1:] for m, x in streams.features.items()}, 0)
+    assert (found.first, found.second) == (STREAMS["first"], STREAMS["second"])
+    assert found.of_streams(["x_1"]) is found, "roles that are given stay"
+    names = ("points_1", "image_2", "image_1", "text_2")
+    ulip = method.of_streams(names)
+    assert (ulip.first, ulip.second) == (("image_1", "points_1"), ("image_2", "text_2"))
+    assert (ulip.first, ulip.second) == (CMCR.ulip().first, CMCR.ulip().second)
+    for wrong in (names[:3], ("a_1", "b_1", "c_2", "d_2"), ("a_1", "b_1", "a_2", "b_2")):
+        with pytest.raises(ValueError, match="are not SHARED_1, OTHER_1, SHARED_2, OTHER_2"):
+            method.of_streams(wrong)
+
+
+def test_the_presets_have_the_constants_of_sections_4_1_and_4_2():
+    assert (CMCR().noise_variance, CMCR().weight_intra) == (0.004, 0.1)
+    assert (CMCR.ulip().noise_variance, CMCR.ulip().weight_intra) == (0.002, 0.4)
+
+
 def test_noise_has_the_variance_of_equation_3_in_every_entry_and_differs_between_streams():
     method = CMCR(noise_variance=0.004, renormalize=False)
     names = [m for pair in STREAMS.values() for m in pair]
@@ -169,6 +224,7 @@ def test_the_same_seed_gives_the_same_numbers_and_another_seed_others(streams):
     [
         ({"batch_statistics": "both"}, "batch_statistics='both'"),
         ({"intra": ("third",)}, "intra=.*third"),
+        ({"first": ("text_1",)}, "first=.*two streams of a space"),
         ({"noise_variance": -1.0}, "noise_variance=-1.0"),
     ],
 )

@@ -28,6 +28,10 @@ METHODS = {
     "multimarginal": MOVER(**SMALL, plan="multimarginal"),
     "hard groups": MOVER(**SMALL, groups="top"),
     "sampled groups": MOVER(**SMALL, groups="sample", group_count=4),
+    "given pairs": MOVER(**SMALL, plan="given"),
+    "queue": MOVER(**SMALL, measure="cosine", queue=48),
+    "queue of groups": MOVER(**SMALL, groups="top", group_count=2, queue=48),
+    "gram as its code": dataclasses.replace(MOVER.gram_official("caption"), **SMALL),
     "transport positives": MOVER(**SMALL, positives="transport", negatives_only=True),
 }
 
@@ -62,6 +66,7 @@ def test_loss_is_finite_with_every_term_and_finite_gradients(name, paired_featur
     chex.assert_tree_all_finite(gradient)
     norms = jax.tree.map(optax.global_norm, gradient["towers"])
     assert all(np.asarray(n) > 0 for n in jax.tree.leaves(norms)), "every tower learns"
+    assert method.weight_transport == 0 or 0 <= terms["plans_unconverged"] <= 1
 
 
 def info_nce(x, y, temperature):
@@ -222,7 +227,9 @@ def test_embed_gives_unit_vectors_one_modality_at_a_time(paired_features):
 @pytest.mark.parametrize(
     "setting",
     [{"measure": "area"}, {"plan": "triples"}, {"groups": "none"}, {"positives": "hard"},
-     {"plan_gradient": "yes"}, {"groups": "top", "plan": "pairs"}],
+     {"plan_gradient": "yes"}, {"groups": "top", "plan": "pairs"}, {"queue": 9, "plan": "pairs"},
+     {"queue": 9, "positives": "transport"}, {"queue": -1}, {"epsilon": -0.05},
+     {"temperature": 0.0}, {"group_count": 0}, {"weight_transport": -1.0}],
 )  # fmt: skip
 def test_impossible_settings_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
@@ -231,7 +238,12 @@ def test_impossible_settings_are_refused_by_name(setting):
 
 @pytest.mark.parametrize(
     ("method", "count", "message"),
-    [(MOVER(anchor="smell"), 3, "smell"), (MOVER(), 4, "groups"), (MOVER(plan="pairs"), 2, "plan")],
+    [
+        (MOVER(queue=64), 3, "queue=64 needs groups"),
+        (MOVER(anchor="smell"), 3, "smell"),
+        (MOVER(), 4, "groups"),
+        (MOVER(plan="pairs"), 2, "plan"),
+    ],
 )
 def test_settings_that_do_not_fit_the_data_are_refused(method, count, message):
     with pytest.raises(ValueError, match=message):
@@ -246,3 +258,123 @@ def test_four_modalities_train_on_groups_drawn_from_the_plans(paired_features):
     value, _, gradient = evaluate(method, state, batch_of(feature_set))
     assert np.isfinite(value)
     chex.assert_tree_all_finite(gradient)
+
+
+# -- given pairs, plans that do not converge, a queue ----------------------------------------------
+
+
+def test_given_pairs_in_place_of_the_plan_weigh_the_volume_of_each_example(paired_features):
+    method, _, state = start(METHODS["given pairs"], paired_features)
+    batch = batch_of(paired_features)
+    groups = np.stack(unit_vectors(method, state, batch), axis=1)
+    volume = [np.sqrt(np.linalg.det(g @ g.T)) for g in groups]
+    terms = evaluate(method, state, batch)[1]
+    np.testing.assert_allclose(terms["transport"], np.mean(volume), rtol=1e-4)
+    np.testing.assert_allclose(terms["mass_on_pairs"], 1, rtol=1e-5)
+
+
+def test_given_pairs_on_cosines_are_the_mean_distance_of_pairs(paired_features):
+    method = dataclasses.replace(METHODS["given pairs"], measure="cosine")
+    feature_set = with_holes(paired_features)
+    method, _, state = start(method, feature_set)
+    batch = batch_of(feature_set)
+    vectors = dict(zip(batch["features"], unit_vectors(method, state, batch), strict=True))
+    distances = []
+    for a, b in itertools.combinations(sorted(vectors), 2):
+        both = batch["present"][a] & batch["present"][b]
+        cost = (2 - 2 * (vectors[a] * vectors[b]).sum(1))[both]
+        distances.append(cost.sum() / batch["present"][a].sum())  # a row without partner adds 0
+    terms = evaluate(method, state, batch)[1]
+    np.testing.assert_allclose(terms["transport"], np.mean(distances), rtol=1e-4)
+    assert terms["plans_unconverged"] == 0
+
+
+@pytest.mark.parametrize(("iterations", "share"), [(1, 1.0), (2000, 0.0)])
+@pytest.mark.parametrize("plan", ["anchor", "multimarginal"])
+def test_plans_that_do_not_converge_are_logged(paired_features, iterations, share, plan):
+    method, _, state = start(
+        MOVER(dim=8, iterations=iterations, epsilon=0.2, plan=plan), paired_features
+    )
+    terms = evaluate(method, state, batch_of(paired_features))[1]
+    assert terms["plans_unconverged"] == share
+
+
+def test_a_queue_gives_the_plan_partners_of_earlier_batches(paired_features):
+    """The audio of a batch comes in the next one: without a queue there is nothing to match."""
+    method, _, state = start(MOVER(dim=8, measure="cosine", queue=32, epsilon=0.2), paired_features)
+    rows = np.flatnonzero(paired_features.train)[:32]
+    loss = jax.jit(method.loss)
+    _, (after, empty) = loss(
+        state.params, state.state, gather(paired_features, rows[:16]), key=jax.random.key(0)
+    )
+    queue = np.asarray(after["queue"])
+    camera, sensor, caption = unit_vectors(method, state, gather(paired_features, rows[:16]))
+    vectors = [camera, caption, sensor]  # alphabetical
+    np.testing.assert_allclose(queue[:, :16, :-1], vectors, atol=1e-5)
+    assert (queue[:, :16, -1] == 1).all() and not queue[:, 16:].any()
+    _, (later, terms) = loss(
+        state.params, after, gather(paired_features, rows[16:]), key=jax.random.key(0)
+    )
+    assert later["queue"][:, :, -1].all(), "the other half is filled"
+    assert terms["transport"] < empty["transport"], "more to choose from costs less"
+
+
+def test_a_queue_of_nothing_changes_nothing(paired_features):
+    """Eq. 8 of a batch beside empty slots is that of the batch."""
+    settings = {"dim": 8, "measure": "cosine", "epsilon": 0.2, "iterations": 500}
+    plain, _, state = start(MOVER(**settings), paired_features)
+    queued, _, with_slots = start(MOVER(**settings, queue=40), paired_features)
+    batch = batch_of(paired_features)
+    _, expected, slopes = evaluate(plain, state, batch)
+    _, found, queued_slopes = evaluate(queued, with_slots, batch)
+    np.testing.assert_allclose(found["transport"], expected["transport"], rtol=1e-3)
+    chex.assert_trees_all_close(queued_slopes, slopes, rtol=2e-2, atol=1e-4)
+
+
+def test_eight_devices_share_one_queue(paired_features):
+    method, _, state = start(METHODS["queue"], paired_features)
+    assert_devices_agree(
+        method, state, batch_of(paired_features), parallel="shard_map", counts=(8,),
+        metrics_rtol=1e-4, state_rtol=1e-3,
+    )  # fmt: skip
+
+
+# -- GRAM as its code, groups with missing members -------------------------------------------------
+
+
+def test_as_in_grams_code_each_direction_moves_the_side_that_searches(paired_features):
+    settings = {"dim": 8, "weight_transport": 0.0, "anchor": "caption"}
+    batch = batch_of(paired_features)
+
+    def slopes(**more):
+        method, _, state = start(MOVER(**settings, **more), paired_features)
+        return evaluate(method, state, batch)[2]["towers"]
+
+    one = slopes(gathered_gradient=False, both_directions=False)
+    norms = {m: float(optax.global_norm(one[f"projections_{m}"])) for m in batch["features"]}
+    assert norms["caption"] > 0 and norms["camera"] == norms["sensor"] == 0
+    whole, halves = slopes(), slopes(gathered_gradient=False)
+    assert all(float(optax.global_norm(halves[f"projections_{m}"])) > 0 for m in norms)
+    assert optax.global_norm(jax.tree.map(jnp.subtract, whole, halves)) > 0
+
+
+def test_groups_with_a_missing_member_are_compared_among_themselves(paired_features):
+    """The contrast of a mixed batch is that of its parts, each of one composition."""
+    feature_set = with_holes(paired_features)
+    settings = {"dim": 8, "weight_transport": 0.0, "anchor": "camera", "temperature": 0.2}
+    method, _, state = start(MOVER(**settings), feature_set)
+    rows = np.flatnonzero(feature_set.train)[:32]
+    kinds = {}
+    for row in rows:
+        members = tuple(bool(feature_set.present[m][row]) for m in ("sensor", "caption"))
+        kinds.setdefault(members, []).append(row)
+    kinds.pop((False, False), None)
+    assert len(kinds) == 3, "complete, without sensor, without caption"
+    parts = [
+        (len(part), float(evaluate(method, state, gather(feature_set, np.array(part)))[0]))
+        for part in kinds.values()
+    ]
+    expected = sum(n * value for n, value in parts) / sum(n for n, _ in parts)
+    np.testing.assert_allclose(
+        evaluate(method, state, gather(feature_set, rows))[0], expected, rtol=1e-5
+    )

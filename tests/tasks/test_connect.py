@@ -14,6 +14,7 @@ from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.methods import CMCR
 from unirep_jax.methods.method import Embedding
 from unirep_jax.methods.streams import halves, keep
+from unirep_jax.tasks.connect.gaps import modality_gap
 from unirep_jax.tasks.connect.task import Connection, linear_connection
 
 ROOT = Path(__file__).parents[2]
@@ -190,3 +191,44 @@ def test_streams_of_spaces_with_different_dimensions_are_connected_as_they_are(
     assert {m.method for m in rows} == {"cmcr", "cca", "chance"}, "no cosine of 6 and 10 numbers"
     assert all(m.num_examples == 16 and np.isfinite(m.value) for m in rows)
     assert not (workdir / "figures" / "spaces_map.png").exists()
+
+
+def test_the_gap_is_the_distance_of_centroids_of_unit_vectors():
+    x = np.array([[2.0, 0.0], [0.0, 3.0]])
+    assert modality_gap(x, x[::-1]) == 0
+    np.testing.assert_allclose(modality_gap(x[:1], -x[:1]), 2)
+    np.testing.assert_allclose(modality_gap(x, -x), 2**0.5)
+
+
+def test_the_paper_s_second_connection_has_its_own_training():
+    get_config = runpy.run_path(str(ROOT / "configs" / "connect.py"))["get_config"]
+    paper, ulip = get_config("banks,paper"), get_config("banks,ulip")
+    assert (paper.batch_size, paper.train.lr) == (10240, 1e-3)
+    assert (ulip.batch_size, ulip.train.lr) == (8192, 5e-3)
+    assert ulip.steps * ulip.batch_size == pytest.approx(24 * 1_281_167, rel=0.01)
+    assert paper.steps * paper.batch_size == pytest.approx(36 * 2_330_000, rel=0.01)
+    assert (ulip.method.noise_variance, ulip.method.weight_intra) == (0.002, 0.4)
+
+
+def test_banks_of_any_modalities_are_connected_by_their_names(tmp_path, standard_promotion):
+    rng = np.random.default_rng(0)
+    for part, count in (("train", 64), ("test", 16)):
+        (tmp_path / "banks" / part).mkdir(parents=True)
+        for name in ("image_1", "points_1", "image_2", "text_2"):
+            x = rng.normal(size=(count, 8)).astype(np.float32)
+            x /= np.linalg.norm(x, axis=1, keepdims=True)
+            np.save(tmp_path / "banks" / part / f"{name}.npy", x)
+    config = runpy.run_path(str(ROOT / "configs" / "connect.py"))["get_config"]("banks")
+    config.update_from_flattened_dict({
+        "data.path": str(tmp_path / "banks"), "steps": 20, "batch_size": 16, "method.dim": 8,
+        "method.hidden": 8, "train.checkpoint_every": 20,
+    })  # fmt: skip
+    folder = experiment.run(config, tmp_path / "run")
+    rows = read_measurements(folder / "results.jsonl")
+    searched = {(m.source, m.target) for m in rows if m.metric == "recall_at_1"}
+    assert searched == {("points_1", "text_2"), ("text_2", "points_1")}
+    gaps = {(m.method, m.source, m.target) for m in rows if m.metric == "modality_gap"}
+    before = {("no connection", "image_1", "points_1"), ("no connection", "image_2", "text_2")}
+    assert before <= gaps and ("cmcr", "points_1", "text_2") in gaps
+    assert "gap between modalities" in (folder / "results.md").read_text("utf-8")
+    assert (folder / "figures" / "answers.png").read_bytes().startswith(b"\x89PNG")

@@ -42,10 +42,10 @@ TASK_SETTINGS = {
     "matrix": {"oscmg": {"probe": PROBE, "folds": 2}, "few_label": {"probe": PROBE,
                                                                    "labelled": 0.2}},
     "mmosr": {}, "connect": {}, "oom": {"modality": "sensor", "labelled": 0.2, "retrace": False},
-    "transfer": {},
+    "noisy_pairs": {}, "transfer": {},
 }  # fmt: skip
 # What runs, by class of method: all else is refused.
-REPRESENTATION = ("cmg", "oscmg", "retrieval", "few_label", "matrix")
+REPRESENTATION = ("cmg", "oscmg", "retrieval", "few_label", "matrix", "noisy_pairs")
 RUNS = {
     **dict.fromkeys(("micu", "mmjp", "dcid", "cmcm", "codis", "turn", "mover", "gram", "pairwise",
                      "cca"), REPRESENTATION),

@@ -35,17 +35,22 @@ def measures_of_orders(orders, relevant):
     return np.array(ranks), np.array(precisions)
 
 
-def reference(scores, item, label):
-    """All metrics of a search without ties; item and label are pairs (of queries, of items)."""
-    orders = np.argsort(-np.asarray(scores), axis=1)
-    ranks, precisions = measures_of_orders(orders, item[0][:, None] == item[1][None])
+def reference(*searches):
+    """All metrics of searches without ties; item and label are pairs (of queries, of items)."""
+    ranks, precisions, by_class = [], [], [np.zeros(0)]
+    for scores, item, label in searches:
+        orders = np.argsort(-np.asarray(scores), axis=1)
+        of_item = measures_of_orders(orders, item[0][:, None] == item[1][None])
+        ranks.append(of_item[0])
+        precisions.append(of_item[1])
+        alike = (label[0][:, None] == label[1][None]) & (label[1][None] >= 0)
+        some = alike.any(1)
+        if some.any():
+            by_class.append(measures_of_orders(orders[some], alike[some])[1])
+    ranks, precisions, by_class = map(np.concatenate, (ranks, precisions, by_class))
     result = {f"recall_at_{k}": np.mean(ranks <= k) for k in (1, 5, 10)}
     result |= {"median_rank": np.median(ranks), "map": precisions.mean()}
-    alike = (label[0][:, None] == label[1][None]) & (label[1][None] >= 0)
-    some = alike.any(1)
-    if some.any():
-        result["class_map"] = measures_of_orders(orders[some], alike[some])[1].mean()
-    return result
+    return result | ({"class_map": by_class.mean()} if len(by_class) else {})
 
 
 def values(found):
@@ -64,7 +69,7 @@ def random_search(rng, queries=23, items=31):
 def test_a_search_finds_what_sorting_finds(rng):
     queries, items = random_search(rng)
     scores = queries.vectors[0].astype(float) @ items.vectors[0].T.astype(float)
-    expected = reference(scores, (queries.item, items.item), (queries.label, items.label))
+    expected = reference((scores, (queries.item, items.item), (queries.label, items.label)))
     found = values(search(queries, items, cosine))
     assert list(found) == list(expected)
     for metric, value in expected.items():
@@ -163,18 +168,23 @@ def made(names, *, count=40, present=None, group=None, seed=0):
     return {m: unit_rows(rng, count) for m in names}, data
 
 
-def side(embeddings, data, modalities, captions):
-    """Rows of the test split, found one at a time, and their vectors in float64."""
+def side(embeddings, data, modalities, captions, of):
+    """Rows of the test split that have these of a group alone, found one at a time, in float64."""
     rows, seen = [], set()
     for row in np.flatnonzero(~data.train):
-        if not all(data.present[m][row] for m in modalities):
+        if {m for m in of if data.present[m][row]} != {*modalities}:
             continue
         if captions and captions not in modalities:
             if data.group[row] in seen:
                 continue
             seen.add(data.group[row])
         rows.append(row)
-    return np.array(rows), [embeddings[m].astype(float) for m in modalities]
+    return np.array(rows, int), [embeddings[m].astype(float) for m in modalities]
+
+
+def members(group):
+    """Every set of members that somebody may have of a group."""
+    return [c for n in range(1, len(group) + 1) for c in itertools.combinations(group, n)]
 
 
 def scores_of(score, queries, items):
@@ -182,6 +192,7 @@ def scores_of(score, queries, items):
         return queries[0] @ items[0].T
     if len(queries) > 1:
         return scores_of(score, items, queries).T
+    # Of a group of which one member is left, the base is 1.
     base = [np.sqrt(np.linalg.det(g @ g.T)) for g in np.stack(items, axis=1)]
     return -determinant_volumes(queries[0], items) / (base if score == "height" else 1)
 
@@ -193,17 +204,22 @@ def expected_directions(embeddings, data, captions=""):
     groups = {"+".join(r): r for r in ([m for m in names if m != one] for one in names)}
     cases = [(s, *p) for s in ("cosine", "volume") for p in itertools.permutations(names, 2)]
     if len(names) > 2:
-        for score, (group, members) in itertools.product(("volume", "height"), groups.items()):
-            (one,) = {*names} - {*members}
+        for score, (group, rest) in itertools.product(("volume", "height"), groups.items()):
+            (one,) = {*names} - {*rest}
             cases += [(score, one, group), (score, group, one)]
     identity = data.group if captions else np.arange(len(data.label))
     for score, source, target in cases:
-        query_rows, queries = side(embeddings, data, (sides | groups)[source], captions)
-        item_rows, items = side(embeddings, data, (sides | groups)[target], captions)
-        query_rows = query_rows[np.isin(identity[query_rows], identity[item_rows])]
-        scores = scores_of(score, [v[query_rows] for v in queries], [v[item_rows] for v in items])
-        both = [(array[query_rows], array[item_rows]) for array in (identity, data.label)]
-        result[score, source, target] = (len(query_rows), reference(scores, *both))
+        wholes, parts = [(sides | groups)[one] for one in (source, target)], []
+        for source_has, target_has in itertools.product(*map(members, wholes)):
+            query_rows, queries = side(embeddings, data, source_has, captions, wholes[0])
+            item_rows, items = side(embeddings, data, target_has, captions, wholes[1])
+            query_rows = query_rows[np.isin(identity[query_rows], identity[item_rows])]
+            if len(query_rows):
+                vectors = [v[query_rows] for v in queries], [v[item_rows] for v in items]
+                both = [(a[query_rows], a[item_rows]) for a in (identity, data.label)]
+                parts.append((scores_of(score, *vectors), *both))
+        count = sum(len(scores) for scores, *_ in parts)
+        result[score, source, target] = (count, reference(*parts))
     return result
 
 
@@ -239,6 +255,22 @@ def test_every_direction_equals_plain_numpy(names, captions, absent):
 def one(rows, **wanted):
     (row,) = (r for r in rows if all(r[k] == v for k, v in wanted.items()))
     return row
+
+
+def test_an_aligned_group_that_lacks_a_member_is_found_among_its_like():
+    """Heights over one vector are larger than over two, whoever agrees with whom."""
+    rng = np.random.default_rng(0)
+    present = {"c": np.arange(40) % 2 == 0}
+    _, data = made("abc", present=present)
+    base = unit_rows(rng, 40, 32)
+    near = {m: base + 0.3 * unit_rows(rng, 40, 32) for m in "abc"}
+    near = {m: v / np.linalg.norm(v, axis=1, keepdims=True) for m, v in near.items()}
+    rows = list(directions(near, data))
+    for source, target in (("a", "b+c"), ("b+c", "a")):
+        wanted = {"selection": "height", "source": source, "target": target}
+        found = one(rows, **wanted, metric="recall_at_1")
+        assert found["value"] == 1 and found["num_examples"] == (~data.train).sum()
+        assert found["chance"] < 0.2
 
 
 def test_captions_find_their_image_and_an_image_any_of_its_captions():

@@ -89,3 +89,11 @@ def test_what_modalities_lack_is_said_in_a_line_each(present, expected):
     assert all(line.startswith(start) for line, start in zip(found, expected, strict=True))
     if not present:
         assert remarks(CCA(), data) == []
+
+
+def test_a_run_whose_plans_do_not_converge_says_so_once():
+    line = {"transport": 0.4, "contrast": 2.0, "plans_unconverged": 0.3}
+    said = looked(Watch(MOVER(), 100), *[line] * 6)
+    assert list(said) == [30] and "30% of the transport plans are not converged" in said[30][0]
+    rare = line | {"plans_unconverged": 0.001}
+    assert looked(Watch(MOVER(), 100), *[rare] * 6) == {}

@@ -8,7 +8,9 @@ from unirep_jax.data import (
     digits4,
     digits_avt,
     emoji,
+    gapped_spaces,
     handwritten6,
+    latent_views,
     mosi,
     published_shapes,
     tuxpaint,
@@ -20,7 +22,14 @@ from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features
 from unirep_jax.data.held_out import hold_out
 from unirep_jax.data.modalities import add_flow, choose_modalities
 
-CROSS_MODAL = ("oscmg", "cmg", "retrieval", "few_label", "matrix")  # tasks of a representation
+CROSS_MODAL = (
+    "oscmg",
+    "cmg",
+    "retrieval",
+    "few_label",
+    "matrix",
+    "noisy_pairs",
+)  # tasks of a representation
 
 
 class DataSet(NamedTuple):
@@ -65,7 +74,15 @@ DATA_SETS = {
         partial(emoji.load, word_dim=64), ("connect",), spaces=("keywords", "noto", "emojitwo")
     ),
     "features": DataSet(load_features, (*CROSS_MODAL, "oom", "mmosr", "transfer"), steps=1200),
+    **{
+        f"gapped_spaces_{round(10 * gap):02d}": DataSet(
+            lambda path, gap=gap: gapped_spaces.load(gap), ("connect",),
+            spaces=("text", "image", "audio"),
+        )
+        for gap in (0.0, 0.5, 1.0, 2.0)
+    },
     "banks": DataSet(load_connection, ("connect",), spaces=("text", "image", "audio")),
+    "latent_views": DataSet(lambda path: latent_views.load(), ("noisy_pairs", "retrieval")),
     "published_shapes": DataSet(lambda path: published_shapes.load(), ("transfer",)),
 }  # fmt: skip
 

@@ -21,6 +21,7 @@ class Pool(NamedTuple):
 
     rows: integers [row], the examples; count: how many of them a batch has; modalities: those that
     the batch shows; labelled, numbered: whether it shows the label, the number of the example, too.
+    together: rows come in runs of so many, a divisor of both numbers, that no batch splits.
     """
 
     rows: np.ndarray
@@ -28,6 +29,7 @@ class Pool(NamedTuple):
     modalities: tuple[str, ...]
     labelled: bool = False
     numbered: bool = False
+    together: int = 1
 
 
 def is_pool(node: Any) -> bool:
@@ -126,7 +128,8 @@ def index_batches(
 
 
 def _rows(pool: Pool, place: int, seed: int, step: int) -> Int[np.ndarray, "batch"]:
-    epoch, batch = divmod(step, max(len(pool.rows) // pool.count, 1))
-    order = epoch_order(len(pool.rows), seed, epoch + (place << 32))
-    chosen = np.resize(order, max(len(order), pool.count))[batch * pool.count :][: pool.count]
-    return pool.rows[chosen].astype(np.int32)
+    runs, count = pool.rows.reshape(-1, pool.together), pool.count // pool.together
+    epoch, batch = divmod(step, max(len(runs) // count, 1))
+    order = epoch_order(len(runs), seed, epoch + (place << 32))
+    chosen = np.resize(order, max(len(order), count))[batch * count :][:count]
+    return runs[chosen].reshape(-1).astype(np.int32)

@@ -9,6 +9,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -78,12 +79,56 @@ def search(
       Metric (`recall_at_1`, ..., `median_rank`, `map`, and `class_map`, for which the items of the
       query's class are relevant), its value, and its expectation when the order is random.
     """
+    yield from search_parts([(queries, items)], score, advance)
+
+
+def search_parts(
+    parts: Sequence[tuple[Rows, Rows]],
+    score: Callable[[Vectors, Vectors], Array],
+    advance: Callable[[int], None] = lambda _: None,
+) -> Iterator[tuple[str, float, float]]:
+    """The same of the queries of all parts, each of which has a gallery of its own."""
+    if not parts:
+        return
+    found = [_ranked(queries, items, score, advance) for queries, items in parts]
+    ranks = Ranks(*map(np.concatenate, zip(*(f.ranks for f in found), strict=True)))
+    tied = Ranks(*map(np.concatenate, zip(*(f.tied for f in found), strict=True)))
+    for k in RECALLS:
+        yield f"recall_at_{k}", metrics.recall_at(ranks, k), metrics.recall_at(tied, k)
+    yield "median_rank", metrics.median_rank(ranks), metrics.median_rank(tied)
+    for name, value, chance in (
+        ("map", [f.precision for f in found], [f.precision_by_chance for f in found]),
+        ("class_map", [f.of_class for f in found], [f.class_by_chance for f in found]),
+    ):
+        values, chances = np.concatenate(value), np.concatenate(chance)
+        if len(values):
+            yield name, float(np.mean(values)), float(np.mean(chances))
+
+
+class _Ranked(NamedTuple):
+    """By query: ranks in the order by score and in one of equal scores, and average precisions,
+    of the queries that have the class of some item also by class."""
+
+    ranks: Ranks
+    tied: Ranks
+    precision: np.ndarray
+    precision_by_chance: np.ndarray
+    of_class: np.ndarray
+    class_by_chance: np.ndarray
+
+
+def _ranked(
+    queries: Rows,
+    items: Rows,
+    score: Callable[[Vectors, Vectors], Array],
+    advance: Callable[[int], None],
+) -> _Ranked:
     tile = max(min(TILE // len(items.item), len(queries.item)), 1)
     gallery = jax.tree.map(jnp.asarray, items.vectors)
     compute = jax.jit(score)
-    ranked: list[_Ranked] = []
+    tiles: list[_Tile] = []
     with ThreadPoolExecutor(THREADS) as pool:
-        waiting: deque[Future[_Ranked]] = deque()
+        waiting: deque[Future[_Tile]] = deque()
         for start in range(0, len(queries.item), tile):
             # The last tile is filled up with the last query: one shape, one compilation.
             rows = np.minimum(np.arange(start, start + tile), len(queries.item) - 1)
@@ -91,22 +136,21 @@ def search(
             scores, rows = scores[: len(queries.item) - start], rows[: len(queries.item) - start]
             waiting.append(pool.submit(_rank, scores, _keep(queries, rows), items))
             while len(waiting) > THREADS or (waiting and start + tile >= len(queries.item)):
-                ranked.append(waiting.popleft().result())
-                advance(len(ranked[-1].precision))
-    ranks = Ranks(*map(np.concatenate, zip(*(part.ranks for part in ranked), strict=True)))
-    _, precision, of_class, sizes = zip(*ranked, strict=True)
+                tiles.append(waiting.popleft().result())
+                advance(len(tiles[-1].precision))
+    ranks, precision, of_class, sizes = zip(*tiles, strict=True)
     count, (relevant, alike) = len(items.item), np.concatenate(sizes, axis=1)
-    tied = Ranks(np.zeros_like(relevant), count - relevant, relevant)
-    for k in RECALLS:
-        yield f"recall_at_{k}", metrics.recall_at(ranks, k), metrics.recall_at(tied, k)
-    yield "median_rank", metrics.median_rank(ranks), metrics.median_rank(tied)
-    yield "map", float(np.mean(np.concatenate(precision))), _random_precision(relevant, count)
-    if alike.any():
-        by_chance = _random_precision(alike[alike > 0], count)
-        yield "class_map", float(np.mean(np.concatenate(of_class))), by_chance
+    return _Ranked(
+        Ranks(*map(np.concatenate, zip(*ranks, strict=True))),
+        Ranks(np.zeros_like(relevant), count - relevant, relevant),
+        np.concatenate(precision),
+        _random_precision(relevant, count),
+        np.concatenate(of_class),
+        _random_precision(alike[alike > 0], count),
+    )
 
 
-class _Ranked(NamedTuple):
+class _Tile(NamedTuple):
     """Of some queries: ranks, average precision of the item and, of those that have any alike, of
     the class; how many items are relevant, and how many of the class."""
 
@@ -116,13 +160,13 @@ class _Ranked(NamedTuple):
     sizes: Int[np.ndarray, "2 query"]
 
 
-def _rank(scores: Float[np.ndarray, "query item"], queries: Rows, items: Rows) -> _Ranked:
+def _rank(scores: Float[np.ndarray, "query item"], queries: Rows, items: Rows) -> _Tile:
     relevant = queries.item[:, None] == items.item[None]
     alike = (queries.label[:, None] == items.label[None]) & (items.label[None] >= 0)
     some, ascending, of_class = alike.any(1), np.sort(scores, axis=1), np.empty(0)
     if some.any():
         of_class = metrics.average_precision(scores[some], alike[some], ascending=ascending[some])
-    return _Ranked(
+    return _Tile(
         metrics.retrieval_ranks(scores, relevant),
         metrics.average_precision(scores, relevant, ascending=ascending),
         of_class,
@@ -130,12 +174,12 @@ def _rank(scores: Float[np.ndarray, "query item"], queries: Rows, items: Rows) -
     )
 
 
-def _random_precision(relevant: Int[np.ndarray, "query"], items: int) -> float:
-    """Mean average precision of a random order: that of equal scores, per number of relevant."""
-    sizes, times = np.unique(relevant, return_counts=True)
+def _random_precision(relevant: Int[np.ndarray, "query"], items: int) -> Float[np.ndarray, "query"]:
+    """Average precision of a random order: that of equal scores, by number of relevant items."""
+    sizes, place = np.unique(relevant, return_inverse=True)
     equal = np.zeros((1, items))
     each = [metrics.average_precision(equal, (np.arange(items) < n)[None])[0] for n in sizes]
-    return float(np.average(each, weights=times))
+    return np.array(each, float)[place]
 
 
 def directions(
@@ -144,7 +188,9 @@ def directions(
     """The fields of a Measurement for every search of the test split, with its chance beside.
 
     Every ordered pair of modalities by cosine and by volume (which does not tell v from −v); of
-    three modalities or more, also each against the group of the others, by volume and by height.
+    three modalities or more, also each against the group of the others, by volume and by height. An
+    example that lacks members of its group is searched for, or searches, among groups of the same
+    members: volumes of unlike numbers of vectors say nothing about one another.
 
     Args:
       embeddings: modality -> unit vectors of every example of the feature set.
@@ -160,30 +206,51 @@ def directions(
         groups = [((one,), tuple(m for m in names if m != one)) for one in names]
         for score in (volume, height):
             searches += [(s, t, score) for pair in groups for s, t in (pair, pair[::-1])]
-    side = lambda modalities: _side(embeddings, feature_set, modalities, captions)
-    counts = {source: len(side(source).item) for source in {s for s, _, _ in searches}}
-    total = sum(counts[source] for source, _, _ in searches)
+    parts_of = partial(_parts, embeddings, feature_set, captions)
+    size = lambda parts: sum(len(queries.item) for queries, _ in parts)
+    total = sum(size(parts_of(source, target)) for source, target, _ in searches)
     progress = Work("retrieval", total, "queries", progress_stream(is_first()))
     try:
         for source, target, score in searches:
-            queries, items = side(source), side(target)
-            found = _keep(queries, np.isin(queries.item, items.item))
-            progress.update(len(queries.item) - len(found.item))
-            if not len(found.item):
-                continue
-            for metric, value, by_chance in search(found, items, score, progress.update):
+            parts = parts_of(source, target)
+            for metric, value, by_chance in search_parts(parts, score, progress.update):
                 yield {"split": "all", "source": "+".join(source), "target": "+".join(target),
                        "metric": metric, "value": value, "chance": by_chance,
-                       "num_examples": len(found.item), "selection": score.__name__}  # fmt: skip
+                       "num_examples": size(parts), "selection": score.__name__}  # fmt: skip
     finally:
         progress.close()
 
 
-def _side(embeddings, feature_set, modalities: Sequence[str], captions: str) -> Rows:
-    """The test examples that have all of the modalities, once for each item."""
+def _parts(
+    embeddings, feature_set, captions: str, source: Sequence[str], target: Sequence[str]
+) -> list[tuple[Rows, Rows]]:
+    """Queries and gallery of each composition of the two sides that some queries have."""
+    parts = []
+    for one, other in _compositions(source, target):
+        queries, items = (
+            _side(embeddings, feature_set, m, captions, of=whole)
+            for m, whole in ((one, source), (other, target))
+        )
+        queries = _keep(queries, np.isin(queries.item, items.item))
+        if len(queries.item):
+            parts.append((queries, items))
+    return parts
+
+
+def _compositions(source: Sequence[str], target: Sequence[str]) -> Iterator[tuple]:
+    """The members that both sides may have, those that have all first."""
+    sizes = lambda side: range(len(side), 0, -1)
+    subsets = lambda side: [c for n in sizes(side) for c in itertools.combinations(side, n)]
+    yield from itertools.product(subsets(source), subsets(target))
+
+
+def _side(
+    embeddings, feature_set, modalities: Sequence[str], captions: str, *, of: Sequence[str]
+) -> Rows:
+    """The test examples that have these modalities `of` a group and no other, once an item."""
     test = ~feature_set.train
-    for m in modalities:
-        test = test & feature_set.present[m]
+    for m in of:
+        test = test & (feature_set.present[m] == (m in modalities))
     item = feature_set.group if captions else np.arange(len(feature_set.label))
     side = Rows(tuple(np.asarray(embeddings[m]) for m in modalities), item, feature_set.label)
     side = _keep(side, test)

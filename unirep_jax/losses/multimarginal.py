@@ -1,4 +1,4 @@
-"""MOVER's plan over tuples of three modalities, as the product of three matrices."""
+"""MOVER's plan over tuples of three modalities, as the sum of three matrices of logarithms."""
 
 from typing import NamedTuple
 
@@ -11,13 +11,15 @@ from unirep_jax.losses.symmetric import NOTHING
 
 
 class MultimarginalPlan(NamedTuple):
-    """A plan over tuples of three modalities, as the product of three matrices.
+    """A plan over tuples of three modalities, whose logarithm is the sum of three matrices.
 
-    plans: [3, batch, batch], factors 12, 13, 23; marginal_error: L1 over the three marginals;
-    converged: whether the error is within the threshold.
+    log_factors: [3, batch, batch], 12, 13 and 23, very negative for examples without mass; pairs:
+    the same shape, what the plan says of each pair, its marginals; marginal_error: L1 over the
+    marginals of the three modalities; converged: whether the error is within the threshold.
     """
 
-    plans: Float[Array, "3 batch batch"]
+    log_factors: Float[Array, "3 batch batch"]
+    pairs: Float[Array, "3 batch batch"]
     marginal_error: Float[Array, ""]
     converged: Bool[Array, ""]
 
@@ -38,9 +40,9 @@ def multimarginal_plan(
     A marginal is one matrix product of size batch; the batch³ plan is never formed. Potentials are
     absorbed into the factors, whose rows are scaled. Where the costs range over so much more than
     80 ε that a product of exponentials underflows, marginals are summed in the log domain, an
-    anchor at a time, and potentials are moved between the factors to keep these in range. A tuple
-    whose factors no such move brings below e⁴⁰ (there are some at ε of a thousandth of the costs)
-    loses mass, which the marginal error counts.
+    anchor at a time. The factors stay logarithms, because at ε of a thousandth of the costs they
+    are no numbers of float32 while their products are: the last marginal is met exactly, so the
+    plan has all of its mass at every ε, converged or not.
 
     Args:
       vectors: [3, batch, dim].
@@ -59,7 +61,8 @@ def multimarginal_plan(
     vectors = jax.lax.stop_gradient(vectors.astype(accumulation_dtype(vectors)))
     if vectors.shape[1] == 0:
         none = jnp.zeros((), vectors.dtype)
-        return MultimarginalPlan(jnp.zeros((3, 0, 0), vectors.dtype), none, none == 0)
+        empty = jnp.zeros((3, 0, 0), vectors.dtype)
+        return MultimarginalPlan(empty, empty, none, none == 0)
     where = jnp.ones(vectors.shape[1:2], bool) if where is None else where
     vectors = jnp.where(where[None, :, None], vectors, 0)
     weight = jnp.where(where, 1 / jnp.maximum(jnp.sum(where, dtype=vectors.dtype), 1), 0)
@@ -86,9 +89,9 @@ def multimarginal_plan(
     potentials = jnp.where(where[None, :], jnp.zeros(vectors.shape[:2], vectors.dtype), NOTHING)
     start = (potentials, jnp.asarray(jnp.inf, vectors.dtype), 0)
     potentials, _, _ = jax.lax.while_loop(unfinished, iterate, start)
-    factors = _in_range(jnp.stack(_log_factors(log_kernels, potentials)))
+    factors = jnp.stack(_log_factors(log_kernels, potentials))
     error = sum(excess(_log_marginal(factors, modality, where)) for modality in range(3))
-    return MultimarginalPlan(jnp.exp(factors), error, error <= threshold)
+    return MultimarginalPlan(factors, _pair_marginals(factors), error, error <= threshold)
 
 
 _PAIRS = ((0, 1), (0, 2), (1, 2))
@@ -135,52 +138,6 @@ def _log_marginal(factors, modality, where):
         return jax.lax.map(one, (left, right))
 
     return jax.lax.cond(lost.any(), in_log_domain, lambda: by_products)
-
-
-def _in_range(log_factors):
-    """The log factors of the same plan, at most `limit`, so that a product of two is a number.
-
-    What adds to one factor of an i and is taken from the other leaves the plan as it is. Squares of
-    the factors, weighted by the root of their mass, are minimised by coordinate descent.
-    """
-    limit = 0.45 * jnp.log(jnp.finfo(log_factors.dtype).max)
-
-    def balanced():
-        masses = jnp.sqrt(_pair_marginals(log_factors))
-        # A mass of 0 beside a factor of −10³⁰ must not count as their product.
-        known = jnp.where(masses > 0, log_factors, 0)
-
-        def sweep(shifts, _):
-            for modality in range(3):
-                excess, mass = 0, 0
-                for factor, (p, q) in enumerate(_PAIRS):
-                    if modality in (p, q):
-                        shifted = masses[factor] * _shifted(known, shifts)[factor]
-                        axis = 1 if modality == p else 0
-                        sign = _SIGNS[factor][modality]
-                        excess += sign * shifted.sum(axis)
-                        mass += masses[factor].sum(axis)
-                step = jnp.where(mass > 0, excess / jnp.where(mass > 0, mass, 1), 0)
-                shifts = shifts.at[modality].add(-step)
-            return shifts, None
-
-        shifts = jnp.zeros(log_factors.shape[:2], log_factors.dtype)
-        shifts, _ = jax.lax.scan(sweep, shifts, length=30)
-        return jnp.minimum(_shifted(log_factors, shifts), limit)
-
-    return jax.lax.cond(jnp.any(log_factors > limit), balanced, lambda: log_factors)
-
-
-_SIGNS = ({0: 1, 1: 1}, {0: -1, 2: 1}, {1: -1, 2: -1})  # each modality: once up, once down
-
-
-def _shifted(log_factors, shifts):
-    return jnp.stack(
-        [
-            factor + _SIGNS[m][p] * shifts[p][:, None] + _SIGNS[m][q] * shifts[q][None, :]
-            for m, (factor, (p, q)) in enumerate(zip(log_factors, _PAIRS, strict=True))
-        ]
-    )
 
 
 def _pair_marginals(log_factors):

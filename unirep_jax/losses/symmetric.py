@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
 
@@ -86,7 +86,7 @@ def negative_sums(
     score: Score,
     rows: Any,
     columns: Any,
-    where: Bool[Array, "batch"],
+    where: Bool[Array, "batch"] | Int[Array, "batch"],
     *,
     block_size: int | None,
     axis_name: str | None,
@@ -100,7 +100,8 @@ def negative_sums(
     Args:
       score: function of (rows, columns) defined at module level, giving float32 logits or wider.
       rows, columns: pytrees of arrays with leading axis [batch].
-      where: examples that count, as rows and as columns.
+      where: examples that count, as rows and as columns; as integers, those that count among
+        others of the same number, 0 for none.
     """
     column_where = where
     if axis_name is not None:
@@ -188,6 +189,9 @@ def _pairs(row_where, axis_name):
 def _valid(pairs, column_where):
     row_where, own_column = pairs
     own = own_column[:, None] == jnp.arange(column_where.shape[0])[None, :]
+    if row_where.dtype != bool:
+        own |= row_where[:, None] != column_where[None, :]
+        row_where, column_where = row_where > 0, column_where > 0
     return row_where[:, None] & column_where[None, :] & ~own
 
 

@@ -9,6 +9,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
 from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel, unit
+from unirep_jax.losses.multimarginal import MultimarginalPlan
+from unirep_jax.losses.symmetric import NOTHING
 from unirep_jax.losses.volume import gram_volume, volume_matrix
 
 
@@ -88,7 +90,7 @@ def sample_groups(
 @kernel(static=("axis_name",))
 def transport_volume_loss(
     vectors: Float[Array, "modality batch dim"],
-    matching: Float[Array, "pair whole whole"] | TransportGroups,
+    matching: Float[Array, "pair whole whole"] | TransportGroups | MultimarginalPlan,
     *,
     axis_name: str | None = None,
 ) -> Float[Array, "batch"]:
@@ -101,8 +103,9 @@ def transport_volume_loss(
       π₁₂                     two modalities;
       B · π₁₂ᵢⱼ π₁₃ᵢₗ          three, from the anchor's plans: independent given the anchor, with
                               exact marginals (the sum is 1/B);
-      π₁₂ᵢⱼ π₁₃ᵢₗ π₂₃ⱼₗ / Z    three, from the plans of all pairs, or from the three factors of
-                              `multimarginal_plan`, which solve the problem over tuples.
+      π₁₂ᵢⱼ π₁₃ᵢₗ π₂₃ⱼₗ / Z    three, from the plans of all pairs.
+
+    Of three modalities it may also be the `MultimarginalPlan` of the problem over tuples.
 
     Args:
       vectors: [modality, batch, dim], the first modality being the anchor. They are normalised
@@ -131,8 +134,7 @@ def transport_volume_loss(
 
     Reference: MOVER (You & Liu, CIKM 2025), eq. 8. The paper leaves the plan over tuples open.
     """
-    floats = matching.weight if isinstance(matching, TransportGroups) else matching
-    vectors = vectors.astype(accumulation_dtype(vectors, floats))
+    vectors = vectors.astype(accumulation_dtype(vectors, _floats(matching)))
     batch = vectors.shape[1]
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
     if axis_name is not None:
@@ -140,6 +142,9 @@ def transport_volume_loss(
     own = partial(jax.lax.dynamic_slice_in_dim, start_index=first, slice_size=batch)
     if isinstance(matching, TransportGroups):
         return _group_volumes(vectors, jax.tree.map(own, matching))
+    place = first + jnp.arange(batch)
+    if isinstance(matching, MultimarginalPlan):
+        return _multimarginal_volumes(vectors, matching.log_factors, own, place)
     if (len(vectors), len(matching)) not in ((2, 1), (3, 2), (3, 3)):
         raise ValueError(
             f"{len(matching)} plans given for all tuples of {len(vectors)} modalities: two take 1, "
@@ -148,7 +153,6 @@ def transport_volume_loss(
     matching = matching.astype(vectors.dtype)
     masses = [matching[0].sum(1), *(plan.sum(0) for plan in matching[: len(vectors) - 1])]
     vectors = unit(jnp.where((jnp.stack(masses) != 0)[..., None], vectors, 0))
-    place = first + jnp.arange(batch)
     plans = [own(plan) for plan in matching[: len(vectors) - 1]]
     last_plan = matching[2] if len(matching) == 3 else None
     anchor, others = own(vectors[0]), vectors[1:]
@@ -167,6 +171,37 @@ def transport_volume_loss(
     has_mass = jnp.all(matching[: len(vectors) - 1].sum(2) > 0, axis=0)
     total, anchors = _total(matching), jnp.sum(has_mass, dtype=vectors.dtype)
     return (sums + positive) * anchors / jnp.where(total > 0, total, 1)
+
+
+def _floats(matching):
+    if isinstance(matching, TransportGroups):
+        return matching.weight
+    return matching.log_factors if isinstance(matching, MultimarginalPlan) else matching
+
+
+def _multimarginal_volumes(vectors, log_factors, own, place):
+    """The sum over the tuples of each anchor, whose plan is made from logarithms in its turn."""
+    if len(vectors) != 3:
+        raise ValueError(f"a plan over tuples of three modalities given for {len(vectors)}")
+    first, second, third = log_factors = log_factors.astype(vectors.dtype)
+    some = first.max(1, initial=NOTHING) > NOTHING / 2  # has mass, in every modality alike
+    vectors = unit(jnp.where(some[None, :, None], vectors, 0))
+    anchor, others = own(vectors[0]), vectors[1:]
+    s, t = (dot(anchor, other, "id,jd->ij", precision="highest") for other in others)
+    cross = dot(others[0], others[1], "jd,ld->jl", precision="highest")
+    even = jnp.ones((1, len(cross)), vectors.dtype)
+
+    @jax.checkpoint  # or all plans would be kept for the backward pass, batch³ numbers
+    def one(anchor):
+        s, t, row, column, place = anchor
+        plan = jnp.exp(third + row[:, None] + column[None, :])
+        return _tuple_sums((cross, s[None], t[None]), (plan, even, even), place[None])[0]
+
+    sums = jax.lax.map(one, (s, t, own(first), own(second), place))
+    own_tuple = jnp.exp(jnp.sum(log_factors[:, place, place], axis=0))
+    volume = gram_volume(jnp.moveaxis(own(vectors, axis=1), 0, 1))
+    value = (sums + own_tuple * volume) * jnp.sum(some, dtype=vectors.dtype)
+    return jnp.where(own(some), value, 0)
 
 
 def _group_volumes(vectors, groups):

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Int
 
 from unirep_jax.losses._kernel import Positive, Share, accumulation_dtype, dot, kernel, unit
 from unirep_jax.losses.symmetric import negative_sums, tiled, untiled
@@ -159,6 +159,19 @@ class VolumeInfoNCE(NamedTuple):
     group_to_anchor: Float[Array, "batch"]
 
 
+def _like(compared, axis_name):
+    """How many examples count: in all, or of each example's number, as `negative_sums` has them."""
+    if compared.dtype == bool:
+        count = jnp.sum(compared)
+        return count if axis_name is None else jax.lax.psum(count, axis_name)
+    whole = compared
+    if axis_name is not None:
+        whole = jax.lax.all_gather(compared, axis_name, tiled=True)
+    ordered = jnp.sort(whole)
+    last, first = (jnp.searchsorted(ordered, compared, side=side) for side in ("right", "left"))
+    return last - first
+
+
 @kernel(static=("negatives_only", "block_size", "axis_name"))
 def volume_info_nce(
     anchors: Float[Array, "batch dim"],
@@ -167,6 +180,7 @@ def volume_info_nce(
     label_smoothing: Share = 0.0,
     negatives_only: bool = False,
     where: Bool[Array, "batch"] | None = None,
+    composition: Int[Array, "batch"] | None = None,
     block_size: int | None = None,
     axis_name: str | None = None,
 ) -> VolumeInfoNCE:
@@ -187,6 +201,9 @@ def volume_info_nce(
       negatives_only: leave the positive out of the denominator, as eq. 9 is printed. The loss is
         then not bounded below.
       where: examples that count; the others are neither positives nor negatives.
+      composition: a number of at least 0 that says which members each group has. Volumes of unlike
+        numbers of vectors are no measure of agreement between them (the more, the smaller), so an
+        example is compared with those of its own composition alone; by default all are of one.
       block_size: anchors handled at a time; memory falls from O(batch²) to
         O(batch·(modality·dim + block_size)), in the backward pass too.
       axis_name: mapped axis whose devices hold the rest of the batch; groups are gathered across
@@ -194,7 +211,7 @@ def volume_info_nce(
 
     Returns:
       `VolumeInfoNCE`, each field [batch] in float32 or wider, 0 for examples removed by `where`.
-      One example alone gives 0.
+      One example alone, also of its composition, gives 0.
 
     Raises:
       ValueError: there are no others.
@@ -213,17 +230,16 @@ def volume_info_nce(
     anchors, base, basis = _anchors_and_bases(anchors, others)
     others = [v.astype(base.dtype) for v in others]
     positive = -base * _height(anchors, others, basis)[0] / temperature
+    compared = where if composition is None else jnp.where(where, 1 + composition, 0)
     negative = negative_sums(
         _volumes,
         anchors,
         (-base / temperature, basis),
-        where,
+        compared,
         block_size=block_size,
         axis_name=axis_name,
     )
-    count = jnp.sum(where, dtype=positive.dtype)
-    if axis_name is not None:
-        count = jax.lax.psum(count, axis_name)
+    count = _like(compared, axis_name).astype(positive.dtype)
 
     def loss(logsumexp, total):
         margin = logsumexp - positive

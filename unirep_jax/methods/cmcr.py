@@ -15,15 +15,17 @@ of which the first two are symmetric InfoNCE over cosines. No pair of (image, so
 
 What the paper leaves open, and what is taken: σ² is the variance of every entry, so in 512
 dimensions the noise is longer than the signal; L_intra is between normalised projections, unsquared
-as printed; batch statistics are those of both streams of a space together ("separate": of each
-alone, which closes the gap between modalities in training and leaves it in use, where both share
-the running statistics).
+as eq. 9 is printed (`intra_squared`: the squares that it is derived from; `intra_normalized`: the
+projections before they are normalised); batch statistics are those of both streams of a space
+together ("separate": of each alone, which closes the gap between modalities in training and leaves
+it in use, where both share the running statistics).
 
 `released()` is what the authors' checkpoint of CLIP and CLAP has: no ReLU at the end.
 """
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -52,12 +54,13 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
 
     first, second: the streams of each space, (shared modality, other modality). Where they are not
       in the data, they are made of raw modalities by the same names without _1, _2 (`streams`).
+      (): what the names of the data's streams say, the shared modality being that of both spaces.
     consistency: eq. 2 ("softmax", of `consistency_temperature`), the most similar item of the
       memory ("argmax"), any ("random").
     """
 
-    first: tuple[str, str] = ("text_1", "image_1")
-    second: tuple[str, str] = ("text_2", "audio_2")
+    first: tuple[str, ...] = ("text_1", "image_1")
+    second: tuple[str, ...] = ("text_2", "audio_2")
 
     dim: int = 512
     hidden: int = 1024  # 0: one linear map
@@ -72,10 +75,18 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
     weight_other: float = 1.0  # of L_avc
     weight_intra: float = 0.1
     intra: tuple[str, ...] = SPACES  # the spaces whose streams L_intra joins
+    intra_normalized: bool = True
+    intra_squared: bool = False
     block_size: int = 0  # of InfoNCE; 0: the whole matrix at once
 
     consistency: str = "softmax"
     consistency_temperature: float = 0.01
+
+    @classmethod
+    def ulip(cls) -> "CMCR":
+        """Section 4.2: ULIP and CLIP, which share images."""
+        first, second = ("image_1", "points_1"), ("image_2", "text_2")
+        return cls(first, second, noise_variance=0.002, weight_intra=0.4)
 
     @classmethod
     def released(cls) -> "CMCR":
@@ -93,11 +104,32 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
         if not {*self.intra} <= {*SPACES}:
             raise ValueError(f"intra={self.intra} are not among {SPACES}")
 
+        for space, streams in self.streams.items():
+            if len(streams) not in (0, 2):
+                raise ValueError(f"{space}={streams} are not the two streams of a space")
+
     # -- modules -----------------------------------------------------------------------------
 
     @property
-    def streams(self) -> dict[str, tuple[str, str]]:
+    def streams(self) -> dict[str, tuple[str, ...]]:
         return {"first": self.first, "second": self.second}
+
+    def of_streams(self, names: Iterable[str]) -> "CMCR":
+        """The method with the roles that the names of four streams say, where it has none.
+
+        Raises:
+          ValueError: the names are not SHARED_1, OTHER_1, SHARED_2 and OTHER_2.
+        """
+        if self.first and self.second:
+            return self
+        sides = [{m[:-2] for m in names if m.endswith(end)} for end in ("_1", "_2")]
+        shared = sides[0] & sides[1]
+        if [len(side) for side in (shared, *sides)] != [1, 2, 2]:
+            expected = "SHARED_1, OTHER_1, SHARED_2, OTHER_2"
+            raise ValueError(f"streams {', '.join(names)} are not {expected}; name method.first")
+        (both,), (one,), (two,) = shared, sides[0] - shared, sides[1] - shared
+        first, second = (f"{both}_1", f"{one}_1"), (f"{both}_2", f"{two}_2")
+        return dataclasses.replace(self, first=first, second=second)
 
     def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> "CMCR":
         """The method for these embeddings.
@@ -105,7 +137,8 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
         Raises:
           ValueError: a stream is not there or not of vectors, or those of a space differ in length.
         """
-        for space, (shared, other) in self.streams.items():
+        method = self.of_streams(shapes)
+        for space, (shared, other) in method.streams.items():
             for m in (shared, other):
                 if m not in shapes:
                     raise ValueError(f"{space}: stream {m!r} is none of {', '.join(shapes)}")
@@ -116,7 +149,7 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
                     f"{space}: {shared} has {shapes[shared][0]} dimensions, "
                     f"{other} {shapes[other][0]}"
                 )
-        return self
+        return method
 
     def encoded(self, data: FeatureSet, pretrain: Pretrain, seed: int) -> Encoded:
         """The four streams: as they are in the data, or made of three raw modalities.
@@ -124,6 +157,8 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
         Raises:
           ValueError: as `encode_streams`.
         """
+        if not (self.first and self.second):
+            return self.of_streams(data.modalities).encoded(data, pretrain, seed)
         names = (*self.first, *self.second)
         if {*names} <= {*data.modalities}:
             streams = dataclasses.replace(data, features={m: data.features[m] for m in names})
@@ -168,7 +203,8 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
             projected[space], running[space] = self._project(
                 params[space], state["batch_stats"][space], pair, axis_name
             )
-        (shared_1, other_1), (shared_2, other_2) = projected.values()
+        normalized = {space: [*map(losses.unit, pair)] for space, pair in projected.items()}
+        (shared_1, other_1), (shared_2, other_2) = normalized.values()
         info_nce = lambda x, y, temperature: losses.symmetric_info_nce(
             x, y, temperature=temperature, block_size=self.block_size or None, axis_name=axis_name
         ).mean()
@@ -180,8 +216,12 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
             terms["other"] = info_nce(other_1, other_2, self.temperature_other)  # eq. 6
             loss += self.weight_other * terms["other"]
         # Eq. 9, also without weight: what is left of the gap between modalities is worth knowing.
-        gaps = {s: losses.pair_distance(*projected[s]).mean() for s in SPACES}
+        gaps = {s: losses.pair_distance(*normalized[s]).mean() for s in SPACES}
         terms |= {f"gap_{space}": gap for space, gap in gaps.items()}
+        if self.intra_squared or not self.intra_normalized:
+            pairs = normalized if self.intra_normalized else projected
+            distance = partial(losses.pair_distance, squared=self.intra_squared)
+            gaps = {space: distance(*pairs[space]).mean() for space in SPACES}
         loss += self.weight_intra / 2 * sum((gaps[space] for space in self.intra), jnp.float32(0))
         return loss, ({"batch_stats": running}, terms)
 
@@ -199,7 +239,7 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
         return features
 
     def _project(self, params, running, pair, axis_name):
-        """Unit vectors of both streams of a space, and its running statistics after them."""
+        """Both streams of a space projected, and its running statistics after them."""
         apply = lambda running, x: self.projector(axis_name).apply(
             {"params": params, "batch_stats": running}, x, train=True, mutable=["batch_stats"]
         )
@@ -210,7 +250,7 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
             first, updated = apply(running, pair[0])
             second, updated = apply(updated["batch_stats"], pair[1])
             projected = first, second
-        return [losses.unit(x) for x in projected], updated["batch_stats"]
+        return projected, updated["batch_stats"]
 
     # -- readout -----------------------------------------------------------------------------
 

@@ -24,14 +24,16 @@ of the anchor (`plan`); every modality is the anchor in turn; the positive group
 (with groups matched by transport instead, training from scratch confirms its own errors); the
 positive is in the denominator (without it eq. 9 is not bounded below); no gradient passes the plan.
 
-≠ GRAM's code: gradients reach both sides in both directions. Its matching head on token features
-is not here.
+`gram()` ≠ GRAM's code in two things, which `gram_official()` has: one anchor (text) in place of
+every modality in turn, and no gradient to the side that is searched. Its matching head on token
+features is not here, and a learned temperature is kept within 0.01 … 1.
 
 A volume does not tell v from −v, and three vectors in one plane have none: from random towers it
 aligns modalities with opposite signs, or some of them only. GRAM and MOVER start from pretrained
 encoders; `warm_start` steps of pairwise InfoNCE stand for that here.
 
-A modality that an example lacks leaves its group with the volume of the others.
+A modality that an example lacks leaves its group with the volume of the others, and since volumes
+of fewer vectors are larger, such a group is compared with groups of the same members alone.
 """
 
 import dataclasses
@@ -53,7 +55,7 @@ from unirep_jax.methods.method import Embedding, RepresentationMethod, StartedMe
 from unirep_jax.models.augmentation import augment
 from unirep_jax.models.towers import Towers
 
-PLANS = ("anchor", "pairs", "multimarginal")
+PLANS = ("anchor", "pairs", "multimarginal", "given")
 GROUPS = ("all", "top", "sample")
 COLDEST, HOTTEST = 0.01, 1.0  # limits of a learned temperature
 
@@ -75,7 +77,8 @@ class MOVER(RepresentationMethod, StartedMethod):
     epsilon: float = 0.05
     iterations: int = 100
     plan_gradient: str = "stop"  # "unroll", "implicit"
-    plan: str = "anchor"  # over tuples of three: "pairs", "multimarginal"
+    plan: str = "anchor"  # over tuples of three: "pairs", "multimarginal"; "given": no transport
+    queue: int = 0  # embeddings of earlier batches that the plans also match with, per modality
     groups: str = "all"  # tuples, for two or three modalities; "top" or "sample" of the plans
     group_count: int = 1  # k' of "top" (1: hard matching), draws of "sample"
 
@@ -86,6 +89,7 @@ class MOVER(RepresentationMethod, StartedMethod):
     positives: str = "paired"  # or "transport": the most probable group of the plans
     negatives_only: bool = False  # eq. 9 as printed
     both_directions: bool = True
+    gathered_gradient: bool = True  # of the side of a direction that is searched
 
     noise: float = 0.0
     gain: float = 0.0
@@ -101,8 +105,13 @@ class MOVER(RepresentationMethod, StartedMethod):
 
     @classmethod
     def gram(cls) -> "MOVER":
-        """GRAM's volume loss and its constants."""
+        """GRAM's volume loss and its constants, with every modality as the anchor in turn."""
         return cls(weight_transport=0.0, learn_temperature=True, label_smoothing=0.1)
+
+    @classmethod
+    def gram_official(cls, anchor: str = "text") -> "MOVER":
+        """As GRAM's code: one anchor, and each direction moves only the side that searches."""
+        return dataclasses.replace(cls.gram(), anchor=anchor, gathered_gradient=False)
 
     @classmethod
     def pairwise(cls) -> "MOVER":
@@ -123,6 +132,10 @@ class MOVER(RepresentationMethod, StartedMethod):
                 raise ValueError(f"{field}={getattr(self, field)!r} is none of {allowed}")
         if self.plan != "anchor" and self.groups != "all":
             raise ValueError(f"groups={self.groups!r} are drawn from the anchor's plans alone")
+        if self.queue and self.plan != "anchor":
+            raise ValueError(f"queue={self.queue}: plan={self.plan!r} has no use for it")
+        if self.queue and self.positives == "transport":
+            raise ValueError(f"queue={self.queue}: positives='transport' are of the batch alone")
 
     # -- modules -----------------------------------------------------------------------------
 
@@ -137,12 +150,14 @@ class MOVER(RepresentationMethod, StartedMethod):
         if self.anchor and self.anchor not in shapes:
             raise ValueError(f"anchor={self.anchor!r} is none of {', '.join(shapes)}")
         volume = self.measure == "volume" and self.weight_transport
+        if volume and self.queue and self.groups == "all" and len(shapes) > 2:
+            raise ValueError(f"queue={self.queue} needs groups='top' or 'sample', not 'all'")
         if volume and self.groups == "all" and len(shapes) > 3:
             raise ValueError(
                 f"{len(shapes)} modalities need groups='top' or 'sample', not 'all', which sums "
                 "over all tuples: give --config.method.groups=top"
             )
-        if volume and self.plan != "anchor" and len(shapes) != 3:
+        if volume and self.plan in ("pairs", "multimarginal") and len(shapes) != 3:
             raise ValueError(f"plan={self.plan!r} is of three modalities, not {len(shapes)}")
         return self
 
@@ -158,7 +173,10 @@ class MOVER(RepresentationMethod, StartedMethod):
         params = {"towers": jax.jit(init)(key, example)["params"]}
         if self.learn_temperature:
             params["log_temperature"] = jnp.log(jnp.float32(self.temperature))
-        return params, {"statistics": jax.tree.map(jnp.asarray, statistics), "step": jnp.int32(0)}
+        state = {"statistics": jax.tree.map(jnp.asarray, statistics), "step": jnp.int32(0)}
+        if self.queue:
+            state["queue"] = matching.empty_queue(len(shapes), self.queue, self.dim)
+        return params, state
 
     def start(self, training_set: FeatureSet) -> Callable[[dict], dict]:
         """Nothing is changed, or with `linear_start` what is linear begins at CCA."""
@@ -187,9 +205,15 @@ class MOVER(RepresentationMethod, StartedMethod):
         temperature = self._temperature(params)
         anchors = [names.index(self.anchor)] if self.anchor else [*range(len(names))]
         common = {"anchors": anchors, "key": key, "axis_name": axis_name}
-        align = partial(self._align, present=present, temperature=temperature, **common)
+        align = partial(
+            self._align,
+            present=present,
+            temperature=temperature,
+            queue=state.get("queue"),
+            **common,
+        )
         if self.warm_start:
-            pairwise = MOVER.pairwise()._align
+            pairwise = partial(MOVER.pairwise()._align, queue=None)
             start = partial(pairwise, present=present, temperature=self.temperature, **common)
             zeros = jax.tree.map(jnp.zeros_like, jax.eval_shape(align, vectors)[1])
             begin = lambda v: (start(v)[0], zeros)  # type: ignore[call-arg]
@@ -198,39 +222,59 @@ class MOVER(RepresentationMethod, StartedMethod):
             loss, terms = align(vectors)  # type: ignore[call-arg]
         if self.learn_temperature:
             terms["temperature"] = temperature
-        return loss, (state | {"step": state["step"] + 1}, terms)
+        after = state | {"step": state["step"] + 1}
+        if self.queue:
+            after["queue"] = matching.enqueue(
+                state["queue"], vectors, present, state["step"], axis_name
+            )
+        return loss, (after, terms)
 
-    def _align(self, vectors, *, present, anchors, temperature, key, axis_name):
+    def _align(self, vectors, *, present, anchors, temperature, queue, key, axis_name):
         """Eq. 11 of unit vectors [modality, batch, dim], and its terms.
 
         A term without weight is not computed.
         """
         count, mean = len(vectors), partial(losses.masked_mean, axis_name=axis_name)
+        candidates = matching.Candidates(vectors, present, axis_name)
+        if queue is not None:
+            candidates = matching.with_queue(vectors, present, queue, axis_name)
         if self.measure == "volume":
             vectors = matching.stand_in(vectors, present)
+            wide = matching.stand_in(candidates.vectors, candidates.present)
+            candidates = candidates._replace(vectors=wide)
             orders = [[a, *(m for m in range(count) if m != a)] for a in anchors]
         else:
             orders = [[*p] for p in itertools.combinations(range(count), 2) if {*p} & {*anchors}]
-        plans, terms = self._plans(vectors, present, axis_name), {}
+        matched, terms = self._plans(candidates), {}
         if self.weight_transport:
             values = []
-            # The sum over all tuples is the same for every anchor, but for the anchor's own plan.
-            once = self.measure == "volume" and (count == 2 or self.plan != "anchor")
-            for place, order in enumerate(orders[:1] if once else orders):
+            for place, order in enumerate(self._summed(orders, count)):
                 draw = jax.random.fold_in(key, 2 + place)
-                value = self._transport(vectors, plans, order, draw, axis_name)
+                value = self._transport(candidates, matched, order, draw)
+                if queue is not None:
+                    value = matching.own_rows(value, vectors.shape[1], axis_name)
                 values.append(mean(value, present[order[0]]))
             terms["transport"] = sum(values) / len(values)  # eq. 8
-            terms["mass_on_pairs"] = matching.mass_on_pairs(plans)
+            terms["mass_on_pairs"] = matching.mass_on_pairs(matched.plans)
+            terms["plans_unconverged"] = matched.unconverged
         if self.weight_contrast:
             values = []
             for order in orders:
-                where = present[order[0]] & present[jnp.array(order[1:])].any(0)
-                value = self._contrast(vectors, plans, order, where, temperature, axis_name)
-                values.append(mean(value, where))
+                value = self._contrast(
+                    vectors, present, matched.plans, order, temperature, axis_name
+                )
+                values.append(mean(*value))
             terms["contrast"] = sum(values) / len(values)  # eq. 10
         weights = {"transport": self.weight_transport, "contrast": self.weight_contrast}
         return sum(weight * terms[name] for name, weight in weights.items() if weight), terms
+
+    def _summed(self, orders: list[list[int]], count: int) -> list[list[int]]:
+        """The orders of modalities over which eq. 8 is averaged."""
+        if self.queue:  # a batch is matched with more than itself: from either side another sum
+            return orders if self.measure == "volume" else [*orders, *(o[::-1] for o in orders)]
+        # The sum over all tuples is the same for every anchor, but for the anchor's own plan.
+        once = self.measure == "volume" and (count == 2 or self.plan in ("pairs", "multimarginal"))
+        return orders[:1] if once else orders
 
     def _encode(self, params, inputs, keys) -> Float[Array, "modality batch dim"]:
         towers = self.towers(shapes_of(inputs))
@@ -247,51 +291,64 @@ class MOVER(RepresentationMethod, StartedMethod):
             return self.temperature
         return jnp.clip(jnp.exp(params["log_temperature"]), COLDEST, HOTTEST)
 
-    def _plans(self, vectors, present, axis_name) -> matching.Plans | None:
+    def _plans(self, candidates: matching.Candidates) -> matching.Matched:
         """Eq. 4-5, or the factors of a plan over tuples, between all pairs of modalities."""
         if not self.weight_transport and self.positives == "paired":
-            return None
+            return matching.Matched(None, None)
+        if self.plan == "given":
+            return matching.given_pairs(candidates)
         if self.plan == "multimarginal" and self.measure == "volume":
-            vectors, present = matching.whole_batch(vectors, present, axis_name)
-            return losses.multimarginal_plan(
-                vectors, epsilon=self.epsilon, where=present.all(0), iterations=self.iterations
-            ).plans
+            return matching.tuple_plan(candidates, epsilon=self.epsilon, iterations=self.iterations)
         return matching.pair_plans(
-            vectors, present, epsilon=self.epsilon, iterations=self.iterations,
-            gradient=self.plan_gradient, axis_name=axis_name,
+            candidates, epsilon=self.epsilon, iterations=self.iterations,
+            gradient=self.plan_gradient,
         )  # fmt: skip
 
-    def _transport(self, vectors, plans, order, key, axis_name) -> Float[Array, "batch"]:
+    def _transport(self, candidates, matched, order, key) -> Float[Array, "batch"]:
         """Eq. 8 for each anchor; without volumes, ⟨π, C⟩ of the pair."""
-        anchor_only = self.plan == "anchor" or self.measure == "cosine"
-        plans = matching.ordered(plans, order, len(vectors), anchor_only=anchor_only)
+        vectors, _, axis_name = candidates
+        anchor_only = self.plan in ("anchor", "given") or self.measure == "cosine"
+        plans = matching.ordered(matched.plans, order, len(vectors), anchor_only=anchor_only)
         vectors = vectors[jnp.array(order)]
         if self.measure == "cosine":
             return matching.transport_cost(vectors, plans[:1], axis_name)
-        if self.groups == "top":
+        if matched.tuples is not None:
+            factors = matching.ordered(
+                matched.tuples.log_factors, order, len(vectors), anchor_only=False
+            )
+            plans = matched.tuples._replace(log_factors=factors)
+        elif self.groups == "top":
             plans = losses.top_groups(plans, count=self.group_count)
         elif self.groups == "sample":
             plans = losses.sample_groups(plans, key=key, count=self.group_count)
         return losses.transport_volume_loss(vectors, plans, axis_name=axis_name)
 
-    def _contrast(self, vectors, plans, order, where, temperature, axis_name):
-        """Eq. 9 for each anchor, [batch]; without volumes, InfoNCE of the pair."""
-        count, vectors = len(vectors), vectors[jnp.array(order)]
+    def _contrast(self, vectors, present, plans, order, temperature, axis_name):
+        """Eq. 9 for each anchor, [batch], and who has one; without volumes, InfoNCE of the pair."""
+        count, chosen = len(vectors), jnp.array(order)
+        vectors, present = vectors[chosen], present[chosen]
+        where, composition = present[0] & present[1:].any(0), matching.composition(present[1:])
         anchors, *others = vectors
         if self.positives == "transport":
             plans = matching.ordered(plans, order, count, anchor_only=True)
             others = matching.matched(vectors, plans, axis_name)
+            composition = jnp.zeros_like(composition)  # what has mass has all that anybody has
         if self.measure == "cosine":
-            return losses.symmetric_info_nce(
+            value = losses.symmetric_info_nce(
                 anchors, others[0], temperature=temperature, where=where, axis_name=axis_name
             )
-        value = losses.volume_info_nce(
+            return value, where
+        info_nce = lambda anchors, others: losses.volume_info_nce(
             anchors, *others, temperature=temperature, label_smoothing=self.label_smoothing,
-            negatives_only=self.negatives_only, where=where, axis_name=axis_name,
+            negatives_only=self.negatives_only, where=where, composition=composition,
+            axis_name=axis_name,
         )  # fmt: skip
-        if self.both_directions:
-            return (value.anchor_to_group + value.group_to_anchor) / 2
-        return value.anchor_to_group
+        if self.gathered_gradient:
+            forward, backward = info_nce(anchors, others)
+        else:
+            fixed = jax.lax.stop_gradient((anchors, others))
+            forward, backward = info_nce(anchors, fixed[1])[0], info_nce(fixed[0], others)[1]
+        return (forward + backward) / 2 if self.both_directions else forward, where
 
     # -- readout -----------------------------------------------------------------------------
 

@@ -17,7 +17,8 @@ RANGES: dict[str, Whole | Real] = {
          "predicted_steps"), _COUNT,
     ),
     **dict.fromkeys(
-        ("layers", "hidden", "experts", "classes", "examples", "block_size", "time"), _COUNT_OR_NONE
+        ("layers", "hidden", "queue", "experts", "classes", "examples", "block_size", "time"),
+        _COUNT_OR_NONE,
     ),
     **dict.fromkeys(
         ("warm_start", "warmup", "probe", "anchors", "connect", "refresh_every"), _STEPS

@@ -5,6 +5,7 @@ from unirep_jax.tasks.few_label.task import FewLabel
 from unirep_jax.tasks.generalization.task import ClosedSet, OpenSet
 from unirep_jax.tasks.matrix import Matrix
 from unirep_jax.tasks.mmosr.task import Recognition
+from unirep_jax.tasks.noisy_pairs.task import NoisyPairs
 from unirep_jax.tasks.oom.task import OutOfModal
 from unirep_jax.tasks.retrieval.task import Retrieval
 from unirep_jax.tasks.task import Task
@@ -18,6 +19,7 @@ TASKS: dict[str, type[Task]] = {
     "matrix": Matrix,
     "mmosr": Recognition,
     "connect": Connection,
+    "noisy_pairs": NoisyPairs,
     "oom": OutOfModal,
     "transfer": Transfer,
 }

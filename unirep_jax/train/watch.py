@@ -8,6 +8,7 @@ LINES = 3  # of the log in a row, each a mean over many steps, before anything i
 SOLVED = 0.01  # nats: of a hundred examples about one is still told wrongly
 COLLAPSED = 1.5  # effective number of codes; 1 is a single one
 WAIT = 0.75  # share of the steps before a term counts as always 0: methods warm up
+UNCONVERGED = 0.01  # share of the plans
 SETTLED = 0.5  # share of the steps before a codebook counts as collapsed
 
 
@@ -45,6 +46,11 @@ class Watch:
             since = self._low[name][0]
             return f"{name} has been below {SOLVED} since step {since}: solved, it teaches no more"
         kind, _, modality = name.partition("/")
+        if kind == "plans_unconverged" and self._lasting(name, step, value > UNCONVERGED):
+            return (
+                f"{value:.0%} of the transport plans are not converged: more method.iterations, or "
+                "a larger method.epsilon, would finish them"
+            )
         collapsed = kind == "perplexity" and self._lasting(name, step, value < COLLAPSED)
         if collapsed and step >= SETTLED * self._steps:
             return f"{modality} uses {value:.2f} codes (perplexity): the codebook has collapsed"

@@ -1,7 +1,7 @@
 """Connecting two contrastive spaces that share a modality, evaluated on the pair never trained."""
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,13 +13,14 @@ from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding import represent
 from unirep_jax.evaluation.embedding_figures import embedding_map
 from unirep_jax.evaluation.measurements import Measurement, measured
+from unirep_jax.evaluation.retrieval_figures import answers
 from unirep_jax.losses import unit
 from unirep_jax.methods.baselines import CCA
 from unirep_jax.methods.cmcr import CMCR
 from unirep_jax.methods.method import Method, Pretrain
 from unirep_jax.methods.streams import keep
 from unirep_jax.model import Model, Way
-from unirep_jax.tasks.retrieval.tables import retrieval_tables
+from unirep_jax.tasks.connect.gaps import GAP, connection_tables, gaps
 from unirep_jax.tasks.retrieval.task import EMBEDDING_MAP, Retrieval
 from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, encode, ways
 
@@ -39,7 +40,7 @@ class Connection(Task):
     requires: ClassVar[type] = CMCR
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
         "connection of contrastive spaces",
-        metrics=Retrieval.vocabulary.metrics,
+        metrics={**Retrieval.vocabulary.metrics, GAP: ("gap", 1)},
         selections=Retrieval.vocabulary.selections,
         headline={"connect": ("recall_at_1", "recall_at_10", "class_map")},
         topics=(
@@ -49,19 +50,22 @@ class Connection(Task):
                 "gap: distance between an item and its projection's partner in its own space.",
                 ("gap_first", "gap_second"),
             ),
+            Topic("Searches", "Single queries and what stands first.", (), ("answers",)),
         ),
         captions={
             "connected_map": "Map of the connected space, by modality and by class",
             "spaces_map": "Map of the two spaces before they are connected",
+            "answers": "Nearest items to some queries of the pair that training never had",
         },
     )
     evaluation_settings: ClassVar[tuple[str, ...]] = ("control",)
-    tables = staticmethod(retrieval_tables)
+    tables = staticmethod(connection_tables)
 
     # -- training ----------------------------------------------------------------------------
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
         assert isinstance(method, CMCR)
+        method = method.of_streams(data.modalities)
         streams = method.first[1], method.second[1]
         # Before encoders are pretrained: of streams, or of the raw modalities they are made of.
         pair = [m if m in data.modalities else m[:-2] for m in streams]
@@ -97,13 +101,18 @@ class Connection(Task):
         embeddings = represent(_of_streams(model, test), test).vectors
         embedding_map(trained.figures / "connected_map.png", embeddings, test)
         pair = (method.first[1], method.second[1])
+        queries, items = (embeddings[m] for m in pair)
+        answers(trained.figures / "answers.png", queries, items, test, pair)
         measurements = list(self._search(trained, trained.name, test, pair, embeddings))
+        spaces = (method.first, method.second)
+        measurements += _measured(trained, trained.name, gaps(embeddings, test, (*spaces, pair)))
         if not self.control:
             return measurements
         raw = {m: np.asarray(test.features[m], np.float32) for m in streams}
         if len({x.shape for x in raw.values()}) == 1:  # else a cosine between them means nothing
             embedding_map(trained.figures / "spaces_map.png", raw, test)
             measurements += self._search(trained, "no connection", test, pair, raw)
+        measurements += _measured(trained, "no connection", gaps(raw, test, spaces))
         linear = linear_connection(method, trained.prepared.seen, test)
         measurements += self._search(trained, "cca", test, pair, linear)
         if any(way.encoder for through in trained.prepared.ways.values() for way in through):
@@ -128,7 +137,6 @@ class Connection(Task):
         self, trained: Trained, name: str, test: FeatureSet, pair: tuple[str, str], embeddings: Any
     ) -> Iterator[Measurement]:
         """Both directions between the two modalities that have never met, by cosine."""
-        labels = trained.labels | {"method": name}
         rows = np.flatnonzero(test.present[pair[0]] & test.present[pair[1]])
         sides = [retrieval.Rows((embeddings[m][rows],), rows, test.label[rows]) for m in pair]
         for (source, queries), (target, items) in (
@@ -141,7 +149,12 @@ class Connection(Task):
                     "value": value, "num_examples": len(rows), "selection": "cosine",
                     "chance": by_chance if name == trained.name else None,
                 }  # fmt: skip
-                yield from measured(row, experiment="connect", **labels)
+                yield from _measured(trained, name, [row])
+
+
+def _measured(trained: Trained, name: str, rows: Iterable[dict]) -> Iterator[Measurement]:
+    for row in rows:
+        yield from measured(row, experiment="connect", **trained.labels | {"method": name})
 
 
 def linear_connection(method: CMCR, seen: FeatureSet, test: FeatureSet) -> dict[str, np.ndarray]:

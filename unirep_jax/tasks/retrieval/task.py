@@ -49,8 +49,9 @@ class Retrieval(RepresentationTask):
             EMBEDDING_MAP,
             Topic(
                 "Transport plan",
-                "mass_on_pairs: share of a plan's mass on true pairs.",
-                ("mass_on_pairs",),
+                "mass_on_pairs: share of a plan's mass on given pairs. plans_unconverged: share of "
+                "the plans that Sinkhorn left unfinished.",
+                ("mass_on_pairs", "plans_unconverged"),
                 ("transport_plans",),
             ),
         ),

@@ -1,0 +1,1 @@
+"""Training on pairs of which some are wrong, evaluated on true ones."""
