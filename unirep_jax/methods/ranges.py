@@ -19,9 +19,8 @@ RANGES: dict[str, Whole | Real] = {
     **dict.fromkeys(
         ("layers", "hidden", "experts", "classes", "examples", "block_size", "time"), _COUNT_OR_NONE
     ),
-    **dict.fromkeys(
-        ("warm_start", "warmup", "probe", "anchors", "connect", "refresh_every"), _STEPS
-    ),
+    **dict.fromkeys(("warm_start", "steps", "refresh_every"), _STEPS),
+    **dict.fromkeys(("warmup", "probe", "anchors", "connect"), _SHARE),
     **dict.fromkeys(("patience", "anneal", "ramp"), Whole(1, "steps")),
     "permutations": Whole(1, "orders"),
     **dict.fromkeys(

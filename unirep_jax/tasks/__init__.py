@@ -5,6 +5,7 @@ from unirep_jax.tasks.few_label.task import FewLabel
 from unirep_jax.tasks.generalization.task import ClosedSet, OpenSet
 from unirep_jax.tasks.matrix import Matrix
 from unirep_jax.tasks.mmosr.task import Recognition
+from unirep_jax.tasks.oom.known import KnownInformation
 from unirep_jax.tasks.oom.task import OutOfModal
 from unirep_jax.tasks.retrieval.task import Retrieval
 from unirep_jax.tasks.task import Task
@@ -19,5 +20,6 @@ TASKS: dict[str, type[Task]] = {
     "mmosr": Recognition,
     "connect": Connection,
     "oom": OutOfModal,
+    "known_information": KnownInformation,
     "transfer": Transfer,
 }

@@ -77,6 +77,7 @@ class OutOfModal(Task):
     given: bool = False
     control: bool = True
     retrace: bool = True
+    reveal: bool = False
 
     requires: ClassVar[type] = OutOfModalLearner
     offers: ClassVar[tuple[Batches, ...]] = (Batches.POOLED,)
@@ -172,6 +173,8 @@ class OutOfModal(Task):
             features={m: whole.features[m] for m in names},
             present={m: whole.present[m] for m in names},
         )
+        if self.reveal:
+            return seen
         return unpaired(seen, self.modality, split.unlabelled, seed)
 
     def pools(self, seen: FeatureSet, batch_size: int, seed: int) -> dict[str, Pool]:
@@ -180,7 +183,9 @@ class OutOfModal(Task):
         everything = (self.modality, *names)
         pools = {
             "labelled": Pool(split.labelled, batch_size, everything, labelled=True),
-            "unlabelled": Pool(split.unlabelled, batch_size, (self.modality,), numbered=True),
+            "unlabelled": Pool(
+                split.unlabelled, batch_size, (self.modality,), labelled=self.reveal, numbered=True
+            ),
             "in_modal": Pool(split.in_modal, batch_size, names, labelled=True),
         }
         return {name: pool for name, pool in pools.items() if len(pool.rows)}
