@@ -1,8 +1,8 @@
 """Gaussian classes in three modalities: how much each of them tells of the class is known.
 
 An example is a latent vector u = s·μ_c + ε, ε ~ N(0, I), of its class c. Every modality shows some
-of its coordinates by a one-to-one map, which takes no information away. Modalities overlap: one
-that two of them show is the same in both, so that pairs teach more than the class. What several
+of its coordinates by a one-to-one map, which takes no information away. A coordinate that two of
+them show is the same in both, so that pairs teach more than the class. What several
 modalities tell is what the union of their coordinates tells, so the posterior of the class is known
 in closed form, and with it the information I(X; Y), the accuracy of the best classifier, and on how
 many examples the best classifiers of two modalities disagree.
