@@ -9,19 +9,18 @@
 
 The argument names a data set, a method, or both; `paper` after them has the paper's learner,
 optimiser and length (ViT-T/16, Adam 1e-3, weight decay 1e-5, 50 epochs of the training part; its
-features must be images or spectrograms). Of `features` and `tuxpaint` only the file says how many
-examples there are: set --config.steps to 50 / 64 of their number.
+features must be images or spectrograms).
 Frozen encoders of the in-modal modalities are pretrained first, on their pairs; with embeddings of
 your own models in the feature file set --config.task.given=True. What to expect:
 docs/results/cox.md.
 """
 
 import dataclasses
-import math
 import runpy
 from pathlib import Path
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from unirep_jax.config_arguments import Choice, parse_argument, variants
 from unirep_jax.data.catalog import DATA_SETS, data_sets
@@ -39,7 +38,6 @@ SMALL_COX = {"hidden": 256, "latent": 64, "weight_explore": 0.1}
 WITH_COX = ("cox", *COMBINED)
 # Ours: D is drawn to what head and in-modal heads say together, and h reads mappings, too.
 CONSENSUS = {"target": "consensus", "weight_shared": 0.5, "weight_explore": 1.0}
-BATCH, EPOCHS, FUSED = 64, 50, 20  # the epochs are the paper's
 CHOICES = (
     Choice("data set", DATASETS, "digits_avt"),
     Choice("method", NAMES, "cox"),
@@ -53,8 +51,9 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
     return ConfigDict({
         "experiment": "oom",
         "seed": 0,
-        "steps": _steps(dataset, paper),
-        "batch_size": BATCH,  # of labelled, of unlabelled and of in-modal examples
+        # The paper's epochs are as many steps as the data set asks for.
+        **({"steps": placeholder(int), "epochs": 50} if paper else {"steps": 300}),
+        "batch_size": 64,  # of labelled, of unlabelled and of in-modal examples
         "parallel": "shard_map",  # or "pmap"
         "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
         "method": _method(method, paper),
@@ -64,7 +63,7 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
             "log_every": 20,
             "checkpoint_every": 100,
             "checkpoint_seconds": 120.0,  # whatever comes first
-            "fused": FUSED,  # steps in one program, on data that stay on the device
+            "fused": 20,  # steps in one program, on data that stay on the device
         },
         "task": {
             "modality": DATA_SETS[dataset].out_of_modal,  # the out-of-modal one
@@ -77,12 +76,6 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
         },
         "pretrain": SHARED["pretraining"](dim=64, steps=200),
     })  # fmt: skip
-
-
-def _steps(dataset: str, paper: bool) -> int:
-    """The paper's epochs of a data set whose size is known, in whole calls; else 300."""
-    examples = DATA_SETS[dataset].train if paper else 0
-    return FUSED * math.ceil(EPOCHS * examples / BATCH / FUSED) if examples else 300
 
 
 def _method(name: str, paper: bool = False, **changes) -> dict:

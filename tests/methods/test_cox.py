@@ -207,6 +207,10 @@ def test_one_in_modal_modality_disagrees_with_nobody(paired_features):
     batch = {n: take(resident, p.rows[:16], p) for n, p in pools.items()}
     _, terms, _, _ = evaluate(method, state, batch)
     assert float(terms["explore"]) == 0 and float(terms["agreement"]) == 1
+    shapes = {m: x.shape[1:] for m, x in data.features.items()}
+    assert method.inert(shapes, 4) == ["explore (one in-modal modality agrees with itself)"]
+    assert not method.inert(shapes | {"caption": (3,)}, 4)
+    assert not dataclasses.replace(method, weight_explore=0.0).inert(shapes, 4)
 
 
 def test_it_learns_the_classes_and_the_same_seed_gives_the_same_numbers(

@@ -89,7 +89,7 @@ def test_the_list_of_what_runs_has_every_method_and_task():
 
 @pytest.mark.parametrize("method", [m for m in RUNS if m not in RECOGNIZERS or m in ("mrn", "tmc")])
 def test_pairs_that_do_not_fit_are_refused_at_set_up_in_one_line(method, path, tmp_path):
-    # The data of "known_information" are its own: tests/tasks/test_known_information.py.
+    # The data of "known_information" are its own: tests/tasks/test_oom_known.py.
     elsewhere = {"transfer"} | ({"known_information"} if "oom" in RUNS[method] else set())
     for task in TASKS.keys() - {*RUNS[method]} - elsewhere:
         with pytest.raises(ConfigError) as caught:

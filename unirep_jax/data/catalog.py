@@ -29,16 +29,14 @@ class DataSet(NamedTuple):
 
     load: path -> FeatureSet. tasks: that it suits, by name. known: known classes of the two
     open-set splits; zeros stand for a half and three quarters. steps: of training a codebook.
-    train: training examples, 0 where a file says how many. out_of_modal: the modality that no
-    encoder has seen. spaces: the modality that two contrastive spaces share, then the other one of
-    each.
+    out_of_modal: the modality that no encoder has seen. spaces: the modality that two contrastive
+    spaces share, then the other one of each.
     """
 
     load: Callable[[str], FeatureSet]
     tasks: tuple[str, ...] = ()
     known: tuple[int, int] = (0, 0)
     steps: int = 500
-    train: int = 0
     out_of_modal: str = ""
     spaces: tuple[str, str, str] = ("", "", "")
 
@@ -46,20 +44,20 @@ class DataSet(NamedTuple):
 DATA_SETS = {
     "digits_avt": DataSet(
         lambda path: digits_avt.load(), (*CROSS_MODAL, "connect", "oom", "mmosr"),
-        known=(5, 7), train=1197, out_of_modal="audio", spaces=("text", "video", "audio"),
+        known=(5, 7), out_of_modal="audio", spaces=("text", "video", "audio"),
     ),
     "utd_mhad": DataSet(
         utd_mhad.load, (*CROSS_MODAL, "connect", "oom", "mmosr"),
-        known=(14, 21), steps=1200, train=431, out_of_modal="inertial",
+        known=(14, 21), steps=1200, out_of_modal="inertial",
         spaces=("skeleton", "depth", "inertial"),
     ),
     "digits4": DataSet(
         digits4.load, ("connect", "oom", "mmosr"),
-        train=2700, out_of_modal="sign", spaces=("image", "audio", "sign"),
+        out_of_modal="sign", spaces=("image", "audio", "sign"),
     ),
     "handwritten6": DataSet(handwritten6.load, ("mmosr",)),
-    "wikipedia": DataSet(wikipedia.load, (*CROSS_MODAL, "oom"), train=2173, out_of_modal="image"),
-    "mosi": DataSet(mosi.load, ("retrieval", "oom", "mmosr"), train=1447, out_of_modal="text"),
+    "wikipedia": DataSet(wikipedia.load, (*CROSS_MODAL, "oom"), out_of_modal="image"),
+    "mosi": DataSet(mosi.load, ("retrieval", "oom", "mmosr"), out_of_modal="text"),
     "tuxpaint": DataSet(
         tuxpaint.load, (*CROSS_MODAL, "connect", "oom", "mmosr"),
         known=(8, 12), out_of_modal="speech_fr", spaces=("text", "image", "speech_fr"),
@@ -67,7 +65,7 @@ DATA_SETS = {
     **{
         name: DataSet(
             lambda path, name=name: known_information.load(name), ("known_information",),
-            train=1000, out_of_modal=known_information.MODALITIES[0],
+            out_of_modal=known_information.MODALITIES[0],
         )
         for name in known_information.LEVELS
     },

@@ -106,6 +106,11 @@ class COX(OutOfModalLearner, RefreshingMethod):
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field}={getattr(self, field)!r} is none of {allowed}")
 
+    def inert(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> list[str]:
+        """Exploration where heads cannot disagree."""
+        alone = self.weight_explore and len(shapes) == 2
+        return ["explore (one in-modal modality agrees with itself)"] if alone else []
+
     # -- modules -----------------------------------------------------------------------------
 
     def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> "COX":
