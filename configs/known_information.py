@@ -37,6 +37,7 @@ def get_config(argument: str = "middle,cox") -> ConfigDict:
     config.data.name = f"known_information_{level}"
     config.task.modality = "unknown"
     config.task.given = True
+    config.task.reveal = False  # the labels of unlabelled examples, for the oracle
     config.method.update(AUGMENTATION)
     return config
 

@@ -385,7 +385,8 @@ def test_every_phase_has_steps_by_default_and_exploration_some_of_them(paired_fe
 
 @pytest.mark.parametrize(("paired", "steps", "changes", "phase"), [
     (False, 300, {"connect": 0.5}, "'explore'"), (False, 60, {"probe": 0.05}, "'probe'"),
-    (False, 20, {}, "'anchors'"), (True, 300, {"warmup": 1.0}, "'explore'"),
+    (False, 60, {"anchors": 0.05}, "'anchors'"), (False, 20, {}, "'probe'"),
+    (True, 300, {"warmup": 1.0}, "'explore'"),
     (True, 1, {}, "'warmup'"),
 ])  # fmt: skip
 def test_a_schedule_that_leaves_a_phase_without_a_step_is_refused(

@@ -86,7 +86,8 @@ def test_every_variant_is_an_experiment_of_its_own_in_settings_that_exist():
 
 def measurement(dataset, method, metric, value, seed=0):
     return Measurement(experiment="oom", dataset=dataset, method=method, metric=metric, value=value,
-                       split="semi", source="unknown", seed=seed)  # fmt: skip
+                       split="semi", source="unknown", seed=seed, target="", num_examples=10,
+                       selection="test")  # fmt: skip
 
 
 def test_curves_are_over_data_sets_by_their_information_and_drawn(tmp_path):

@@ -28,7 +28,7 @@ LATENT = 11
 SEPARATIONS = {"low": 3.5, "middle": 4.5, "high": 6.0}
 LEVELS = {f"known_information_{level}": value for level, value in SEPARATIONS.items()}
 """Separation by the name of a data set."""
-_DRAWS = 20_000  # of Monte Carlo integration; a share is then right to 0.4 points
+DRAWS = 20_000  # of Monte Carlo integration; a share is then right to 0.4 points
 
 
 class Known(NamedTuple):
@@ -109,7 +109,7 @@ class Quantities(NamedTuple):
 def quantities(separation: float, *, classes: int = 10, seed: int = 0) -> Quantities:
     """Information, overlap, accuracy and disagreement of `known(separation)`."""
     source, rng = known(separation, classes=classes, seed=seed), np.random.default_rng((seed, 2))
-    label = rng.integers(0, classes, _DRAWS)
+    label = rng.integers(0, classes, DRAWS)
     latent = source.draw(label, rng)
     information, accuracy, chosen = {}, {}, {}
     for count in range(1, len(MODALITIES) + 1):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from unirep_jax.data import FeatureSet
-from unirep_jax.data.known_information import LEVELS, MODALITIES, quantities
+from unirep_jax.data.known_information import DRAWS, LEVELS, MODALITIES, quantities
 from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.evaluation.tables import markdown_table, seed_means, unique
 from unirep_jax.methods.method import Method, Pretrain
@@ -66,7 +66,8 @@ class KnownInformation(OutOfModal):
             "overlap": known.overlap,
             "disagreement": known.disagreement,
         }
-        rows = ({"metric": metric, "value": value} for metric, value in values.items())
+        common = {"num_examples": DRAWS, "target": "", "selection": "test"}
+        rows = [{"metric": metric, "value": value, **common} for metric, value in values.items()]
         return [*super().evaluate(trained), *self._measurements(trained, BEST, rows)]
 
 

@@ -64,6 +64,7 @@ class OutOfModal(Task):
     given: the in-modal features are embeddings of your own encoders, and none is pretrained.
       Where the data have a modality <modality>_aligned, embeddings of the out-of-modal one in the
       same space, their zero-shot accuracy is the upper bound "aligned".
+    reveal: unlabelled examples keep their labels, for an oracle; then nothing is shuffled apart.
     control: also evaluate a logistic regression on the out-of-modal features of the labelled pairs,
       and one on what the untrained network makes of them; unsupervised, the features themselves.
     retrace: train once more with the same batches for Figures 5 and 6, if the method has in-modal
