@@ -51,13 +51,14 @@ def _cox(**changes) -> dict:
     return {f"method.{name}": value for name, value in changes.items()}
 
 
-def _row(name: str) -> dict:
-    return {"method": OOM["_method"](name, **AUGMENTATION)}
+def _row(name: str, **changes) -> dict:
+    return {"method": OOM["_method"](name, **AUGMENTATION, **changes)}
 
 
 VARIANTS = {
     "methods": {
         "COX": {},
+        "COX, weight 1": _cox(weight_explore=1.0),
         "connection alone": _cox(weight_explore=0.0),
         "shared head": _cox(weight_explore=0.0, weight_shared=0.5),
         "consensus": _cox(**OOM["CONSENSUS"]),
@@ -66,7 +67,7 @@ VARIANTS = {
         "distillation": _row("distillation"),
         "MixText": _row("mixtext"),
         "FreeMatch": _row("freematch"),
-        "FreeMatch + COX": _row("cox_freematch"),
+        "MixText + connection": _row("cox_mixtext", weight_explore=0.0),
         "all labels": _row("supervised") | {"task.labelled": 1.0},
     },
     "weights": {

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 from conformance import assert_devices_agree, start
+from scipy.special import log_softmax
 
 from unirep_jax import losses
 from unirep_jax.data import gather
@@ -26,6 +27,7 @@ TERMS = {
     "moco": {"classification", "entropy", "contrast"},
     "freematch": {"classification", "pseudo", "fairness"},
     "mixtext": {"mixed_labelled", "mixed_unlabelled"},
+    "distillation": {"classification", "distillation", "teachers"},
 }  # fmt: skip
 WITHOUT_LABELS = {"ssl": {"consistency"}, "moco": {"contrast"}}
 
@@ -201,3 +203,31 @@ def test_mixtext_mixes_states_that_a_block_has_changed(paired_features):
         values.append(float(loss.mean()))
     np.testing.assert_allclose(found, values[1], rtol=1e-5)
     assert abs(values[0] - values[1]) > 1e-4
+
+
+def test_distillation_is_the_divergence_from_what_teachers_say_together(paired_features):
+    """In NumPy from the parameters; the teachers are moved by labels alone."""
+    method, _, state = start(method_of("distillation", noise=0.0), paired_features)
+    batch = pools_of(paired_features, unlabelled=0)
+    _, terms, _, _ = evaluate(method, state, batch)
+    params, statistics = state.params, state.state["statistics"]
+    pool = batch["labelled"]
+
+    def logits(m, head):
+        mean, scale = (np.asarray(a, np.float64) for a in statistics[m])
+        x = ((pool["features"][m] - mean) / scale).reshape(16, -1)
+        return x @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"])
+
+    says = [logits(m, params["teacher"][m]) for m in ("camera", "caption")]
+    z = method.apply(params, method.inputs(state.state, pool))
+    log_q = log_softmax(np.asarray(linear(params["head"], z), np.float64) / 2, axis=1)
+    log_p = log_softmax(np.mean(says, axis=0) / 2, axis=1)
+    expected = 4 * np.mean(np.sum(np.exp(log_p) * (log_p - log_q), axis=1))
+    np.testing.assert_allclose(terms["distillation"], expected, rtol=1e-4)
+    taught = -sum(np.mean(log_softmax(s, axis=1)[np.arange(16), pool["label"]]) for s in says)
+    np.testing.assert_allclose(terms["teachers"], taught, rtol=1e-4)
+    only = jax.grad(
+        lambda p: method.loss(p, state.state, batch, key=jax.random.key(0))[1][1]["distillation"]
+    )(params)
+    moved = {name for name, part in only.items() if float(optax.global_norm(part)) > 0}
+    assert moved == {"learner", "head"}
