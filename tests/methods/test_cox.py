@@ -350,6 +350,8 @@ def test_memory_of_the_correspondence_is_linear_in_the_examples(paired_features)
 
 @pytest.mark.parametrize("setting", [
     {"head_input": "raw"}, {"pairing": "best"}, {"normalization": "sum"}, {"share": 0.0},
+    {"warmup": 100}, {"probe": -0.1}, {"target": "truth"}, {"heads_share": 1.5},
+    {"consensus_sharpness": 0.0},
 ])  # fmt: skip
 def test_impossible_settings_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
