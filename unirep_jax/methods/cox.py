@@ -76,7 +76,7 @@ class COX(OutOfModalLearner, RefreshingMethod):
     weight_connection: float = 1.0
     weight_heads: float = 1.0
 
-    warmup: float = 1 / 3  # share of the steps before exploration, with pairs
+    warmup: float = 0.333  # share of the steps before exploration, with pairs
     pairing: str = "class"
     normalization: str = "examples"  # or "pairs": a sum over pairs, as printed
     weight_explore: float = 1.0
