@@ -52,8 +52,12 @@ import soundfile
 from PIL import Image, ImageDraw
 
 COLOURS = {
-    "red": (220, 40, 40), "orange": (240, 150, 30), "yellow": (230, 220, 50),
-    "green": (40, 170, 70), "blue": (40, 80, 220), "purple": (140, 50, 190),
+    "red": (220, 40, 40),
+    "orange": (240, 150, 30),
+    "yellow": (230, 220, 50),
+    "green": (40, 170, 70),
+    "blue": (40, 80, 220),
+    "purple": (140, 50, 190),
 }
 SHAPES = {"circle": 0, "square": 4, "triangle": 3}  # number of corners
 RATE = 16000
@@ -163,7 +167,10 @@ def show(titles, modality, queries, k=6):
     """The k pictures nearest to each query, a row each."""
     found = model.search(modality, read(modality, queries), "image", pictures, k=k)
     figure, axes = plt.subplots(
-        len(queries), k, figsize=(1.1 * k + 1, 1.15 * len(queries)), layout="constrained",
+        len(queries),
+        k,
+        figsize=(1.1 * k + 1, 1.15 * len(queries)),
+        layout="constrained",
         squeeze=False,
     )
     for row, title, index in zip(axes, titles, found.index, strict=True):

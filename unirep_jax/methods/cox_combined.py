@@ -39,4 +39,6 @@ class COXMixText(_Combined, MixText):
     """COX, and hidden states of labelled and unlabelled examples are mixed with their labels."""
 
 
-COMBINED = {"cox_moco": COXMoCo, "cox_freematch": COXFreeMatch, "cox_mixtext": COXMixText}
+COMBINED: dict[str, type[COX]] = {
+    "cox_moco": COXMoCo, "cox_freematch": COXFreeMatch, "cox_mixtext": COXMixText
+}  # fmt: skip

@@ -37,7 +37,7 @@ class KnownInformation(OutOfModal):
 
     vocabulary: ClassVar[Vocabulary] = OutOfModal.vocabulary._replace(
         title="out-of-modal generalisation, information known",
-        metrics=OutOfModal.vocabulary.metrics
+        metrics=dict(OutOfModal.vocabulary.metrics)
         | {name: (title, 1) for name, title in KNOWN if name != "disagreement"}
         | {"disagreement": ("best heads disagree", 100)},
         captions=OutOfModal.vocabulary.captions,
