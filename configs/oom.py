@@ -7,8 +7,9 @@
     python -m unirep_jax.sweep --config=configs/oom.py:utd_mhad --config.data.path=FILE \\
       --variants=configs/oom.py:table2 --seeds=5 --workdir=runs/table2
 
-The argument names a data set, a method, or both; `paper` after them has the paper's learner and
-optimiser (ViT-T/16, Adam 1e-3, weight decay 1e-5; its features must be images or spectrograms).
+The argument names a data set, a method, or both; `paper` after them has the paper's learner,
+optimiser and length (ViT-T/16, Adam 1e-3, weight decay 1e-5, 50 epochs of the training part; its
+features must be images or spectrograms).
 Frozen encoders of the in-modal modalities are pretrained first, on their pairs; with embeddings of
 your own models in the feature file set --config.task.given=True. What to expect:
 docs/results/cox.md.
@@ -19,20 +20,24 @@ import runpy
 from pathlib import Path
 
 from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
 
 from unirep_jax.config_arguments import Choice, parse_argument, variants
 from unirep_jax.data.catalog import DATA_SETS, data_sets
-from unirep_jax.methods import BASELINES, METHODS
+from unirep_jax.methods import BASELINES, COMBINED, METHODS
 
 SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
 DATASETS = data_sets("oom")
-NAMES = ("cox", *BASELINES)
+NAMES = ("cox", *COMBINED, *BASELINES)
 SMALL = {
     "dim": 64, "width": 64, "layers": 1, "dropout": 0.2, "noise": 0.4, "gain": 0.2, "warp": 0.2,
 }  # fmt: skip
 PAPER = {"network": "vision_transformer", "dim": 192, "width": 192, "layers": 12}
 # Anchors are nearly sure, so log h(x_a) is large: divergence outweighs the other terms at weight 1.
 SMALL_COX = {"hidden": 256, "latent": 64, "weight_explore": 0.1}
+WITH_COX = ("cox", *COMBINED)
+# Ours: D is drawn to what head and in-modal heads say together, and h reads mappings, too.
+CONSENSUS = {"target": "consensus", "weight_shared": 0.5, "weight_explore": 1.0}
 CHOICES = (
     Choice("data set", DATASETS, "digits_avt"),
     Choice("method", NAMES, "cox"),
@@ -46,7 +51,8 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
     return ConfigDict({
         "experiment": "oom",
         "seed": 0,
-        "steps": 300,
+        # The paper's epochs are as many steps as the data set asks for.
+        **({"steps": placeholder(int), "epochs": 50} if paper else {"steps": 300}),
         "batch_size": 64,  # of labelled, of unlabelled and of in-modal examples
         "parallel": "shard_map",  # or "pmap"
         "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
@@ -73,7 +79,7 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
 
 
 def _method(name: str, paper: bool = False, **changes) -> dict:
-    settings = PAPER if paper else SMALL | (SMALL_COX if name == "cox" else {})
+    settings = PAPER if paper else SMALL | (SMALL_COX if name in WITH_COX else {})
     return {"name": name, **dataclasses.asdict(METHODS[name](**settings | changes))}
 
 
@@ -86,8 +92,9 @@ def _row(name: str, **changes) -> dict:
     return {"method": _method(name, **changes)}
 
 
+UNSUPERVISED = {"task.setting": "unsupervised"}
 VARIANTS = {
-    # Tables 2, 3 and 5, semi-supervised.
+    # Tables 2, 3 and 5, semi-supervised; distillation is no row of the paper's.
     "table2": {
         "COX": {},
         "random": _row("random"),
@@ -97,19 +104,41 @@ VARIANTS = {
         "MoCo": _row("moco"),
         "FreeMatch": _row("freematch"),
         "MixText": _row("mixtext"),
+        "distillation": _row("distillation"),
         "all labels": _row("supervised") | {"task.labelled": 1.0},
     },
     "unsupervised": {
-        title: settings | {"task.setting": "unsupervised"}
+        title: settings | UNSUPERVISED
         for title, settings in {
             "COX": {}, "random": _row("random"), "SSL": _row("ssl"), "MoCo": _row("moco"),
         }.items()
     },
+    # Table 4. "connection alone" is not of the paper: what the connection adds to ERM.
     "ablation": {
         "COX": {},
         "w/o connection": _row("cox", head_input="embedding", weight_connection=0.0),
-        "w/o exploration": {"method.weight_explore": 0.0},
-        "w/o warm-up": {"method.warmup": 0},
+        "w/o exploration": {"method.weight_explore": 0.0, "method.weight_agreed": 1.0},
+        "connection alone": {"method.weight_explore": 0.0},
+        "ERM": _row("erm"),
+        "unsupervised COX": UNSUPERVISED,
+        "unsupervised w/o warm-up": UNSUPERVISED | {"method.anchors": 0.0, "method.connect": 0.0},
+    },
+    # Table 6, and the other methods that learn from unlabelled examples.
+    "table6": {
+        title: _row(name)
+        for title, name in {
+            "MoCo": "moco", "MoCo + COX": "cox_moco",
+            "FreeMatch": "freematch", "FreeMatch + COX": "cox_freematch",
+            "MixText": "mixtext", "MixText + COX": "cox_mixtext",
+        }.items()
+    },
+    # Ours against the paper's exploration.
+    "exploration": {
+        "COX": {},
+        "connection alone": {"method.weight_explore": 0.0},
+        "shared head": {"method.weight_explore": 0.0, "method.weight_shared": 0.5},
+        "consensus": {f"method.{name}": value for name, value in CONSENSUS.items()},
+        "ERM": _row("erm"),
     },
     "pairings": {
         pairing: {"method.pairing": pairing}

@@ -5,9 +5,12 @@ import itertools
 import runpy
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from unirep_jax.data.catalog import DATA_SETS
+from unirep_jax.data.catalog import DATA_SETS, load_data
+from unirep_jax.data.resident import Pool
+from unirep_jax.defaults import settled
 from unirep_jax.identity import flat
 from unirep_jax.methods import METHODS
 from unirep_jax.sweep import varied
@@ -45,6 +48,35 @@ def test_all_methods_differ_and_the_paper_has_a_vision_transformer():
         learner = built(config).learner()
         assert (learner.network, learner.width, learner.layers) == ("vision_transformer", 192, 12)
         assert (config.train.lr, config.train.weight_decay) == (1e-3, 1e-5)
+        assert config.epochs == 50 and config.steps is None
+
+
+@pytest.mark.parametrize(("data", "steps"), [("digits_avt", 940), ("known_information_low", 800)])
+def test_the_paper_trains_fifty_epochs_of_the_training_part(data, steps):
+    """1,197 and 1,000 examples in batches of 64, twenty steps at a time."""
+    config = get_config("cox,paper")
+    found, _ = settled(config, load_data(data, ""))
+    assert found.steps == steps and found.steps * 64 >= 50 * load_data(data, "").train.sum()
+    assert get_config().steps == 300, "the default is as it was"
+    config.steps = 40
+    assert settled(config, load_data(data, ""))[0].steps == 40
+
+
+def test_the_ablations_are_those_of_table_4():
+    rows = get_variants("ablation")
+    kept = built(varied(get_config(), rows["w/o exploration"]))
+    assert (kept.weight_explore, kept.weight_agreed) == (0.0, 1.0), "what agrees is kept"
+    cold = varied(get_config(), rows["unsupervised w/o warm-up"])
+    assert cold.task.setting == "unsupervised"
+    assert (built(cold).anchors, built(cold).connect) == (0.0, 0.0)
+    assert "w/o warm-up" not in rows, "of the unsupervised setting alone"
+
+
+def test_unsupervised_training_reaches_exploration_by_default():
+    config = varied(get_config(), get_variants("unsupervised")["COX"])
+    pools = {"unlabelled": Pool(np.arange(1197), 64, ("audio",), numbered=True)}
+    method = built(config).for_pools(pools, config.steps)
+    assert 0 < method.explores_from() < config.steps
 
 
 def test_a_variant_leaves_the_configuration_it_comes_from_as_it_is():

@@ -5,6 +5,7 @@ large a batch, how deep an encoder. What is chosen is printed and stored with th
 were found on vectors of 600 to 2,000 pairs (docs/search.md); `--config.search=N` looks further.
 """
 
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -60,6 +61,12 @@ def linear_start(f: Facts) -> bool:
     return f.vectors and f.widest <= MOST_FEATURES
 
 
+def steps_of_epochs(config: ConfigDict, data: FeatureSet) -> int:
+    """Those of `config.epochs` epochs of the training examples, a full program more at most."""
+    batch, fused = config.batch_size, config.train.get("fused", 1)
+    return fused * math.ceil(config.epochs * int(data.train.sum()) / (batch * fused))
+
+
 RULES: dict[str, Callable[[Facts], Any]] = {
     "batch_size": batch_size,
     "steps": steps,
@@ -83,6 +90,8 @@ def settled(config: ConfigDict, data: FeatureSet) -> tuple[ConfigDict, dict[str,
         raise ValueError(f"{unknown[0]} is not set")
     known = facts(data)
     chosen = {name: RULES[name](known) for name in names}
+    if "steps" in chosen and config.get("epochs"):
+        chosen["steps"] = steps_of_epochs(config, data)
     closed = config.copy_and_resolve_references()
     closed.update_from_flattened_dict(chosen)
     return closed, chosen

@@ -57,3 +57,11 @@ def test_modalities_stand_side_by_side_absent_ones_as_zeros_and_words_as_counts(
     )
     found = concatenated(data, np.array([1, 2]), ("a", "w"))
     np.testing.assert_array_equal(found, [[0] * 4 + [0, 0, 1], [1] * 4 + [0, 1, 2]])
+
+
+def test_a_class_that_is_ruled_out_has_a_finite_logit_and_warns_nobody(rng):
+    """Its probability underflows to 0 far from the training examples; warnings fail here."""
+    label = np.arange(40) % 2
+    x = rng.normal(size=(40, 3)) + 5 * label[:, None]
+    logits = LinearClassifier(x, label, 0).logits(1e4 * x, 2)
+    assert np.isfinite(logits).all() and (logits.argmax(1) == label).mean() > 0.5

@@ -13,31 +13,35 @@ from conformance import assert_devices_agree, start
 from scipy.special import log_softmax, softmax
 
 from unirep_jax.data.resident import Pool, resident_arrays, take, wholes
-from unirep_jax.methods import COX
+from unirep_jax.methods import COMBINED, COX
+from unirep_jax.methods.exploration import Known, anchor_pairs, consensus
 from unirep_jax.train.step import train_step
 
 SMALL = COX(modality="sensor", dim=8, width=8, layers=1, latent=3, hidden=6, noise=0.1)
-PLAIN = dataclasses.replace(SMALL, noise=0.0, hold_features=False, warmup=0)
-UNPAIRED = dataclasses.replace(SMALL, probe=4, anchors=4, connect=4, refresh_every=4, share=0.25)
+PLAIN = dataclasses.replace(SMALL, noise=0.0, hold_features=False, warmup=0.0)
+STEPS = 20  # of training, as methods are told
+UNPAIRED = dataclasses.replace(
+    SMALL, probe=0.2, anchors=0.2, connect=0.2, refresh_every=4, share=0.25
+)
 INSIDE = ("camera", "caption")
 
 
-def pools_of(feature_set, paired=True, count=16):
+def pools_of(feature_set, paired=True, count=16, reveal=False):
     """Pools of the training examples, of which without pairs both sides are all."""
     rows = np.flatnonzero(feature_set.train)
     known, rest = (rows[:count], rows[count:]) if paired else (rows[:0], rows)
     pools = {
         "labelled": Pool(known, count, feature_set.modalities, labelled=True),
-        "unlabelled": Pool(rest, count, ("sensor",), numbered=True),
+        "unlabelled": Pool(rest, count, ("sensor",), labelled=reveal, numbered=True),
         "in_modal": Pool(rest[::-1].copy(), count, INSIDE, labelled=True),
     }
     return {name: pool for name, pool in pools.items() if len(pool.rows)}
 
 
-def begin(method, feature_set, paired=True, seed=0):
+def begin(method, feature_set, paired=True, seed=0, reveal=False):
     """Method, state, a batch that shows the first examples of each pool, and the method's look at
     all of them."""
-    pools = pools_of(feature_set, paired)
+    pools = pools_of(feature_set, paired, reveal=reveal)
     method, optimizer, state = start(_Fitted(method, pools), feature_set, seed)
     resident = resident_arrays(feature_set, pools)
     batch = {n: take(resident, pool.rows[: pool.count], pool) for n, pool in pools.items()}
@@ -53,7 +57,7 @@ class _Fitted:
         self.method, self.pools = method, pools
 
     def for_data(self, shapes, classes):
-        return self.method.for_data(shapes, classes).for_pools(self.pools)
+        return self.method.for_data(shapes, classes).for_pools(self.pools, STEPS)
 
 
 def evaluate(method, state, batch, key=0):
@@ -69,7 +73,7 @@ def at_step(state, step):
 
 
 def test_with_pairs_every_term_and_gradient_is_finite(paired_features):
-    settings = {"warmup": 5, "weight_explore": 0.5}
+    settings = {"warmup": 0.25, "weight_explore": 0.5}
     method, _, state, batch, _ = begin(dataclasses.replace(SMALL, **settings), paired_features)
     value, terms, gradient, _ = evaluate(method, at_step(state, 5), batch)
     expected = terms["classification"] + terms["connection"] + terms["heads"]
@@ -147,11 +151,11 @@ def test_a_pairing_compares_with_other_anchors(paired_features):
     u, z = (network(method, state, batch, n).astype(np.float32) for n in ("unlabelled", "labelled"))
     label, votes = batch["labelled"]["label"], method.votes(state.params, u)
     keys, there = jax.random.split(jax.random.key(0), 16), jnp.arange(16) > 2
+    anchors = Known(jnp.asarray(z), jnp.zeros((16, 4)), label, there)
     pairs = {
-        p: np.asarray(dataclasses.replace(method, pairing=p)._pairs(
-            votes, jnp.asarray(u), jnp.asarray(z), label, there, keys
-        )) for p in ("class", "nearest", "random", "all")
-    }  # fmt: skip
+        pairing: np.asarray(anchor_pairs(pairing, votes, jnp.asarray(u), anchors, keys))
+        for pairing in ("class", "nearest", "random", "all")
+    }
     assert not any(p[:, :3].any() for p in pairs.values()) and pairs["all"][:, 3:].all()
     assert (pairs["nearest"].sum(1) == pairs["class"].any(1)).all()
     assert not (pairs["nearest"] & ~pairs["class"]).any() and (pairs["random"].sum(1) == 1).all()
@@ -203,13 +207,17 @@ def test_one_in_modal_modality_disagrees_with_nobody(paired_features):
     batch = {n: take(resident, p.rows[:16], p) for n, p in pools.items()}
     _, terms, _, _ = evaluate(method, state, batch)
     assert float(terms["explore"]) == 0 and float(terms["agreement"]) == 1
+    shapes = {m: x.shape[1:] for m, x in data.features.items()}
+    assert method.inert(shapes, 4) == ["explore (one in-modal modality agrees with itself)"]
+    assert not method.inert(shapes | {"caption": (3,)}, 4)
+    assert not dataclasses.replace(method, weight_explore=0.0).inert(shapes, 4)
 
 
 def test_it_learns_the_classes_and_the_same_seed_gives_the_same_numbers(
     paired_features, standard_promotion
 ):
     def trained():
-        given = dataclasses.replace(SMALL, warmup=40, weight_explore=0.1)
+        given = dataclasses.replace(SMALL, warmup=0.9, weight_explore=0.1)
         method, optimizer, state, batch, _ = begin(given, paired_features)
         step = jax.jit(partial(train_step, method=method, optimizer=optimizer, axis_name=None))
         history = []
@@ -342,6 +350,8 @@ def test_memory_of_the_correspondence_is_linear_in_the_examples(paired_features)
 
 @pytest.mark.parametrize("setting", [
     {"head_input": "raw"}, {"pairing": "best"}, {"normalization": "sum"}, {"share": 0.0},
+    {"warmup": 100}, {"probe": -0.1}, {"target": "truth"}, {"heads_share": 1.5},
+    {"consensus_sharpness": 0.0},
 ])  # fmt: skip
 def test_impossible_settings_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
@@ -354,5 +364,118 @@ def test_settings_that_do_not_fit_the_data_are_refused(paired_features):
         dataclasses.replace(SMALL, head_input="embedding").for_data(shapes, 4)
     with pytest.raises(ValueError, match="no modality besides 'sensor'"):
         SMALL.for_data({"sensor": (3,)}, 4)
-    with pytest.raises(ValueError, match="connect=6 is not a multiple of refresh_every=4"):
-        dataclasses.replace(UNPAIRED, connect=6).for_pools(pools_of(paired_features, paired=False))
+    pools = pools_of(paired_features, paired=False)
+    with pytest.raises(ValueError, match="refresh_every=0: without pairs it must be at least 1"):
+        dataclasses.replace(UNPAIRED, refresh_every=0).for_pools(pools, STEPS)
+
+
+# -- what the paper's Table 4 leaves out, and what is ours -------------------------------------
+
+
+def test_every_phase_has_steps_by_default_and_exploration_some_of_them(paired_features):
+    """Unsupervised COX once ended where exploration was to begin, at step 300 of 300."""
+    for steps in (60, 300, 940):
+        fitted = COX(modality="sensor", refresh_every=10).for_pools(
+            pools_of(paired_features, paired=False), steps
+        )
+        ends = (0, *fitted.ends(), steps)
+        assert (np.diff(ends) > 0).all() and (np.array(ends[:-1]) % 10 == 0).all()
+        assert fitted.explores_from() == pytest.approx(0.75 * steps, abs=10)
+    paired = COX(modality="sensor").for_pools(pools_of(paired_features), 300)
+    assert paired.explores_from() == 100
+
+
+@pytest.mark.parametrize(("paired", "steps", "changes", "phase"), [
+    (False, 300, {"connect": 0.5}, "'explore'"), (False, 60, {"probe": 0.05}, "'probe'"),
+    (False, 60, {"anchors": 0.05}, "'anchors'"), (False, 20, {}, "'probe'"),
+    (True, 300, {"warmup": 1.0}, "'explore'"),
+    (True, 1, {}, "'warmup'"),
+])  # fmt: skip
+def test_a_schedule_that_leaves_a_phase_without_a_step_is_refused(
+    paired, steps, changes, phase, paired_features
+):
+    method = COX(modality="sensor", **changes)
+    with pytest.raises(ValueError, match=f"^steps={steps}: .* leave no step to {phase}$"):
+        method.for_pools(pools_of(paired_features, paired), steps)
+
+
+def test_a_phase_of_share_zero_is_left_out_and_what_explores_nothing_needs_no_steps(
+    paired_features,
+):
+    """Table 4's "w/o warm-up" has neither the anchors of eq. 14 nor the centroids."""
+    method = COX(modality="sensor", anchors=0.0, connect=0.0)
+    pools = pools_of(paired_features, paired=False)
+    assert method.for_pools(pools, 300).ends() == (80, 80, 80)
+    nothing = COX(modality="sensor", warmup=1.0, weight_explore=0.0)
+    nothing.for_pools(pools_of(paired_features), 300)
+
+
+def test_without_exploration_the_examples_on_which_heads_agree_are_kept(paired_features):
+    """Table 4: "we only leverage the OOM data with agreement for training"."""
+    given = dataclasses.replace(PLAIN, weight_explore=0.0, weight_agreed=1.0)
+    method, _, state, batch, _ = begin(given, paired_features)
+    _, terms, _, _ = evaluate(method, state, batch)
+    assert "explore" not in terms
+    u = network(method, state, batch, "unlabelled")
+    votes = [head(state.params["in_modal_head"][m], u).argmax(1) for m in INSIDE]
+    agreed = np.flatnonzero(votes[0] == votes[1])
+    assert 0 < len(agreed) < 16
+    log_p = log_softmax(head(state.params["head"], u), axis=1)
+    expected = -np.mean(log_p[agreed, votes[0][agreed]])
+    np.testing.assert_allclose(terms["agreed"], expected, rtol=1e-4)
+
+
+def test_the_shared_head_learns_mapped_in_modal_examples_and_moves_their_maps(paired_features):
+    given = dataclasses.replace(PLAIN, weight_explore=0.0, weight_shared=0.5)
+    method, _, state, batch, _ = begin(given, paired_features)
+    value, terms, _, _ = evaluate(method, state, batch)
+    total = terms["classification"] + terms["connection"] + terms["heads"] + 0.5 * terms["shared"]
+    np.testing.assert_allclose(value, total, rtol=1e-5)
+    gradient = jax.grad(
+        lambda p: method.loss(p, state.state, batch, key=jax.random.key(0))[1][1]["shared"]
+    )(state.params)
+    moved = {name for name, part in gradient.items() if float(optax.global_norm(part)) > 0}
+    assert moved == {"head", "bottleneck"}
+
+
+def test_the_consensus_breaks_ties_by_who_is_surer_and_can_leave_the_heads_out(rng):
+    logits, votes = rng.normal(size=(5, 3)), rng.normal(size=(2, 5, 3))
+    found = consensus(jnp.asarray(logits), jnp.asarray(votes), heads=0.4, temperature=0.5)
+    mean = 0.6 * log_softmax(logits, axis=1) + 0.4 * log_softmax(votes, axis=2).mean(0)
+    np.testing.assert_allclose(found, softmax(mean / 0.5, axis=1), rtol=1e-5)
+    alone = consensus(jnp.asarray(logits), jnp.asarray(votes), heads=0.0, temperature=1.0)
+    np.testing.assert_allclose(alone, softmax(logits, axis=1), rtol=1e-5)
+    tie = jnp.array([[[2.0, 0.0, 0.0]], [[0.0, 1.9, 0.0]]])
+    assert consensus(jnp.zeros((1, 3)), tie, heads=1.0, temperature=0.1)[0].argmax() == 0
+
+
+def test_the_oracle_reads_labels_of_disagreement_alone_and_only_where_they_are_revealed(
+    paired_features,
+):
+    given = dataclasses.replace(PLAIN, target="labels")
+    with pytest.raises(ValueError, match="target='labels': an oracle"):
+        begin(given, paired_features)
+    method, _, state, batch, _ = begin(given, paired_features, reveal=True)
+    _, terms, _, _ = evaluate(method, state, batch)
+    u = network(method, state, batch, "unlabelled")
+    votes = [head(state.params["in_modal_head"][m], u).argmax(1) for m in INSIDE]
+    apart = np.flatnonzero(votes[0] != votes[1])
+    log_p = log_softmax(head(state.params["head"], u), axis=1)
+    expected = -np.mean(log_p[apart, np.asarray(batch["unlabelled"]["label"])[apart]])
+    np.testing.assert_allclose(terms["explore"], expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "own"), [
+    ("cox_moco", {"contrast", "entropy"}), ("cox_freematch", {"pseudo", "fairness"}),
+    ("cox_mixtext", {"mixed_labelled", "mixed_unlabelled"}),
+])  # fmt: skip
+def test_cox_with_another_method_has_the_terms_of_both_and_learns_every_part(
+    name, own, paired_features
+):
+    settings = {f.name: getattr(PLAIN, f.name) for f in dataclasses.fields(PLAIN)}
+    method, _, state, batch, _ = begin(COMBINED[name](**settings), paired_features)
+    state = at_step(state, 10)
+    value, terms, gradient, after = evaluate(method, state, batch)
+    assert own | {"classification", "connection", "heads", "explore"} <= terms.keys()
+    assert np.isfinite(value) and after["step"] == 11
+    assert all(float(optax.global_norm(part)) > 0 for part in gradient.values())

@@ -10,10 +10,12 @@ import numpy as np
 import optax
 import pytest
 from conformance import assert_devices_agree, start
+from scipy.special import log_softmax
 
+from unirep_jax import losses
 from unirep_jax.data import gather
 from unirep_jax.methods import BASELINES
-from unirep_jax.methods.out_of_modal import MixText, MoCo
+from unirep_jax.methods.out_of_modal import MixText, MoCo, _mixed
 from unirep_jax.methods.out_of_modal_learner import learner_arrays, linear
 from unirep_jax.train.step import train_step
 
@@ -25,6 +27,7 @@ TERMS = {
     "moco": {"classification", "entropy", "contrast"},
     "freematch": {"classification", "pseudo", "fairness"},
     "mixtext": {"mixed_labelled", "mixed_unlabelled"},
+    "distillation": {"classification", "distillation", "teachers"},
 }  # fmt: skip
 WITHOUT_LABELS = {"ssl": {"consistency"}, "moco": {"contrast"}}
 
@@ -172,3 +175,59 @@ def test_a_linear_head_is_a_matrix_product_and_a_bias(rng):
     kernel, bias, x = (rng.normal(size=s).astype(np.float32) for s in ((4, 3), (3,), (2, 5, 4)))
     found = linear({"kernel": jnp.asarray(kernel), "bias": jnp.asarray(bias)}, jnp.asarray(x))
     np.testing.assert_allclose(found, x @ kernel + bias, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("layers", "depths"), [(0, (1,)), (1, (1,)), (2, (1, 2)), (12, (7, 9, 12))]
+)
+def test_mixtext_mixes_behind_the_layers_that_its_paper_names(layers, depths):
+    assert method_of("mixtext", layers=layers).mixing_depths() == depths
+
+
+def test_mixtext_mixes_states_that_a_block_has_changed(paired_features):
+    """Behind the one block, which is not linear; not behind the linear map before it."""
+    settings = {"noise": 0.0, "concentration": 100.0}
+    method, _, state = start(method_of("mixtext", **settings), paired_features)
+    batch = pools_of(paired_features, unlabelled=0)
+    found = evaluate(method, state, batch)[0]
+    x = method.inputs(state.state, batch["labelled"])
+    target = jax.nn.one_hot(batch["labelled"]["label"], method.classes)
+    values = []
+    for depth in (0, 1):
+        hidden = method.apply(state.params, x, method="hidden", depth=depth)
+        mixed, labels = _mixed(
+            {"labelled": (hidden, target)}, jax.random.key(0), method.concentration, None
+        )["labelled"]
+        z = method.apply(state.params, mixed, method="readout", depth=depth)
+        loss = losses.target_divergence(labels, linear(state.params["head"], z))
+        values.append(float(loss.mean()))
+    np.testing.assert_allclose(found, values[1], rtol=1e-5)
+    assert abs(values[0] - values[1]) > 1e-4
+
+
+def test_distillation_is_the_divergence_from_what_teachers_say_together(paired_features):
+    """In NumPy from the parameters; the teachers are moved by labels alone."""
+    method, _, state = start(method_of("distillation", noise=0.0), paired_features)
+    batch = pools_of(paired_features, unlabelled=0)
+    _, terms, _, _ = evaluate(method, state, batch)
+    params, statistics = state.params, state.state["statistics"]
+    pool = batch["labelled"]
+
+    def logits(m, head):
+        mean, scale = (np.asarray(a, np.float64) for a in statistics[m])
+        x = ((pool["features"][m] - mean) / scale).reshape(16, -1)
+        return x @ np.asarray(head["kernel"], np.float64) + np.asarray(head["bias"])
+
+    says = [logits(m, params["teacher"][m]) for m in ("camera", "caption")]
+    z = method.apply(params, method.inputs(state.state, pool))
+    log_q = log_softmax(np.asarray(linear(params["head"], z), np.float64) / 2, axis=1)
+    log_p = log_softmax(np.mean(says, axis=0) / 2, axis=1)
+    expected = 4 * np.mean(np.sum(np.exp(log_p) * (log_p - log_q), axis=1))
+    np.testing.assert_allclose(terms["distillation"], expected, rtol=1e-4)
+    taught = -sum(np.mean(log_softmax(s, axis=1)[np.arange(16), pool["label"]]) for s in says)
+    np.testing.assert_allclose(terms["teachers"], taught, rtol=1e-4)
+    only = jax.grad(
+        lambda p: method.loss(p, state.state, batch, key=jax.random.key(0))[1][1]["distillation"]
+    )(params)
+    moved = {name for name, part in only.items() if float(optax.global_norm(part)) > 0}
+    assert moved == {"learner", "head"}

@@ -22,7 +22,7 @@ def start(model, x):
     """Parameters, and the learner with them."""
     variables = jax.jit(partial(model.init, train=False))(jax.random.key(0), x)
     return variables, jax.jit(
-        partial(model.apply, variables, train=False), static_argnames=("method",)
+        partial(model.apply, variables, train=False), static_argnames=("method", "depth")
     )
 
 
@@ -30,17 +30,18 @@ def start(model, x):
 def test_any_shape_becomes_a_vector_by_way_of_its_hidden_state(rng, network, shape):
     x = jnp.asarray(rng.normal(size=shape), jnp.float32)
     _, apply = start(small(network), x)
-    z = apply(apply(x, method="hidden"), method="readout")
-    assert z.shape == (5,) and z.std() > 0
-    np.testing.assert_allclose(apply(x), z, rtol=1e-6)
+    for depth in range(3):
+        z = apply(apply(x, method="hidden", depth=depth), method="readout", depth=depth)
+        assert z.shape == (5,) and z.std() > 0
+        np.testing.assert_allclose(apply(x), z, rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("network", NETWORKS)
 def test_mixing_hidden_states_is_not_mixing_vectors(rng, network):
     x = jnp.asarray(rng.normal(size=(2, 6, 5)), jnp.float32)
     _, apply = start(small(network), x[0])
-    hidden = [apply(one, method="hidden") for one in x]
-    mixed = apply((hidden[0] + hidden[1]) / 2, method="readout")
+    hidden = [apply(one, method="hidden", depth=1) for one in x]
+    mixed = apply((hidden[0] + hidden[1]) / 2, method="readout", depth=1)
     assert np.abs(mixed - (apply(x[0]) + apply(x[1])) / 2).max() > 1e-3
 
 
@@ -77,9 +78,9 @@ def test_both_halves_drop_in_training_by_the_key_alone(rng, network):
     x = jnp.asarray(rng.normal(size=(6, 5)), jnp.float32)
     model = small(network, dropout=0.5)
     variables, apply = start(model, x)
-    for method, given in (("hidden", x), ("readout", apply(x, method="hidden"))):
+    for method, given in (("hidden", x), ("readout", apply(x, method="hidden", depth=1))):
         draw = lambda key, given=given, method=method: model.apply(
-            variables, given, train=True, rngs={"dropout": key}, method=method
+            variables, given, train=True, rngs={"dropout": key}, method=method, depth=1
         )
         once, again, other = jax.jit(jax.vmap(draw))(jax.vmap(jax.random.key)(jnp.array([1, 1, 2])))
         np.testing.assert_array_equal(once, again)

@@ -94,10 +94,12 @@ def test_where_a_patch_stands_matters(rng):
 
 
 @pytest.mark.parametrize("depth", [1, 2, 3])
-def test_its_two_halves_are_the_whole(rng, depth):
+def test_its_two_parts_are_the_whole_wherever_it_is_cut(rng, depth):
     x = jnp.asarray(rng.normal(size=(4, 6, 1)), jnp.float32)
     variables, apply = small(x, depth=depth)
-    half = partial(VisionTransformer(**SMALL | {"depth": depth}).apply, variables, train=False)
-    tokens = half(x, method="hidden")
-    assert tokens.shape == (1, 1 + 2, 8)
-    np.testing.assert_allclose(half(tokens, method="readout"), apply(x), rtol=1e-4, atol=1e-5)
+    part = partial(VisionTransformer(**SMALL | {"depth": depth}).apply, variables, train=False)
+    for cut in range(depth + 1):
+        tokens = part(x, method="hidden", depth=cut)
+        assert tokens.shape == (1, 1 + 2, 8)
+        whole = part(tokens, method="readout", depth=cut)
+        np.testing.assert_allclose(whole, apply(x), rtol=1e-4, atol=1e-5)

@@ -10,6 +10,7 @@ from unirep_jax.data import (
     emoji,
     gapped_spaces,
     handwritten6,
+    known_information,
     latent_views,
     mosi,
     published_shapes,
@@ -70,6 +71,13 @@ DATA_SETS = {
         tuxpaint.load, (*CROSS_MODAL, "connect", "oom", "mmosr"),
         known=(8, 12), out_of_modal="speech_fr", spaces=("text", "image", "speech_fr"),
     ),
+    **{
+        name: DataSet(
+            lambda path, name=name: known_information.load(name), ("known_information",),
+            out_of_modal=known_information.MODALITIES[0],
+        )
+        for name in known_information.LEVELS
+    },
     "emoji": DataSet(
         partial(emoji.load, word_dim=64), ("connect",), spaces=("keywords", "noto", "emojitwo")
     ),

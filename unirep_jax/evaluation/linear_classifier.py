@@ -53,7 +53,8 @@ class LinearClassifier:
         """Log-probabilities of every class; next to nothing of one without training examples."""
         found = np.full((len(x), classes), LEAST)
         standard = self._standard(np.asarray(x, np.float64))
-        logs = self._model.predict_log_proba(standard @ self._directions)
+        with np.errstate(divide="ignore"):  # of a class that is ruled out: it has LEAST
+            logs = self._model.predict_log_proba(standard @ self._directions)
         found[:, self._model.classes_] = np.maximum(logs, LEAST)
         return found
 

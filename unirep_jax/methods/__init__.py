@@ -5,15 +5,19 @@ from unirep_jax.methods.cmcm import CMCM
 from unirep_jax.methods.cmcr import CMCR
 from unirep_jax.methods.codis import CODIS
 from unirep_jax.methods.cox import COX
+from unirep_jax.methods.cox_combined import COMBINED
 from unirep_jax.methods.dcid import DCID
+from unirep_jax.methods.distillation import Distillation
 from unirep_jax.methods.method import Method
 from unirep_jax.methods.micu import MICU
 from unirep_jax.methods.mover import MOVER
-from unirep_jax.methods.out_of_modal import BASELINES
+from unirep_jax.methods.out_of_modal import BASELINES as UNIMODAL
 from unirep_jax.methods.recognition import RECOGNIZERS, OpenSetClassifier
 from unirep_jax.methods.released import Released
 from unirep_jax.methods.turn import TURN
 
+# Of out-of-modal generalisation: what COX is compared with.
+BASELINES = UNIMODAL | {"distillation": Distillation}
 # Several names, one class: GRAM and pairwise InfoNCE are MOVER's terms in part, and MRN and its
 # baselines differ in fusion and head. Their settings are `MOVER.gram()`, `RECOGNIZERS["mrn"]`, ...
 # MMJP is MICU with another jigsaw, `MICU.mmjp()`.
@@ -29,7 +33,8 @@ METHODS: dict[str, type[Method]] = {
     **dict.fromkeys(("micu_released", "dcid_released"), Released),
     "turn": TURN,
     **dict.fromkeys(("mover", "gram", "pairwise"), MOVER),
-    **BASELINES,  # of out-of-modal generalisation
+    **COMBINED,
+    **BASELINES,
     **dict.fromkeys(RECOGNIZERS, OpenSetClassifier),
 }
 
@@ -39,6 +44,7 @@ __all__ = [
     "CMCM",
     "CMCR",
     "CODIS",
+    "COMBINED",
     "COX",
     "DCID",
     "METHODS",

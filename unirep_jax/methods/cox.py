@@ -8,7 +8,7 @@ a variational bottleneck mₖ = VIBₖ(zₖ) into the learner's space and a line
     explore   1/(|A| + |D|) Σ_{d∈D} mean_a KL(h(x_d) ‖ h(x_a)), a ∈ A                 (eq. 13, 15)
 
 where D are the examples on which the hₖ(z) do not agree, and A are anchors. With pairs ("semi") A
-are the labelled examples. Without, everything follows from the in-modal heads, in phases of steps:
+are the labelled examples. Without, everything follows from the in-modal heads, in phases:
 
     probe     hₖ learn the in-modal labels
     anchors   H(agreed class, h(z)) on the T examples where the hₖ(z) agree and are surest  (eq. 14)
@@ -27,6 +27,11 @@ anchors are kept; of eq. 15's anchors D sees the logits of that moment (≠: the
 Nothing tells the heads which cluster of an untrained learner's features is which class, so the
 anchors of eq. 14 are at chance, and so is what follows, unless the learner starts from parameters
 that share their geometry with the in-modal space (`learner_init`).
+
+Ours, with pairs: `weight_shared` has h learn H(y, h(mₖ)), too, the part of eq. 8 that eq. 9 leaves
+out; target="consensus" draws D to what h and the hₖ say together, sharpened, which breaks the tie
+between the classes that the hₖ name. target="labels" is an oracle, to find what exploration could
+gain.
 """
 
 import dataclasses
@@ -40,7 +45,7 @@ from jaxtyping import Array, Bool, Float, Key
 from unirep_jax import losses
 from unirep_jax.data.resident import Pool, Whole
 from unirep_jax.losses import cross_entropy
-from unirep_jax.methods import emergent
+from unirep_jax.methods import cox_unpaired, emergent, exploration, schedule
 from unirep_jax.methods.batch import standardize
 from unirep_jax.methods.method import Decision, Embedding, RefreshingMethod
 from unirep_jax.methods.out_of_modal_learner import (
@@ -57,11 +62,12 @@ from unirep_jax.models.bottleneck import Bottleneck
 class COX(OutOfModalLearner, RefreshingMethod):
     """Hyper-parameters (the paper's where it states them) and the functions made of them.
 
-    in_modal, examples: of the data, filled in by `for_data` and `for_pools`.
+    in_modal, examples, steps: of the data and of training, filled in by `for_data` and `for_pools`.
     """
 
     in_modal: tuple[tuple[str, int], ...] = ()  # modality, length of its embeddings
     examples: int = 0  # without label, where nothing is paired; 0: there are pairs
+    steps: int = 0  # of training
 
     latent: int = 256
     hidden: int = 1024
@@ -70,14 +76,21 @@ class COX(OutOfModalLearner, RefreshingMethod):
     weight_connection: float = 1.0
     weight_heads: float = 1.0
 
-    warmup: int = 100  # steps before exploration, with pairs
+    warmup: float = 0.333  # share of the steps before exploration, with pairs
     pairing: str = "class"
     normalization: str = "examples"  # or "pairs": a sum over pairs, as printed
     weight_explore: float = 1.0
+    weight_agreed: float = 0.0  # eq. 10's A: what the heads agree on, as a label
 
-    probe: int = 100  # steps of each phase, without pairs
-    anchors: int = 100
-    connect: int = 100
+    # Ours, with pairs alone; without effect as they stand.
+    weight_shared: float = 0.0  # h learns in-modal examples by their mappings, too: eq. 8
+    target: str = "anchors"  # of D; or "consensus" of h and hₖ, or "labels", an oracle
+    heads_share: float = 0.5  # of the consensus
+    consensus_sharpness: float = 0.5  # its temperature
+
+    probe: float = 0.25  # shares of the steps, without pairs; what is left explores
+    anchors: float = 0.25
+    connect: float = 0.25
     share: float = 0.1  # T and S, of all examples
     refresh_every: int = 20
 
@@ -87,10 +100,16 @@ class COX(OutOfModalLearner, RefreshingMethod):
             "head_input": ("mapped", "embedding"),
             "pairing": ("class", "nearest", "random", "all", "marginal"),
             "normalization": ("examples", "pairs"),
+            "target": ("anchors", "consensus", "labels"),
         }
         for field, allowed in choices.items():
             if getattr(self, field) not in allowed:
                 raise ValueError(f"{field}={getattr(self, field)!r} is none of {allowed}")
+
+    def inert(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> list[str]:
+        """Exploration where heads cannot disagree."""
+        alone = self.weight_explore and len(shapes) == 2
+        return ["explore (one in-modal modality agrees with itself)"] if alone else []
 
     # -- modules -----------------------------------------------------------------------------
 
@@ -112,21 +131,36 @@ class COX(OutOfModalLearner, RefreshingMethod):
                 )
         return dataclasses.replace(method, in_modal=tuple(lengths.items()))
 
-    def for_pools(self, pools: Mapping[str, Pool]) -> "COX":
+    def for_pools(self, pools: Mapping[str, Pool], steps: int) -> "COX":
         """The method for these examples; without pairs it looks at all of them now and then.
 
         Raises:
-          ValueError: a phase begins between two looks.
+          ValueError: a phase has no step; or the oracle's labels are not there.
         """
-        if "labelled" in pools:
-            return dataclasses.replace(self, examples=0, refresh_every=0)
-        for phase in ("probe", "anchors", "connect"):
-            steps = getattr(self, phase)
-            if self.refresh_every < 1 or steps % self.refresh_every:
-                raise ValueError(
-                    f"{phase}={steps} is not a multiple of refresh_every={self.refresh_every}"
-                )
-        return dataclasses.replace(self, examples=len(pools["unlabelled"].rows))
+        if self.target == "labels" and not all(p.labelled for p in pools.values()):
+            raise ValueError(
+                "target='labels': an oracle; unlabelled examples have labels only "
+                "where the task reveals them"
+            )
+        paired = "labelled" in pools
+        examples = 0 if paired else len(pools["unlabelled"].rows)
+        every = 0 if paired else self.refresh_every
+        method = dataclasses.replace(self, examples=examples, steps=steps, refresh_every=every)
+        if paired and not ("unlabelled" in pools and (self.weight_explore or self.weight_agreed)):
+            return method
+        if not paired and every < 1:
+            raise ValueError(f"refresh_every={every}: without pairs it must be at least 1")
+        schedule.check_phases(method.phases(), steps, every)
+        return method
+
+    def phases(self) -> dict[str, float]:
+        """The share of the steps that each phase before exploration has."""
+        names = ("probe", "anchors", "connect") if self.examples else ("warmup",)
+        return {name: getattr(self, name) for name in names}
+
+    def ends(self) -> tuple[int, ...]:
+        """The step at which each phase before exploration ends."""
+        return schedule.ends(self.phases(), self.steps, self.refresh_every)
 
     def bottleneck(self) -> Bottleneck:
         return Bottleneck(self.dim, self.hidden, self.latent)
@@ -190,7 +224,9 @@ class COX(OutOfModalLearner, RefreshingMethod):
         if "labelled" in batch:
             own, shown = self._paired(params, state, batch, z, maps, keys, axis_name)
         else:
-            own, shown = self._unpaired(params, state, batch, z["unlabelled"], keys, axis_name)
+            own, shown = cox_unpaired.terms(
+                self, params, state, batch, z["unlabelled"], keys["unlabelled"], axis_name
+            )  # fmt: skip
         # A term without weight is not computed.
         terms |= {k: term for k, term in own.items() if getattr(self, f"weight_{k}", 1.0)}
         if "unlabelled" in batch:
@@ -222,92 +258,72 @@ class COX(OutOfModalLearner, RefreshingMethod):
             where = there[m] & there[self.modality]
             connection += losses.masked_mean(loss, where, axis_name=axis_name)
         terms["connection"] = (self.weight_connection, connection)
+        terms["shared"] = (self.weight_shared, self._shared(params, batch, maps, axis_name))
         if "unlabelled" in batch:
-            logits = linear(params["head"], features)
-            known = (features, logits, pool["label"], there[self.modality])
-            known = jax.lax.stop_gradient(known)
-            if axis_name is not None:
-                known = jax.lax.all_gather(known, axis_name, tiled=True)
-            begun = (state["step"] >= self.warmup).astype(jnp.float32)
-            value = self._explore(  # type: ignore[call-arg]
-                params, batch["unlabelled"], z["unlabelled"], *known, keys["unlabelled"]["pair"],
-                axis_name,
-            )  # fmt: skip
+            begun = (state["step"] >= self.explores_from()).astype(jnp.float32)
+            value = self._explore_paired(params, batch, z, keys, axis_name)
             terms["explore"] = (self.weight_explore * begun, value)
+            value = self._agreed(params, batch["unlabelled"], z["unlabelled"], axis_name)
+            terms["agreed"] = (self.weight_agreed * begun, value)
         return terms, {}
 
-    def _explore(
-        self, params, pool, z, anchor_features, anchor_logits, label, anchor_where, keys, axis_name
-    ) -> Float[Array, ""]:
+    def _shared(self, params, batch, maps, axis_name) -> Float[Array, ""]:
+        """1/K Σₖ H(y, h(mₖ)), the mean over pools: the term with p(y | xᴵ) of eq. 8 and 23."""
+        total = jnp.float32(0)
+        for n, vectors in maps.items():
+            for m, x in vectors.items():
+                loss = cross_entropy(linear(params["head"], x), batch[n]["label"])
+                total += losses.masked_mean(loss, batch[n]["present"][m], axis_name=axis_name)
+        return total / (len(maps) * len(self.in_modal))
+
+    def _agreed(self, params, pool, z, axis_name) -> Float[Array, ""]:
+        """H(agreed class, h(z)) on the unlabelled examples on which the heads agree."""
+        found = losses.agreement(self.votes(params, z))
+        loss = cross_entropy(linear(params["head"], z), found.label)
+        where = found.agree & pool["present"][self.modality]
+        return losses.masked_mean(loss, where, axis_name=axis_name)
+
+    def _explore_paired(self, params, batch, z, keys, axis_name) -> Float[Array, ""]:
+        """What D is drawn to: anchors (eq. 13), a consensus, or its own labels."""
+        pool, labelled, unknown = batch["unlabelled"], batch["labelled"], z["unlabelled"]
+        if self.target == "anchors":
+            logits = linear(params["head"], z["labelled"])
+            there = labelled["present"][self.modality]
+            anchors = exploration.Known(z["labelled"], logits, labelled["label"], there)
+            anchors = jax.lax.stop_gradient(anchors)
+            if axis_name is not None:
+                anchors = jax.lax.all_gather(anchors, axis_name, tiled=True)
+            pair_keys = keys["unlabelled"]["pair"]
+            return self.explore(params, pool, unknown, anchors, pair_keys, axis_name)
+        votes, logits = self.votes(params, unknown), linear(params["head"], unknown)
+        where = ~losses.agreement(votes).agree & pool["present"][self.modality]
+        if self.target == "labels":
+            loss = cross_entropy(logits, pool["label"])
+        else:
+            target = exploration.consensus(
+                logits, votes, heads=self.heads_share, temperature=self.consensus_sharpness
+            )
+            loss = losses.target_divergence(target, logits)
+        return losses.masked_mean(loss, where, axis_name=axis_name)
+
+    def explore(self, params, pool, z, anchors, keys, axis_name) -> Float[Array, ""]:
         """The sum over D of the divergence from the anchors A: eq. 13, 15."""
         votes = self.votes(params, z)
         where = ~losses.agreement(votes).agree & pool["present"][self.modality]
         logits = linear(params["head"], z)
         if self.pairing == "marginal":
             return losses.marginal_divergence(
-                logits, anchor_logits, where=where, anchor_where=anchor_where, axis_name=axis_name
-            )
-        pairs = self._pairs(votes, z, anchor_features, label, anchor_where, keys)
-        loss = losses.anchor_divergence(logits, anchor_logits, pairs)
+                logits, anchors.logits, where=where, anchor_where=anchors.where,
+                axis_name=axis_name,
+            )  # fmt: skip
+        pairs = exploration.anchor_pairs(self.pairing, votes, z, anchors, keys)
+        loss = losses.anchor_divergence(logits, anchors.logits, pairs)
         if self.normalization == "pairs":
             loss = loss * jnp.sum(pairs, axis=1, dtype=loss.dtype)
-        d, a = jnp.sum(where, dtype=loss.dtype), jnp.sum(anchor_where, dtype=loss.dtype)
+        d, a = jnp.sum(where, dtype=loss.dtype), jnp.sum(anchors.where, dtype=loss.dtype)
         if axis_name is not None:
             d = jax.lax.psum(d, axis_name)
         return losses.masked_mean(loss, where, axis_name=axis_name) * d / jnp.maximum(d + a, 1)
-
-    def _pairs(
-        self, votes, z, anchor_features, label, anchor_where, keys
-    ) -> Bool[Array, "batch anchor"]:
-        """The anchors that each example is compared with."""
-        everything = jnp.broadcast_to(anchor_where[None], (len(z), len(label)))
-        if self.pairing == "all":
-            return everything
-        if self.pairing == "random":
-            draw = jax.vmap(lambda key: jax.random.uniform(key, label.shape))(keys)
-            chosen = jnp.argmax(jnp.where(everything, draw, -1), axis=1)
-            return everything & (chosen[:, None] == jnp.arange(len(label))[None])
-        pairs = losses.candidate_pairs(jnp.argmax(votes, axis=-1), label, anchor_where)
-        return (
-            losses.nearest_pairs(z, anchor_features, pairs) if self.pairing == "nearest" else pairs
-        )
-
-    def _unpaired(self, params, state, batch, z, keys, axis_name) -> tuple[Terms, dict]:
-        """Eq. 14's warm-up, the connection of centroids, and eq. 15, each in its phase."""
-        pool, anchors, centroids = batch["unlabelled"], state["anchors"], state["centroids"]
-        ends = self._ends()
-        during = lambda first, last: ((state["step"] >= first) & (state["step"] < last)).astype(
-            jnp.float32
-        )
-        mean = lambda loss, where: losses.masked_mean(loss, where, axis_name=axis_name)
-        exploring = (state["step"] >= ends[2]).astype(jnp.float32)
-        same = (pool["index"][:, None] == anchors.index[None]) & anchors.where[None]
-        place, is_anchor = jnp.argmax(same, axis=1), jnp.any(same, axis=1)
-        logits = linear(params["head"], z)
-        label = jnp.where(is_anchor, anchors.label[place], 0)
-        known = mean(cross_entropy(logits, label), is_anchor)  # after eq. 14; eq. 15
-        terms = {"anchors": (during(ends[0], ends[1]) + exploring, known)}
-
-        centre = self.mapped(params, centroids.embeddings)
-        apart = sum(jnp.mean((centroids.features - x) ** 2, axis=1) for x in centre.values())
-        connection = jnp.mean(jnp.where(centroids.where, apart, 0))
-        terms["centroids"] = (self.weight_connection * during(ends[1], ends[2]), connection)
-
-        own = {m: x[place] for m, x in anchors.embeddings.items()}
-        maps = self.mapped(params, own, keys["unlabelled"]["latent"])
-        target = jax.lax.stop_gradient(z) if self.hold_features else z
-        apart = sum(jnp.mean((target - x) ** 2, axis=1) for x in maps.values())
-        terms["connection"] = (self.weight_connection * exploring, mean(apart, is_anchor))
-        value = self._explore(
-            params, pool, z, anchors.features, anchors.logits, anchors.label, anchors.where,
-            keys["unlabelled"]["pair"], axis_name,
-        )  # fmt: skip
-        terms["explore"] = (self.weight_explore * exploring, value)
-        return terms, {"anchored": mean(is_anchor.astype(jnp.float32), jnp.ones_like(is_anchor))}
-
-    def _ends(self) -> tuple[int, int, int]:
-        """Steps at which the phases probe, anchors and connect end."""
-        return self.probe, self.probe + self.anchors, self.probe + self.anchors + self.connect
 
     def _shown(self, params, z, maps, axis_name) -> dict[str, Float[Array, ""]]:
         """How often the heads agree, and how far mappings are from features (Figure 5)."""
@@ -320,57 +336,15 @@ class COX(OutOfModalLearner, RefreshingMethod):
             shown[f"mmd/{m}"] = losses.maximum_mean_discrepancy(z, x)
         return shown
 
-    # -- all examples at once ----------------------------------------------------------------
-
     def refresh(self, params: dict, state: dict, wholes: Mapping[str, Whole]) -> dict:
         """The state with the anchors or centroids of the phase that begins, or goes on, here."""
-        unlabelled, in_modal = wholes["unlabelled"], wholes["in_modal"]
-        ends = self._ends()
-
-        def features(pool):
-            z = self.apply(params, self.inputs(state, pool))
-            return z, linear(params["head"], z), pool["present"][self.modality]
-
-        def select(state):  # eq. 14
-            z, logits, there = emergent.of_all(features, unlabelled)
-            return state | {"anchors": emergent.agreed_anchors(
-                state["anchors"], unlabelled.rows, there, self.votes(params, z), z, logits
-            )}  # fmt: skip
-
-        def centre(state):
-            z, logits, there = emergent.of_all(features, unlabelled)
-            embeddings, label, present = emergent.of_all(
-                lambda pool: (self.embeddings(state, pool), pool["label"], pool["present"]),
-                in_modal,
-            )
-            return state | {"centroids": emergent.class_centroids(
-                z, jnp.argmax(logits, axis=1), there, embeddings, label, present, self.classes
-            )}  # fmt: skip
-
-        def correspond(state):  # the set A of eq. 15
-            z, logits, there = emergent.of_all(features, unlabelled)
-            mapped, label, present = emergent.of_all(
-                lambda pool: (self.mapped(params, self.embeddings(state, pool)), pool["label"],
-                              pool["present"]), in_modal,
-            )  # fmt: skip
-            names = [m for m, _ in self.in_modal]
-            embed = lambda places: self.embeddings(state, in_modal.take(in_modal.rows[places]))
-            return state | {"anchors": emergent.corresponding_anchors(
-                unlabelled.rows, there, z, logits, jnp.stack([mapped[m] for m in names]), label,
-                jnp.all(jnp.stack([present[m] for m in names]), axis=0), embed,
-                count=len(state["anchors"].index),
-            )}  # fmt: skip
-
-        step, same = state["step"], lambda state: state
-        state = jax.lax.cond(step == ends[0], select, same, state)
-        state = jax.lax.cond(step == ends[1], centre, same, state)
-        return jax.lax.cond(step >= ends[2], correspond, same, state)
+        return cox_unpaired.refresh(self, params, state, wholes)
 
     # -- readout -----------------------------------------------------------------------------
 
     def explores_from(self) -> int:
         """The step at which exploration begins."""
-        return self._ends()[2] if self.examples else self.warmup
+        return self.ends()[-1]
 
     def classify(
         self,

@@ -206,8 +206,12 @@ class RefreshingMethod(TrainedMethod):
     refresh_every: int
 
     @abc.abstractmethod
-    def for_pools(self, pools: Mapping[str, Pool]) -> Self:
-        """The method for these pools, `refresh_every` settled; ValueError if it does not fit."""
+    def for_pools(self, pools: Mapping[str, Pool], steps: int) -> Self:
+        """The method for these pools and so many steps of training, `refresh_every` settled.
+
+        Raises:
+          ValueError: it does not fit them.
+        """
 
     @abc.abstractmethod
     def refresh(self, params: dict, state: dict, wholes: Mapping[str, Whole]) -> dict:

@@ -21,7 +21,8 @@ the first term falls away; random, ssl and moco remain, and their features are e
 and a linear probe. None of these but COX uses the in-modal pool.
 
 ≠ FreeMatch, MixText: their augmentations are of images and of texts; weak is that of training here,
-strong is `strong` times as much. MixText mixes at the one layer that `Learner` offers.
+strong is `strong` times as much. MixText mixes behind BERT's layers 7, 9 or 12 of 12; here behind
+the same shares of the learner's blocks.
 """
 
 import dataclasses
@@ -201,6 +202,10 @@ class MixText(ERM):
     sharpness: float = 0.5  # temperature of the guesses
     concentration: float = 0.75  # of the Beta distribution of the mixing coefficient
 
+    def mixing_depths(self) -> tuple[int, ...]:
+        """Numbers of blocks behind which states may be mixed: 7, 9 and 12 of every 12 (TMix)."""
+        return tuple(sorted({max(1, round(self.layers * share)) for share in (7 / 12, 9 / 12, 1)}))
+
     def terms(self, params, state, batch, key, axis_name):
         if "labelled" not in batch:
             return {}, state, {}
@@ -218,17 +223,24 @@ class MixText(ERM):
             guess = sum(jax.nn.softmax(v) for v in logits) / len(logits)
             guess = losses.sharpen(guess, temperature=self.sharpness)
             sides["unlabelled"] = (x, jax.lax.stop_gradient(guess))
-        hidden = {}
-        for n, (x, _) in sides.items():
-            x = self.augmented(x, keys[n]["augment"])
-            hidden[n] = self.apply(params, x, keys[n]["dropout"], "hidden")
+        depths = self.mixing_depths()
+        drawn = jax.random.randint(jax.random.fold_in(key, len(POOLS) + 1), (), 0, len(depths))
+
+        def part(name, x, keys):  # of the learner, up to the depth drawn or beyond it
+            run = lambda depth: lambda x: self.apply(params, x, keys, method=name, depth=depth)
+            return jax.lax.switch(drawn, [run(depth) for depth in depths], x)
+
+        hidden = {
+            n: part("hidden", self.augmented(x, keys[n]["augment"]), keys[n]["dropout"])
+            for n, (x, _) in sides.items()
+        }
         mixed = _mixed(
             {n: (hidden[n], target) for n, (_, target) in sides.items()},
             key, self.concentration, axis_name,
         )  # fmt: skip
         terms = {}
         for n, (state_, target) in mixed.items():
-            z = self.apply(params, state_, keys[n]["dropout"], "readout")
+            z = part("readout", state_, keys[n]["dropout"])
             loss = losses.target_divergence(target, linear(params["head"], z))
             where = batch[n]["present"][self.modality]
             terms[n] = losses.masked_mean(loss, where, axis_name=axis_name)

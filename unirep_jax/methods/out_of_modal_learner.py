@@ -130,14 +130,14 @@ class OutOfModalLearner(ClassifyingMethod, RepresentationMethod, TrainedMethod):
                     "warp": min(strength * self.warp, 0.45)}  # fmt: skip
         return jax.vmap(lambda x, key: augment({"x": x}, key, **settings)["x"])(x, keys)
 
-    def apply(self, params, x, keys=None, method=None) -> Float[Array, "batch dim"]:
-        """The learner, or one half of it, on every example; with keys, in training."""
+    def apply(self, params, x, keys=None, **part) -> Float[Array, "batch ..."]:
+        """The learner, or a `method` of it at a `depth`, of every example; keys: in training."""
         learner, variables = self.learner(), {"params": params["learner"]}
         if keys is None:
-            return jax.vmap(partial(learner.apply, variables, train=False, method=method))(x)
+            return jax.vmap(partial(learner.apply, variables, train=False, **part))(x)
 
         def one(x, key):
-            return learner.apply(variables, x, train=True, rngs={"dropout": key}, method=method)
+            return learner.apply(variables, x, train=True, rngs={"dropout": key}, **part)
 
         return jax.vmap(one)(x, keys)
 

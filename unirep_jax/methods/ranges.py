@@ -20,14 +20,13 @@ RANGES: dict[str, Whole | Real] = {
         ("layers", "hidden", "queue", "experts", "classes", "examples", "block_size", "time"),
         _COUNT_OR_NONE,
     ),
-    **dict.fromkeys(
-        ("warm_start", "warmup", "probe", "anchors", "connect", "refresh_every"), _STEPS
-    ),
+    **dict.fromkeys(("warm_start", "steps", "refresh_every"), _STEPS),
+    **dict.fromkeys(("warmup", "probe", "anchors", "connect", "heads_share"), _SHARE),
     **dict.fromkeys(("patience", "anneal", "ramp"), Whole(1, "steps")),
     "permutations": Whole(1, "orders"),
     **dict.fromkeys(
         ("temperature", "temperature_shared", "temperature_other", "consistency_temperature",
-         "sharpness"), _TEMPERATURE,
+         "sharpness", "consensus_sharpness"), _TEMPERATURE,
     ),
     "epsilon": Real("the entropy of a plan", above=True),
     "ridge": Real("times the mean variance", above=True),

@@ -13,7 +13,7 @@ NETWORKS = ("convolution", "vision_transformer")
 class Learner(nn.Module):
     """Called on ONE example: a network from scratch for its shape, then a linear map.
 
-    It is `readout(hidden(x))`, so that hidden states can be mixed half-way through the layers.
+    It is `readout(hidden(x, depth), depth)` at any depth, so that hidden states can be mixed there.
 
     Attributes:
       dim: of the vector.
@@ -44,19 +44,21 @@ class Learner(nn.Module):
             raise ValueError(f"network={self.network!r} is none of {', '.join(NETWORKS)}")
 
     def __call__(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "dim"]:
-        return self.readout(self.hidden(x, train=train), train=train)
+        return self.readout(self.hidden(x, self.layers, train=train), self.layers, train=train)
 
-    def hidden(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "..."]:
-        """What the first half of the blocks makes of an example: [time, width], or tokens."""
-        return self.body.hidden(x, train=train)
+    def hidden(self, x: Float[Array, "..."], depth: int, *, train: bool) -> Float[Array, "..."]:
+        """What the first `depth` blocks make of an example: [time, width], or tokens."""
+        return self.body.hidden(x, depth, train=train)
 
-    def readout(self, hidden: Float[Array, "..."], *, train: bool) -> Float[Array, "dim"]:
-        """The vector, by the second half of the blocks and one linear map of all they give."""
-        return self.projection(jnp.ravel(self.body.readout(hidden, train=train)))
+    def readout(
+        self, hidden: Float[Array, "..."], depth: int, *, train: bool
+    ) -> Float[Array, "dim"]:
+        """The vector, by the blocks beyond `depth` and one linear map of all they give."""
+        return self.projection(jnp.ravel(self.body.readout(hidden, depth, train=train)))
 
 
 class StepConvolution(nn.Module):
-    """The convolutional `Encoder` at as many steps as the example itself has, in two halves.
+    """The convolutional `Encoder` at as many steps as the example itself has, in two parts.
 
     Maps [time, height, width, channels] are pooled by attention first. An image without time is
     read row by row. On a plain vector, one step, the blocks are residual perceptrons.
@@ -73,17 +75,19 @@ class StepConvolution(nn.Module):
         self.drop = nn.Dropout(self.dropout)
         self.norm = nn.LayerNorm()
 
-    def hidden(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "time width"]:
+    def hidden(
+        self, x: Float[Array, "..."], depth: int, *, train: bool
+    ) -> Float[Array, "time width"]:
         x = self.pool(x) if x.ndim == 4 else x
         x = self.embedding(align_time(jnp.atleast_2d(x), common_time({"x": x.shape})))
         x = self.drop(x, deterministic=not train)
-        for block in self.blocks[: self.layers // 2]:
+        for block in self.blocks[:depth]:
             x = block(x, train=train)
         return x
 
     def readout(
-        self, hidden: Float[Array, "time width"], *, train: bool
+        self, hidden: Float[Array, "time width"], depth: int, *, train: bool
     ) -> Float[Array, "time width"]:
-        for block in self.blocks[self.layers // 2 :]:
+        for block in self.blocks[depth:]:
             hidden = block(hidden, train=train)
         return self.norm(hidden)

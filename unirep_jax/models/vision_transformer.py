@@ -16,7 +16,7 @@ class VisionTransformer(nn.Module):
     one by one, and their vectors are averaged. A sequence [time, channels] with the patch
     (1, channels) has one token per step.
 
-    It is `readout(hidden(x))`, so that hidden states can be mixed half-way.
+    It is `readout(hidden(x, depth), depth)`, so that hidden states can be mixed at any depth.
 
     Attributes:
       patch: rows and columns of a patch.
@@ -39,18 +39,18 @@ class VisionTransformer(nn.Module):
         self.norm = nn.LayerNorm()
 
     def __call__(self, x: Float[Array, "..."], *, train: bool) -> Float[Array, "width"]:
-        return self.readout(self.hidden(x, train=train), train=train)
+        return self.readout(self.hidden(x, self.depth, train=train), self.depth, train=train)
 
-    def hidden(self, x: Float[Array, "..."], *, train: bool) -> Tokens:
-        """Tokens after the first half of the blocks."""
+    def hidden(self, x: Float[Array, "..."], depth: int, *, train: bool) -> Tokens:
+        """Tokens after the first `depth` blocks."""
         tokens = self.embedding(x)
-        for block in self.blocks[: self.depth // 2]:
+        for block in self.blocks[:depth]:
             tokens = block(tokens, train=train)
         return tokens
 
-    def readout(self, tokens: Tokens, *, train: bool) -> Float[Array, "width"]:
-        """The vector, by the second half of the blocks."""
-        for block in self.blocks[self.depth // 2 :]:
+    def readout(self, tokens: Tokens, depth: int, *, train: bool) -> Float[Array, "width"]:
+        """The vector, by the blocks beyond `depth`."""
+        for block in self.blocks[depth:]:
             tokens = block(tokens, train=train)
         return self.norm(tokens[:, 0]).mean(axis=0)
 

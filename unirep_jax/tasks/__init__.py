@@ -6,6 +6,7 @@ from unirep_jax.tasks.generalization.task import ClosedSet, OpenSet
 from unirep_jax.tasks.matrix import Matrix
 from unirep_jax.tasks.mmosr.task import Recognition
 from unirep_jax.tasks.noisy_pairs.task import NoisyPairs
+from unirep_jax.tasks.oom.known import KnownInformation
 from unirep_jax.tasks.oom.task import OutOfModal
 from unirep_jax.tasks.retrieval.task import Retrieval
 from unirep_jax.tasks.task import Task
@@ -21,5 +22,6 @@ TASKS: dict[str, type[Task]] = {
     "connect": Connection,
     "noisy_pairs": NoisyPairs,
     "oom": OutOfModal,
+    "known_information": KnownInformation,
     "transfer": Transfer,
 }

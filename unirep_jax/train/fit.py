@@ -88,7 +88,7 @@ def prepare(
     else:
         refreshing = None
         if isinstance(method, RefreshingMethod):
-            method = method.for_pools(pools)
+            method = method.for_pools(pools, settings.steps)
             refreshing = method if method.refresh_every else None
         _check_fused(settings, refreshing)
         step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)

@@ -60,3 +60,24 @@ def agreement_bars(path: Path, groups: Mapping[str, Sequence[dict[str, Any]]]) -
              ylabel="accuracy (%)")  # fmt: skip
     axis.legend(loc="upper left", ncols=2)
     figure.savefig(path, dpi=120)
+
+
+def accuracy_against_information(
+    path: Path, curves: Mapping[str, Sequence[tuple[float, float, float]]]
+) -> None:
+    """Accuracy of methods on data of known information, with deviations over seeds.
+
+    `curves`: by method (information in bits, accuracy, deviation), ascending.
+    """
+    figure = Figure(figsize=(6.4, 4.4), layout="constrained")
+    axis = figure.subplots()
+    for place, (name, points) in enumerate(curves.items()):
+        bits, accuracy, deviation = np.transpose(points)
+        axis.errorbar(
+            bits, 100 * accuracy, 100 * deviation, marker="o", capsize=3, label=name,
+            color=PALETTE[place % 8], linestyle=("-", "--")[place // 8 % 2],
+        )  # fmt: skip
+    axis.set(xlabel="I(X; Y) of the out-of-modal modality (bits)", ylabel="accuracy (%)")
+    axis.set_ylim(0, 100)
+    axis.legend(fontsize="small")
+    figure.savefig(path, dpi=120)

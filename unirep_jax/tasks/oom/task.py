@@ -64,6 +64,7 @@ class OutOfModal(Task):
     given: the in-modal features are embeddings of your own encoders, and none is pretrained.
       Where the data have a modality <modality>_aligned, embeddings of the out-of-modal one in the
       same space, their zero-shot accuracy is the upper bound "aligned".
+    reveal: unlabelled examples keep their labels, for an oracle; then nothing is shuffled apart.
     control: also evaluate a logistic regression on the out-of-modal features of the labelled pairs,
       and one on what the untrained network makes of them; unsupervised, the features themselves.
     retrace: train once more with the same batches for Figures 5 and 6, if the method has in-modal
@@ -77,6 +78,7 @@ class OutOfModal(Task):
     given: bool = False
     control: bool = True
     retrace: bool = True
+    reveal: bool = False
 
     requires: ClassVar[type] = OutOfModalLearner
     offers: ClassVar[tuple[Batches, ...]] = (Batches.POOLED,)
@@ -172,6 +174,8 @@ class OutOfModal(Task):
             features={m: whole.features[m] for m in names},
             present={m: whole.present[m] for m in names},
         )
+        if self.reveal:
+            return seen
         return unpaired(seen, self.modality, split.unlabelled, seed)
 
     def pools(self, seen: FeatureSet, batch_size: int, seed: int) -> dict[str, Pool]:
@@ -180,7 +184,9 @@ class OutOfModal(Task):
         everything = (self.modality, *names)
         pools = {
             "labelled": Pool(split.labelled, batch_size, everything, labelled=True),
-            "unlabelled": Pool(split.unlabelled, batch_size, (self.modality,), numbered=True),
+            "unlabelled": Pool(
+                split.unlabelled, batch_size, (self.modality,), labelled=self.reveal, numbered=True
+            ),
             "in_modal": Pool(split.in_modal, batch_size, names, labelled=True),
         }
         return {name: pool for name, pool in pools.items() if len(pool.rows)}
