@@ -46,4 +46,3 @@ def cost_table(config: ConfigDict, variants: dict[str, dict]) -> str:
     device = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
     table = markdown_table(COLUMNS, rows)
     return f"Batches of {config.batch_size} on {device}.\n\n{table}"
-

@@ -1,4 +1,4 @@
-"""Vectors of a text's tokens as MICU's and DCID's authors keep them: listed words, the first ten."""
+"""Vectors of a text's tokens as the authors of MICU and DCID keep them: listed words, ten of them."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path

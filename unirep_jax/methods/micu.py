@@ -35,13 +35,13 @@ from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
 from unirep_jax import losses
 from unirep_jax.data.features import FeatureSet
 from unirep_jax.data.shared_time import shared_time, timed_pairs
 from unirep_jax.methods.batch import Shapes
+from unirep_jax.methods.published import check_published, move_codebook
 from unirep_jax.methods.puzzles import (
     draw_per_step,
     draw_per_token,
@@ -51,27 +51,19 @@ from unirep_jax.methods.puzzles import (
     rows_at_a_time,
 )
 from unirep_jax.methods.unified import CodebookMethod, Encoded, Terms
-from unirep_jax.models.codebook import authors_codebook, authors_update
+from unirep_jax.models.codebook import authors_codebook
 from unirep_jax.models.heads import JigsawHead
 from unirep_jax.models.published import (
-    ORDER,
-    SMALLEST_MAP,
-    WORDS,
     PublishedNetwork,
     authors_head,
     authors_start,
     clipped_part,
 )
-from unirep_jax.models.published_weights import check_start, start_from
+from unirep_jax.models.published_weights import start_from
 from unirep_jax.models.unified import UnifiedNetwork
 
 # What else of a step is random, beside the purposes of `encode`.
 STEP_DRAW, SECOND_PASS = 101, 102
-
-
-def _place(modality: str) -> tuple[int, str]:
-    """Where the authors' codebook takes a modality: audio, video, text, then any other."""
-    return (ORDER.index(modality) if modality in ORDER else len(ORDER)), modality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -174,17 +166,9 @@ class MICU(CodebookMethod):
         return dataclasses.replace(self, timed=timed_pairs(shared_time(training_set)))
 
     def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> Self:
-        """The method for these features.
-
-        Raises:
-          ValueError: maps are too small for the published convolutions, or the weights to start
-            from are of other shapes.
-        """
-        for m, shape in shapes.items():
-            if self.published and len(shape) == 4 and min(shape[1:3]) < SMALLEST_MAP:
-                raise ValueError(f"{m} {shape}: published=True needs maps of 5 × 5 or more")
-        if self.weights:
-            check_start(self.weights, shapes, dim=self.dim, codes=self.codes, layers=self.layers)
+        """The method for these features. Raises ValueError: as `check_published`."""
+        if self.published:
+            check_published(self, shapes, self.weights)
         return super().for_data(shapes, classes)
 
     @property
@@ -293,12 +277,8 @@ class MICU(CodebookMethod):
     ) -> tuple[dict, Terms]:
         if not self.published:
             return super().next_state(state, encoded, key, axis_name, **settings)
-        names = [*encoded.inputs]
-        order = np.array(sorted(range(len(names)), key=lambda m: _place(names[m])))
-        codebook = authors_update(
-            state["codebook"], encoded.z[order], encoded.indices[order], encoded.present[order],
-            key=jax.random.fold_in(key, len(encoded.keys)), decay=self.decay,
-            patience=self.patience, counted=np.array([names[m] != WORDS for m in order]),
+        codebook = move_codebook(
+            state["codebook"], encoded, key, decay=self.decay, patience=self.patience,
             axis_name=axis_name,
         )  # fmt: skip
         return state | {"codebook": codebook}, self.health(encoded, axis_name)
