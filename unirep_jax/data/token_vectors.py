@@ -1,4 +1,4 @@
-"""Vectors of a text's tokens as the authors of MICU and DCID keep them: listed words, ten of them."""
+"""Vectors of the tokens of texts, as MICU's and DCID's authors keep them."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path
