@@ -90,7 +90,11 @@ def _row(method: str, preset: str, config: ConfigDict) -> dict:
     own = "paper" if config.experiment == TRANSFER else "default"
     wanted = NEAREST[preset or own]
     chosen = next(p for p in (*wanted, "default") if p in METHODS[method])
-    settings = {"method": {"name": method, **dataclasses.asdict(METHODS[method][chosen])}}
+    searched = SHARED["SPACES"]["METHODS"].get(method, {})  # what --config.search may vary
+    settings = {
+        "method": {"name": method, **dataclasses.asdict(METHODS[method][chosen])},
+        "space": config.space.to_dict() | {"method": searched},
+    }
     if preset in ("", own):
         return settings
     training = SHARED["training"](preset)
