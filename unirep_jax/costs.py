@@ -11,6 +11,7 @@ from unirep_jax.evaluation.tables import markdown_table
 from unirep_jax.pretrain import untrained
 from unirep_jax.ready import load_settled, set_up
 from unirep_jax.sweep import varied
+from unirep_jax.workdir import ConfigError
 
 COLUMNS = (
     "method", "parameters, M", "GFLOP a step", "memory, MiB", "ms a step", "s an epoch",
@@ -24,13 +25,13 @@ def cost_table(config: ConfigDict, variants: dict[str, dict]) -> str:
     besides. Time is the median of a few steps; an epoch has as many as fit into the training set.
 
     Raises:
-      ConfigError, FeatureFileError: as `experiment.run`; ValueError: a variant is not trained.
+      ConfigError, FeatureFileError: as `experiment.run`, or a variant is not trained.
     """
     rows = []
     for title, settings in variants.items():
         single = varied(config, settings)
         if not single.steps:
-            raise ValueError(f"{title}: steps=0, there is no step to measure")
+            raise ConfigError(f"{title}: steps=0, there is no step to measure")
         data, single, _ = load_settled(single)
         with tempfile.TemporaryDirectory() as folder:
             ready = set_up(single, Path(folder), untrained, data)
