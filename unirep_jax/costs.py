@@ -29,10 +29,9 @@ def cost_table(config: ConfigDict, variants: dict[str, dict]) -> str:
     """
     rows = []
     for title, settings in variants.items():
-        single = varied(config, settings)
+        data, single, _ = load_settled(varied(config, settings))
         if not single.steps:
             raise ConfigError(f"{title}: steps=0, there is no step to measure")
-        data, single, _ = load_settled(single)
         with tempfile.TemporaryDirectory() as folder:
             ready = set_up(single, Path(folder), untrained, data)
         fitting = ready.fitting
@@ -46,4 +45,4 @@ def cost_table(config: ConfigDict, variants: dict[str, dict]) -> str:
         ])  # fmt: skip
     device = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
     table = markdown_table(COLUMNS, rows)
-    return f"Batches of {config.batch_size} on {device}.\n\n{table}"
+    return f"Batches of {single.batch_size} on {device}.\n\n{table}"

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from conformance import assert_devices_agree
 from official_names import as_torch, leaves
 
 from unirep_jax import losses
@@ -228,3 +229,13 @@ def test_what_a_published_network_cannot_read_is_refused(settings, shapes, messa
         dataclasses.replace(MICU.official(), **settings).for_data(shapes, 0)
     with pytest.raises(ValueError, match="published"):
         MICU(weights="x.safetensors")
+
+
+def test_two_devices_give_the_losses_gradients_and_codebook_of_one(start):
+    params, state, batches = start
+    kept = state | {"statistics": {}}
+    made = TrainState(jnp.int32(0), jnp.uint32(0), params, (), kept)
+    assert_devices_agree(
+        METHOD, made, batches[0], parallel="shard_map", counts=(2,), metrics_rtol=1e-4,
+        state_rtol=1e-3,
+    )  # fmt: skip
