@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from ml_collections import ConfigDict
 
 from unirep_jax.data import load_features
 from unirep_jax.data.builders import Ave, VggsoundAvel40k
 from unirep_jax.data.prepare import convert
 from unirep_jax.data.published_shapes import SHAPES
 from unirep_jax.evaluation.measurements import read_measurements
-from unirep_jax.sweep import sweep
+from unirep_jax.experiment import run
+from unirep_jax.sweep import varied
 
 CONFIGS = Path(__file__).parents[1] / "configs"
 CLASSES, PER_CLASS = 28, 4  # of AVE, the last of each class for the test
@@ -70,28 +70,36 @@ def _ave(trees, folder):
     trees.put_lines(folder / "Annotations.txt", [header, *lines])
 
 
+def _run(folders, title, folder):
+    """One row of Table 2 under transfer, two steps and a probe of two."""
+    config = runpy.run_path(str(CONFIGS / "transfer.py"))["get_config"]()
+    row = runpy.run_path(str(CONFIGS / "tables/oscmg.py"))["get_variants"]("table2")[title]
+    single = varied(config, row(config))
+    single.update_from_flattened_dict({
+        "data.path": str(folders["avel40k"]), "task.sets": (str(folders["ave"]),), "steps": 2,
+        "batch_size": 2, "task.selections": ("paper",), "task.probe.steps": 2,
+        "task.event_probe.steps": 2, "task.control": False,
+    })  # fmt: skip
+    run(single, folder)
+    return [m for m in read_measurements(folder / "results.jsonl") if m.method != "chance"]
+
+
+# The counts of a partial copy are not those published, which it says.
+@pytest.mark.filterwarnings("ignore:.*expected .* examples, found:UserWarning")
 @pytest.mark.slow
-def test_prepared_files_of_the_true_shapes_give_every_row_of_table_2(
-    folders, tmp_path, standard_promotion
+@pytest.mark.parametrize(
+    "title", ["MICU", "DCID", "CMCM", "TURN", "CODIS", "MMJP6", "MICU, the authors' code"]
+)
+def test_prepared_files_of_the_true_shapes_give_a_row_of_table_2(
+    folders, title, tmp_path, standard_promotion
 ):
     for name, path in folders.items():
         stored = load_features(path).features
         assert {m: x.shape[1:] for m, x in stored.items()} == {m: SHAPES[m] for m in stored}
         assert all(x.dtype == np.float16 for x in stored.values()), name
-    config = runpy.run_path(str(CONFIGS / "transfer.py"))["get_config"]()
-    config.update_from_flattened_dict({
-        "data.path": str(folders["avel40k"]), "task.sets": (str(folders["ave"]),), "steps": 2,
-        "batch_size": 2, "task.selections": ("paper",), "task.probe.steps": 2,
-        "task.event_probe.steps": 2,
-    })  # fmt: skip
-    table = runpy.run_path(str(CONFIGS / "tables/oscmg.py"))["get_variants"]("table2")
-    rows = {title: row(ConfigDict(config)) for title, row in table.items()}
-    text = sweep(config, rows, seeds=1, workdir=tmp_path / "runs")
-    found = read_measurements(tmp_path / "runs/results.jsonl")
-    assert {m.method for m in found} == {*rows, "untrained", "chance"}
-    hos = {(m.source, m.target) for m in found if m.metric == "hos"}
-    assert hos == {("audio", "video"), ("video", "audio")}
-    assert all(0 <= m.value <= 1 for m in found if m.metric == "hos")
-    assert "### ave: open set" in text and "MICU, the authors' code" in text
-    pictures = [*(tmp_path / "runs/MICU/seed0/figures").glob("codebook_usage_*.png")]
-    assert len(pictures) == 1, "Figure 6"
+    found = _run(folders, title, tmp_path / "run")
+    hos = {(m.source, m.target): m.value for m in found if m.metric == "hos"}
+    assert hos.keys() == {("audio", "video"), ("video", "audio")}
+    assert all(0 <= value <= 1 for value in hos.values())
+    assert {m.experiment for m in found} == {"oscmg", "cmg", "events"}
+    assert len([*(tmp_path / "run/figures").glob("codebook_usage_*.png")]) == 1, "Figure 6"
