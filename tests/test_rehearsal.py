@@ -33,7 +33,7 @@ def trees():
 def folders(trees, tmp_path, monkeypatch):
     """Both sets, converted to float16."""
     monkeypatch.setattr(trees, "VIDEO", SHAPES["video"])
-    parts = ["train"] * 16 + ["test"] * 4
+    parts = ["train"] * 14 + ["val"] * 2 + ["test"] * 4
     clips = {f"clip{i:07d}": (i % 5, part, 10) for i, part in enumerate(parts)}
     monkeypatch.setattr(trees, "AVEL", clips)
     made = {}
