@@ -35,12 +35,12 @@ def config(tmp_path, paired_features, rng):
 
 
 def test_combinations_are_all_subsets_of_two_or_more_the_whole_set_first():
-    rows = get_variants("combinations:depth,inertial,flow")
+    rows = get_variants("table6:depth,inertial,flow")
     assert [*rows] == ["depth+inertial+flow", "depth+inertial", "depth+flow", "inertial+flow"]
     assert rows["depth+flow"] == {"data.modalities": ("depth", "flow")}
     assert len(get_variants("combinations:a,b,c,d")) == 11
     for wrong in ("combinations", "combinations:", "combinations:depth"):
-        with pytest.raises(ValueError, match="is none of table2, table3, combinations:MODALITY"):
+        with pytest.raises(ValueError, match=r"is none of table2, .*table6:MODALITY"):
             get_variants(wrong)
 
 

@@ -13,6 +13,7 @@ from unirep_jax.data.catalog import DATA_SETS
 from unirep_jax.identity import flat
 from unirep_jax.methods import METHODS, RECOGNIZERS
 from unirep_jax.methods.unified import CodebookMethod
+from unirep_jax.sweep import varied
 from unirep_jax.tasks import TASKS
 from unirep_jax.workdir import ConfigError, default_workdir, write_config
 
@@ -55,18 +56,25 @@ def test_micu_and_its_baselines_differ_in_their_losses_alone(name):
     assert all(built(a) != built(b) for a, b in itertools.combinations(rows.values(), 2))
 
 
-def test_the_table_of_methods_has_a_row_of_each_as_its_configuration_builds_it():
+def rows_of(table: dict, name: str, config: ConfigDict) -> dict[str, ConfigDict]:
+    """The configurations of a table's rows."""
+    rows = table["get_variants"](name)
+    settings = {t: row(config) if callable(row) else row for t, row in rows.items()}
+    return {title: varied(config, row) for title, row in settings.items()}
+
+
+@pytest.mark.parametrize("name", ["table2", "table3", "table4", "table5"])
+def test_a_table_of_methods_has_a_row_of_each_as_its_configuration_builds_it(name):
     table, get_config = load("tables/oscmg.py"), load("oscmg.py")["get_config"]
-    for name in table["TABLES"]:
-        rows = table["get_variants"](name)
-        assert next(iter(rows.values()))["method"]["name"] == "micu"
-        assert {row["method"]["name"] for row in rows.values()} == {*CODEBOOK_METHODS}
-        for row in rows.values():
-            config = get_config()
-            with config.unlocked():
-                config.method = ConfigDict(row["method"])
-            expected = get_config(row["method"]["name"])
-            assert config.to_dict() == expected.to_dict()
+    rows = rows_of(table, name, get_config())
+    assert next(iter(rows.values())).method.name == "micu"
+    assert {row.method.name for row in rows.values()} == {*CODEBOOK_METHODS}
+    official = rows.pop("MICU, the authors' code")
+    assert built(official) == METHODS["micu"].official()
+    assert official.train.lr == 4e-4, "its own optimiser, too"
+    for row in rows.values():
+        expected = get_config(row.method.name).to_dict()
+        assert row.to_dict() == expected, "also what a search may vary"
     with pytest.raises(ValueError, match="'best' is none of table2"):
         table["get_variants"]("best")
 
@@ -86,6 +94,47 @@ def test_open_set_recognition_does_without_the_caption_that_names_the_class():
     get_config = load("mmosr.py")["get_config"]
     assert get_config("digits_avt,concat").data.modalities == ("video", "audio")
     assert get_config("utd_mhad").data.modalities == ()
+def test_under_transfer_table_2_has_the_models_optimiser_and_probe_of_the_paper():
+    table, get_config = load("tables/oscmg.py"), load("transfer.py")["get_config"]
+    rows = rows_of(table, "table2", get_config())
+    assert [*rows][-1] == "MICU, the authors' code"
+    for title, row in rows.items():
+        method = built(row)
+        assert (method.dim, method.temporal, method.layers) == (256, "transformer", 2), title
+        assert method.noise == method.gain == method.warp == 0, title
+        assert (row.train.lr, row.train.schedule, row.train.weight_decay) == (4e-4, "constant", 0)
+        assert row.task.probe.to_dict() == row.task.event_probe.to_dict()
+        assert (row.task.probe.lr, row.task.probe.weight_decay) == (4e-4, 0)
+    assert built(rows["MICU"]) == METHODS["micu"].paper()
+    assert built(get_config("dcid")) == built(rows["DCID"]), "no small encoders by omission"
+    assert get_config("dcid,default").method.temporal == "convolution", "but where asked for"
+
+
+@pytest.mark.parametrize("preset", ["paper", "official", "default"])
+def test_a_preset_after_the_name_of_a_table_holds_for_all_rows(preset):
+    table = load("tables/oscmg.py")
+    for base in (load("oscmg.py")["get_config"]("utd_mhad"), load("transfer.py")["get_config"]()):
+        rows = rows_of(table, f"table2:{preset}", base)
+        assert "MICU, the authors' code" not in rows
+        for title, row in rows.items():
+            assert built(row).dim == (128 if preset == "default" else 256), title
+            assert row.train.lr == (1e-3 if preset == "default" else 4e-4), title
+        assert built(rows["MICU"]) == built(load("oscmg.py")["get_config"](f"micu,{preset}"))
+
+
+@pytest.mark.parametrize("base", ["oscmg.py", "cmg.py", "transfer.py"])
+def test_every_table_and_figure_has_rows_that_are_valid_and_differ(base):
+    table, config = load("tables/oscmg.py"), load(base)["get_config"]()
+    assert {f"table{n}" for n in (2, 3, 4, 5, 7, 8, 9)} | {f"figure{n}" for n in (3, 4, 5, 6)} == {
+        *table["TABLES"]
+    }
+    for name in (*table["TABLES"], "table6:video,audio,flow"):
+        rows = rows_of(table, name, config)
+        assert len(rows) > 1
+        built_rows = [(built(row), row.data.modalities) for row in rows.values()]
+        same = [a == b for a, b in itertools.combinations(built_rows, 2)]
+        # A figure's reference row may be the configuration as it is; two rows never agree.
+        assert not any(same) or name in ("table9", "figure3", "figure4"), name
 
 
 @pytest.mark.parametrize("argument", ["digits", "digits_avt,best", "", "micu,dcid", "paper,paper"])

@@ -3,6 +3,7 @@
 import tempfile
 import time
 from pathlib import Path
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -56,13 +57,28 @@ def _parameters(fitting: Fitting) -> str:
     return markdown_table(["module", "arrays", "parameters"], [*rows, ["all", "", f"{total:,}"]])
 
 
-def _step(fitting: Fitting, config: ConfigDict) -> str:
-    if not config.steps:
-        return "Nothing is trained."
+class StepCost(NamedTuple):
+    """Of one training step on one device, as XLA counts it, and as a clock does.
+
+    compiling, seconds: of the compilation and of a step, the median of `calls`; flops: operations;
+    traffic, arguments, besides: bytes moved, and held; loss: the last one.
+    """
+
+    compiling: float
+    seconds: float
+    calls: int
+    flops: float
+    traffic: float
+    arguments: int
+    besides: int
+    loss: float
+
+
+def measure_step(fitting: Fitting, steps: int) -> StepCost:
+    """The cost of a step of a training of so many steps, of which a few are made and forgotten."""
     engine, fused = fitting.engine, fitting.steps_per_call
     state = engine.place_state(fitting.initial())
-    calls = TIMED_CALLS + 1
-    host = list(fitting.batches(0, min(calls * fused, config.steps)))
+    host = list(fitting.batches(0, min((TIMED_CALLS + 1) * fused, steps)))
     batches = [engine.place_batch(batch) for batch in host]
     start = time.perf_counter()
     compiled = engine.compiled(state, batches[0])
@@ -73,19 +89,31 @@ def _step(fitting: Fitting, config: ConfigDict) -> str:
         state, metrics = jax.block_until_ready(engine.step(state, batch))
         seconds.append((time.perf_counter() - start) / fused)
     seconds = seconds[1:] or seconds  # the first call compiles again, or loads
-    step, steps = float(np.median(seconds)), config.steps
     cost, memory = _cost(compiled), compiled.memory_analysis()
+    return StepCost(
+        compiling, float(np.median(seconds)), len(seconds), cost["flops"] / fused,
+        cost["bytes accessed"] / fused,
+        memory.argument_size_in_bytes, memory.temp_size_in_bytes,  # type: ignore[union-attr]
+        float(metrics["loss"]),
+    )  # fmt: skip
+
+
+def _step(fitting: Fitting, config: ConfigDict) -> str:
+    if not config.steps:
+        return "Nothing is trained."
+    cost, engine, steps = measure_step(fitting, config.steps), fitting.engine, config.steps
     mebi = lambda size: f"{size / 2**20:.1f} MiB"
     lines = {
         "devices": f"{engine.devices} × {jax.devices()[0].device_kind}",
-        "compilation": f"{compiling:.1f} s",
-        "arithmetic": f"{cost['flops'] / fused / 1e9:.3f} GFLOP a device and step (XLA's count)",
-        "memory traffic": f"{cost['bytes accessed'] / fused / 1e9:.3f} GB a device and step",
-        "memory": f"{mebi(memory.argument_size_in_bytes)} of state, batch and resident data, "  # type: ignore[union-attr]
-        f"{mebi(memory.temp_size_in_bytes)} besides, a device",  # type: ignore[union-attr]
-        "time": f"{1e3 * step:.2f} ms, median of {len(seconds)} calls of {fused} steps",
-        "whole run": f"{steps} steps, about {steps * step:.0f} s, before evaluation",
-        "first loss": f"{float(metrics['loss']):.4f}",
+        "compilation": f"{cost.compiling:.1f} s",
+        "arithmetic": f"{cost.flops / 1e9:.3f} GFLOP a device and step (XLA's count)",
+        "memory traffic": f"{cost.traffic / 1e9:.3f} GB a device and step",
+        "memory": f"{mebi(cost.arguments)} of state, batch and resident data, "
+        f"{mebi(cost.besides)} besides, a device",
+        "time": f"{1e3 * cost.seconds:.2f} ms, median of {cost.calls} calls of "
+        f"{fitting.steps_per_call} steps",
+        "whole run": f"{steps} steps, about {steps * cost.seconds:.0f} s, before evaluation",
+        "first loss": f"{cost.loss:.4f}",
     }
     return markdown_table(["what", "value"], [[k, v] for k, v in lines.items()])
 

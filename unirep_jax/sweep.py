@@ -22,9 +22,13 @@ _CONFIG = config_flags.DEFINE_config_file("config", None, "The configuration tha
 _VARIANTS = flags.DEFINE_string(
     "variants",
     None,
-    "FILE:NAME, where FILE defines get_variants(NAME) -> {title: {setting: value}}.",
+    "FILE:NAME, where FILE defines get_variants(NAME) -> {title: {setting: value}}; "
+    "settings may be a function of the configuration that makes them.",
 )
 _SEEDS = flags.DEFINE_integer("seeds", 5, "How many seeds of each variant, from 0.")
+_COSTS = flags.DEFINE_bool(
+    "costs", False, "Train nothing: tabulate parameters, arithmetic, memory and time of a step."
+)
 _WORKDIR = flags.DEFINE_string("workdir", None, "Folder of the sweep; each run has one inside.")
 
 
@@ -97,7 +101,20 @@ def main(_: list[str]) -> None:
         variants = _variants(config)
         compile_cache.use_compile_cache()
         with owned(workdir):
+            if _COSTS.value:
+                say(_write_costs(config, variants, workdir))
+                return
             say(sweep(config, variants, seeds=_SEEDS.value, workdir=workdir))
+
+
+def _write_costs(config: ConfigDict, variants: dict[str, dict], workdir: Path) -> str:
+    """The table of costs, which costs.md of the folder gets, too."""
+    from unirep_jax.costs import cost_table
+    from unirep_jax.data.mapped import replace_file
+
+    table = cost_table(config, variants)
+    replace_file(workdir / "costs.md", lambda stream: stream.write(table.encode()))
+    return table
 
 
 def _variants(config: ConfigDict) -> dict[str, dict]:
@@ -114,6 +131,10 @@ def _variants(config: ConfigDict) -> dict[str, dict]:
         raise ConfigError(f"--variants: {path} defines no {error}") from error
     except (ValueError, SyntaxError, OSError) as error:
         raise ConfigError(f"--variants={_VARIANTS.value}: {error}") from error
+    variants = {
+        title: settings(config) if callable(settings) else settings
+        for title, settings in variants.items()
+    }
     for settings in variants.values():
         names = {*flat(config.to_dict())}
         names |= {name.rpartition(".")[0] for name in names} | {*config}  # whole sections

@@ -45,7 +45,8 @@ def batches(
       process_count: a divisor of batch_size.
 
     Returns:
-      Iterator over batches as `gather` makes them, read-only.
+      Iterator over batches as `gather` makes them, read-only. What is float16 in the feature set
+      stays so, half of what goes to the device, where the training step makes float32 of it.
 
     Raises:
       ValueError: a number does not fit the others; at the call, not at the first batch.
@@ -72,7 +73,7 @@ def batches(
     def load(step: np.ndarray) -> list[np.ndarray]:
         epoch, place = divmod(int(step), len(train) // batch_size)
         first = place * batch_size + process_index * share
-        batch = gather(feature_set, order(epoch)[first : first + share])
+        batch = gather(feature_set, order(epoch)[first : first + share], keep_float16=True)
         indices = batch["index"]
         extra = [feature_set.label[indices]] if labels else []
         return [*batch["features"].values(), *batch["present"].values(), *extra, indices]
@@ -88,7 +89,7 @@ def batches(
         }
 
     tf = _tensorflow()
-    types = [tf.int32 if is_words(x) else tf.float32 for x in feature_set.features.values()]
+    types = [tf.as_dtype(_type(x, keep_float16=True)) for x in feature_set.features.values()]
     types += [tf.bool] * len(types) + [tf.int32] * (1 + labels)
     dataset = tf.data.Dataset.range(start_step, start_step + num_steps)
     dataset = dataset.map(lambda step: tuple(tf.numpy_function(load, [step], types)))
@@ -106,12 +107,15 @@ def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:
     return np.argsort(np.random.Philox(key=key).random_raw(count), kind="stable")
 
 
-def gather(feature_set: FeatureSet, indices: np.ndarray) -> dict[str, Any]:
+def gather(
+    feature_set: FeatureSet, indices: np.ndarray, *, keep_float16: bool = False
+) -> dict[str, Any]:
     """The examples at `indices` as one batch.
 
     Args:
       feature_set: where to read.
       indices: integers [batch], each within 0 … N − 1; repeats are allowed.
+      keep_float16: features that are float16 in the set stay so.
 
     Returns:
       `features`: modality -> float32 [batch, ...], int32 of words, zero where the modality is
@@ -134,17 +138,23 @@ def gather(feature_set: FeatureSet, indices: np.ndarray) -> dict[str, Any]:
         raise IndexError(f"index {wrong} is outside the {len(feature_set.label)} examples")
     present = {m: feature_set.present[m][indices] for m in feature_set.modalities}
     features = {
-        modality: _rows(array, indices, present[modality])
+        modality: _rows(array, indices, present[modality], _type(array, keep_float16=keep_float16))
         for modality, array in feature_set.features.items()
     }
     return {"features": features, "present": present, "index": indices.astype(np.int32)}
 
 
-def _rows(array: np.ndarray, indices: np.ndarray, present: np.ndarray) -> np.ndarray:
+def _type(array: np.ndarray, *, keep_float16: bool) -> type:
+    """Of a batch of these features."""
+    if keep_float16 and array.dtype == np.float16:
+        return np.float16
+    return np.int32 if is_words(array) else np.float32
+
+
+def _rows(array: np.ndarray, indices: np.ndarray, present: np.ndarray, dtype: type) -> np.ndarray:
     """Rows in memory that frameworks take over without a copy; absent rows are zero."""
-    dtype = np.int32 if is_words(array) else np.float32
     shape = (len(indices), *array.shape[1:])
-    size = 4 * int(np.prod(shape))
+    size = np.dtype(dtype).itemsize * int(np.prod(shape))
     buffer = np.empty(size + _ALIGNMENT, np.uint8)
     start = -buffer.ctypes.data % _ALIGNMENT
     out = buffer[start : start + size].view(dtype).reshape(shape)

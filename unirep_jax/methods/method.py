@@ -118,6 +118,21 @@ class TrainedMethod(Method):
         """Terms of the loss that cannot act on data of these shapes, each with its reason."""
         return []
 
+    @property
+    def part_of(self) -> Callable[[tuple[str, ...]], str] | None:
+        """Path of a parameter -> the part whose gradient is clipped with its own, "" for none.
+
+        None where all are clipped as one, the default.
+        """
+        return None
+
+    def for_examples(self, training_set: FeatureSet) -> Self:
+        """The method with what it measures on the training examples: by default nothing.
+
+        Called after `for_data`, before `init`. Raises ValueError: the examples do not fit it.
+        """
+        return self
+
     @abc.abstractmethod
     def init(self, key: Key[Array, ""], shapes: Shapes, statistics: dict) -> tuple[dict, dict]:
         """Parameters, and the state that no gradient changes.

@@ -17,27 +17,53 @@ optimises, which differs in
     | jigsaw         | λ₂ = 2 (8)                         | λ₂ = 1, 2 pieces, 2 permutations       |
     | reconstruction | from the code alone (7)            | code and modality-specific features    |
     | commitment     | own code, weight 1 (7)             | ½ own + ⅛ each other modality's code   |
-    | codebook EMA   | once a step                        | twice a step                           |
+    | network        | small decoders                     | `models.published`, `published=True`   |
 
-≠ both: one encoder pass a step (the code runs two, with fresh dropout); text has the same temporal
-encoder as the others instead of a bidirectional LSTM; maps are decoded by a low-rank decoder
-instead of 109 M parameters of convolutions that no downstream task uses; restarted codes stay
-restarted; the modality of a jigsaw piece is drawn per token instead of once a step. The paper
-leaves the number of permutations open; 256 is a comment in the code.
+`published` is also how the authors train it: features as they are; two passes of the encoders a
+step with fresh dropout, the second reconstructed and committed, each moving the codebook; the
+modality of a jigsaw piece drawn once a step; gradients clipped by module. docs/micu.md lists every
+departure. The paper leaves the number of permutations open; 256 is a comment in the code.
+
+Ours, and not the authors': `fine_pairs="timed"` compares steps of modalities that share their time
+alone; `jigsaw_hidden` hides pieces, so that a jigsaw of few permutations is not solved at once.
 """
 
 import dataclasses
 import math
-from collections.abc import Mapping
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import ClassVar, Self
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
 from unirep_jax import losses
+from unirep_jax.data.features import FeatureSet
+from unirep_jax.data.shared_time import shared_time, timed_pairs
+from unirep_jax.methods.batch import Shapes
+from unirep_jax.methods.published import check_published, move_codebook
+from unirep_jax.methods.puzzles import (
+    draw_per_step,
+    draw_per_token,
+    hide_pieces,
+    joined_puzzles,
+    mixed_puzzles,
+    rows_at_a_time,
+)
 from unirep_jax.methods.unified import CodebookMethod, Encoded, Terms
+from unirep_jax.models.codebook import authors_codebook
 from unirep_jax.models.heads import JigsawHead
+from unirep_jax.models.published import (
+    PublishedNetwork,
+    authors_head,
+    authors_start,
+    clipped_part,
+)
+from unirep_jax.models.published_weights import start_from
+from unirep_jax.models.unified import UnifiedNetwork
+
+# What else of a step is random, beside the purposes of `encode`.
+STEP_DRAW, SECOND_PASS = 101, 102
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,9 +77,13 @@ class MICU(CodebookMethod):
     mask_shared: bool = True  # one mask for all modalities of an example
     sum_pairs: bool = False
 
+    fine_pairs: str = "all"  # "all", or "timed": of modalities that share their time
+    timed: tuple[tuple[str, str], ...] = ()  # these pairs; by default measured
+
     jigsaw: str = "cujp"  # "cujp" or "mmjp"
     pieces: int = 8  # O, into which the dim features of a modality are cut
     permutations: int = 256
+    jigsaw_hidden: float = 0.0  # share of the pieces that the classifier does not see
 
     weight_fine: float = 1.0
     weight_coarse: float = 1.0
@@ -63,7 +93,9 @@ class MICU(CodebookMethod):
     commitment_own: float = 1.0
     commitment_other: float = 0.0  # towards each other modality's code
     specific: bool = False  # type: ignore[misc]  # decode from code and modality-specific features
-    ema_updates: int = 1
+
+    published: bool = False  # network, codebook and step of the authors' code
+    weights: str = ""  # a file of released weights, from which a published network starts
 
     @classmethod
     def paper(cls) -> "MICU":
@@ -76,7 +108,7 @@ class MICU(CodebookMethod):
         return cls(
             temperature=0.1, cosine=True, mask="steps", sum_pairs=True,
             pieces=2, permutations=2, weight_jigsaw=1.0,
-            commitment_own=0.5, commitment_other=0.125, specific=True, ema_updates=2,
+            commitment_own=0.5, commitment_other=0.125, specific=True, published=True,
         )  # fmt: skip
 
     @classmethod
@@ -92,8 +124,13 @@ class MICU(CodebookMethod):
         super().__post_init__()
         self.check("mask", ("dimensions", "steps", "none"))
         self.check("jigsaw", ("cujp", "mmjp"))
+        self.check("fine_pairs", ("all", "timed"))
         if self.dim % self.pieces:
             raise ValueError(f"pieces={self.pieces} does not divide dim={self.dim}")
+        if self.published and self.linear_start:
+            raise ValueError("method.linear_start=True: a published network has no linear path")
+        if self.weights and not self.published:
+            raise ValueError("method.weights are those of a published network: published=False")
         orders = math.factorial(self.pieces)
         if self.jigsaw == "cujp" and self.permutations > orders:
             raise ValueError(
@@ -112,14 +149,70 @@ class MICU(CodebookMethod):
             lines.append("jigsaw (one order of the pieces, nothing to tell apart)")
         return lines
 
+    # -- data --------------------------------------------------------------------------------
+
+    def for_examples(self, training_set: FeatureSet) -> Self:
+        """The method, the pairs of modalities that share their time measured where it needs them.
+
+        Raises:
+          ValueError: `timed` names what is no pair of the modalities.
+        """
+        for pair in self.timed:
+            if len(pair) != 2 or not {*pair} <= {*training_set.modalities}:
+                names = ", ".join(training_set.modalities)
+                raise ValueError(f"method.timed: {pair!r} is no pair of {names}")
+        if self.fine_pairs == "all" or self.timed:
+            return self
+        return dataclasses.replace(self, timed=timed_pairs(shared_time(training_set)))
+
+    def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> Self:
+        """The method for these features. Raises ValueError: as `check_published`."""
+        if self.published:
+            check_published(self, shapes, self.weights)
+        return super().for_data(shapes, classes)
+
+    @property
+    def part_of(self) -> Callable[[tuple[str, ...]], str] | None:
+        """The authors' modules, each clipped on its own."""
+        return clipped_part if self.published else None
+
+    def inputs(self, features: Mapping[str, Array], state: dict) -> dict[str, Array]:
+        """Features as they are where the authors' network reads them."""
+        if not self.published:
+            return super().inputs(features, state)
+        return {m: x.astype(jnp.float32) for m, x in features.items()}
+
     # -- modules -----------------------------------------------------------------------------
+
+    def network(self, shapes: Shapes) -> UnifiedNetwork | PublishedNetwork:  # type: ignore[override]
+        if not self.published:
+            return super().network(shapes)
+        return PublishedNetwork(
+            shapes, self.dim, self.time, self.layers, self.heads, self.dropout
+        )  # fmt: skip
+
+    def init(self, key, shapes, statistics) -> tuple[dict, dict]:
+        params, state = super().init(key, shapes, statistics)
+        if self.published:
+            key = jax.random.fold_in(key, 1)
+            params["network"] = authors_start(key, params["network"])
+        if self.weights:
+            network, codebook = start_from(self.weights, params["network"])
+            params, state = params | {"network": network}, state | {"codebook": codebook}
+        return params, state
+
+    def init_codebook(self, key: Key[Array, ""]) -> losses.CodebookState:
+        if not self.published:
+            return super().init_codebook(key)
+        return authors_codebook(key, self.codes, self.dim)
 
     def jigsaw_head(self, modalities: int) -> JigsawHead:
         lists = modalities if self.jigsaw == "mmjp" else 1
         return JigsawHead(inputs=self.dim * lists, classes=self.permutations)
 
     def init_heads(self, key: Key[Array, ""], modalities: int) -> dict:
-        return {"jigsaw": self.jigsaw_head(modalities).init(key)["params"]}
+        head = self.jigsaw_head(modalities).init(key)["params"]
+        return {"jigsaw": authors_head(key, head) if self.published else head}
 
     # -- loss --------------------------------------------------------------------------------
 
@@ -143,17 +236,31 @@ class MICU(CodebookMethod):
             where=encoded.present, cosine=self.cosine, axis_name=axis_name,
         )  # fmt: skip
         pairs = len(z) ** 2 if self.sum_pairs else 1
+        timed = both & self._timed(tuple(encoded.inputs))[..., None]
         terms = {
-            "fine": pairs * mean(contrast.fine, both),  # eq. 4
+            "fine": pairs * mean(contrast.fine, timed),  # eq. 4
             "coarse": pairs * mean(contrast.coarse, both),  # eq. 5
-            "jigsaw": self._jigsaw(params, encoded),
+            "jigsaw": self._jigsaw(params, encoded, key),
+        }
+        state, health = self.next_state(state, encoded, key, axis_name)
+        if self.published:  # a second pass, with dropout of its own, from the moved codebook
+            key = jax.random.fold_in(key, SECOND_PASS)
+            encoded = self.encode(params, state, batch, key, axis_name)
+            state, health = self.next_state(state, encoded, key, axis_name)
+        terms |= {
             "reconstruction": self.reconstruction(params, encoded.quantized, encoded),
             "commitment": self.commitment(
                 encoded, own=self.commitment_own, other=self.commitment_other
             ),
         }
-        state, health = self.next_state(state, encoded, key, axis_name, updates=self.ema_updates)
         return self.weighted(terms), (state, terms | health)  # eq. 8
+
+    def _timed(self, names: tuple[str, ...]) -> Bool[Array, "m m"]:
+        """Of which pairs of modalities steps are compared; each with itself always."""
+        everything = self.fine_pairs == "all"
+        pairs = {frozenset(pair) for pair in self.timed}
+        chosen = [[everything or m == n or {m, n} in pairs for n in names] for m in names]
+        return jnp.array(chosen)
 
     def _mask(self, keys: Key[Array, "batch"], z: Array) -> Bool[Array, "m batch t d"] | None:
         """What is kept of the queries, drawn per example."""
@@ -165,28 +272,38 @@ class MICU(CodebookMethod):
         keep = lambda key: jax.random.bernoulli(key, 1 - self.mask_ratio, shape)
         return jax.vmap(keep, out_axes=1)(keys)
 
-    def _jigsaw(self, params: dict, encoded: Encoded) -> Float[Array, ""]:
+    def next_state(
+        self, state: dict, encoded: Encoded, key: Key[Array, ""], axis_name: str | None, **settings
+    ) -> tuple[dict, Terms]:
+        if not self.published:
+            return super().next_state(state, encoded, key, axis_name, **settings)
+        codebook = move_codebook(
+            state["codebook"], encoded, key, decay=self.decay, patience=self.patience,
+            axis_name=axis_name,
+        )  # fmt: skip
+        return state | {"codebook": codebook}, self.health(encoded, axis_name)
+
+    def _jigsaw(self, params: dict, encoded: Encoded, key: Key[Array, ""]) -> Float[Array, ""]:
         """L_cujp on tokens whose pieces come from any modality, or MMJP on the pieces of all."""
         quantized, present, keys = encoded.quantized, encoded.present, encoded.keys["jigsaw"]
-        modalities, batch, time, dim = quantized.shape
-        pieces = quantized.reshape(modalities, batch, time, self.pieces, dim // self.pieces)
         if self.jigsaw == "mmjp":
-            pieces = jnp.moveaxis(pieces.mean(2), 0, 1).reshape(batch, -1, dim // self.pieces)
-            where = present.all(0)
+            puzzles = joined_puzzles(quantized, present, self.pieces)
+        elif self.published:
+            key = jax.random.fold_in(key, STEP_DRAW)
+            draw = draw_per_step(key, present, quantized.shape[2], self.pieces)
+            puzzles = mixed_puzzles(quantized, draw)
         else:
-            noise = jax.vmap(lambda k: jax.random.gumbel(k, (time, self.pieces, modalities)))(keys)
-            allowed = present.T[:, None, None]  # [batch, 1, 1, modality]
-            draw = jnp.argmax(jnp.where(allowed, noise, -jnp.inf), axis=-1)
-            chosen = jax.nn.one_hot(draw, modalities, axis=0)[..., None]
-            pieces = jnp.sum(chosen * pieces, axis=0).reshape(batch * time, self.pieces, -1)
-            where = jnp.repeat(present.any(0), time)
+            draw = draw_per_token(keys, present, quantized.shape[2], self.pieces)
+            puzzles = mixed_puzzles(quantized, draw)
+        if self.jigsaw_hidden:
+            puzzles = hide_pieces(keys, puzzles, self.jigsaw_hidden)
 
-        length = pieces.shape[1]
+        length = puzzles.pieces.shape[1]
         ranks = losses.sample_ranks(0, self.permutations, length)  # the same in every run
-        head = self.jigsaw_head(modalities).apply({"params": params["jigsaw"]})
-        # Blocks of rows whose activations (8 MB) stay in a processor's cache.
-        rows = max(2**21 // (512 * max(self.permutations, length**2)), 8)
+        module = self.jigsaw_head(len(quantized))
+        head = module.apply({"params": params["jigsaw"]})
+        rows = rows_at_a_time(self.permutations, length, module.hidden)
         value = losses.jigsaw_loss(
-            pieces, losses.permutations_from_ranks(ranks, length), block_size=rows, **head
+            puzzles.pieces, losses.permutations_from_ranks(ranks, length), block_size=rows, **head
         )
-        return encoded.mean(value, where)
+        return encoded.mean(value, puzzles.where)

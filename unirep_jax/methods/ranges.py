@@ -13,7 +13,7 @@ _TEMPERATURE = Real("a temperature", above=True)
 RANGES: dict[str, Whole | Real] = {
     **dict.fromkeys(
         ("dim", "codes", "heads", "kv_heads", "width", "tokens", "embedding", "latent", "pieces",
-         "components", "projection", "slots", "count", "group_count", "iterations", "ema_updates",
+         "components", "projection", "slots", "count", "group_count", "iterations",
          "predicted_steps"), _COUNT,
     ),
     **dict.fromkeys(
@@ -30,7 +30,7 @@ RANGES: dict[str, Whole | Real] = {
     ),
     "epsilon": Real("the entropy of a plan", above=True),
     "ridge": Real("times the mean variance", above=True),
-    **dict.fromkeys(("dropout", "mask_ratio"), _SHARE_BELOW),
+    **dict.fromkeys(("dropout", "mask_ratio", "jigsaw_hidden"), _SHARE_BELOW),
     **dict.fromkeys(("decay", "momentum", "label_smoothing", "damping"), _SHARE),
     "share": Real("of all examples", above=True, most=1),
     "warp": Real("a share of the time", most=0.5, below=True),

@@ -118,10 +118,14 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
             **self.init_heads(head_key, len(shapes)),
         }
         state = {
-            "codebook": init_codebook(code_key, self.codes, self.dim, patience=self.patience),
+            "codebook": self.init_codebook(code_key),
             "statistics": jax.tree.map(jnp.asarray, statistics),
         }
         return params, state
+
+    def init_codebook(self, key: Key[Array, ""]) -> losses.CodebookState:
+        """The codes before the first step."""
+        return init_codebook(key, self.codes, self.dim, patience=self.patience)
 
     def start(self, training_set: FeatureSet) -> Callable[[dict], dict]:
         """Nothing is changed, or with `linear_start` what is linear begins at CCA."""
@@ -146,7 +150,7 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
         present = jnp.stack([batch["present"][m] for m in sorted(batch["present"])])
         purposes = ("augment", "dropout", *purposes)
         keys = example_keys(key, present.shape[1], purposes, axis_name)
-        inputs = standardize(batch["features"], state["statistics"])
+        inputs = self.inputs(batch["features"], state)
         network = self.network(shapes_of(inputs))
 
         def one(x, augment_key, dropout_key):
@@ -164,6 +168,10 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
         both = present[:, None] & present[None]
         mean = partial(losses.masked_mean, axis_name=axis_name)
         return Encoded(inputs, present, both, z, indices, codes, quantized, keys, mean)
+
+    def inputs(self, features: Mapping[str, Array], state: dict) -> dict[str, Array]:
+        """What the network reads of features: every channel with mean 0 and deviation 1."""
+        return standardize(features, state["statistics"])
 
     def project(self, z: Float[Array, "*lead dim"]) -> Float[Array, "*lead dim"]:
         """What is done to sequences before they look for codes: nothing."""
@@ -218,16 +226,15 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
         axis_name: str | None,
         *,
         share: float = 0.5,
-        updates: int = 1,
     ) -> tuple[dict, Terms]:
         """The state with the codebook moved by this batch, and the health of the codebook.
 
-        share: of the other modalities in what a code moves to; updates: of the moving averages.
+        share: of the other modalities in what a code moves to.
         """
         codebook = update_codebook(
             state["codebook"], encoded.z, encoded.indices, encoded.present,
             key=jax.random.fold_in(key, len(encoded.keys)), decay=self.decay, share=share,
-            updates=updates, patience=self.patience, axis_name=axis_name,
+            patience=self.patience, axis_name=axis_name,
         )  # fmt: skip
         return state | {"codebook": codebook}, self.health(encoded, axis_name)
 
@@ -246,7 +253,7 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
         """The quantised sequence of one modality, its mean as a unit vector, and its codes."""
         inputs = {modality: features}
         network = self.network(shapes_of(inputs))
-        inputs = standardize(inputs, state["statistics"])
+        inputs = self.inputs(inputs, state)
         encode = lambda x: network.apply(
             {"params": params["network"]}, x, train=False, method="encode"
         )

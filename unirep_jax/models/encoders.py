@@ -69,14 +69,16 @@ class TransformerBlock(nn.Module):
 
     heads: int
     dropout: float
+    broadcast_dropout: bool = True  # all heads lose the same places
 
     @nn.compact
     def __call__(self, x: Float[Array, "time dim"], *, train: bool) -> Float[Array, "time dim"]:
         drop = nn.Dropout(self.dropout, deterministic=not train)
         norm = partial(nn.LayerNorm, epsilon=1e-5)
         attention = nn.MultiHeadDotProductAttention(
-            self.heads, dropout_rate=self.dropout, deterministic=not train
-        )
+            self.heads, dropout_rate=self.dropout, deterministic=not train,
+            broadcast_dropout=self.broadcast_dropout,
+        )  # fmt: skip
         x = norm()(x + drop(attention(x)))
         hidden = drop(nn.relu(nn.Dense(4 * x.shape[-1])(x)))
         return norm()(x + drop(nn.Dense(x.shape[-1])(hidden)))
@@ -107,7 +109,7 @@ class Encoder(nn.Module):
       time: steps of the output, common to all modalities.
       temporal: "transformer" (the paper's, without position encoding) or "convolution" (knows the
         order of steps, learns from little data).
-      layers, heads, dropout: of the temporal blocks.
+      layers, heads, dropout, broadcast_dropout: of the temporal blocks.
     """
 
     dim: int
@@ -116,6 +118,7 @@ class Encoder(nn.Module):
     layers: int = 2
     heads: int = 4
     dropout: float = 0.1
+    broadcast_dropout: bool = True
 
     @nn.compact
     def __call__(self, x: Features, *, train: bool) -> Float[Array, "time dim"]:
@@ -124,7 +127,8 @@ class Encoder(nn.Module):
         x = nn.Dense(self.dim)(align_time(jnp.atleast_2d(x), self.time))
         if self.temporal == "transformer":
             for _ in range(self.layers):
-                x = TransformerBlock(self.heads, self.dropout)(x, train=train)
+                block = TransformerBlock(self.heads, self.dropout, self.broadcast_dropout)
+                x = block(x, train=train)
             return x
         x = nn.Dropout(self.dropout, deterministic=not train)(x)
         for _ in range(self.layers):

@@ -110,6 +110,46 @@ def expected_shapes() -> dict[str, tuple[int, ...]]:
     return shapes
 
 
+def named_tensors(weights: ReleasedWeights) -> dict[str, np.ndarray]:
+    """The tensors, float32, of which `load_weights` makes these weights.
+
+    Every entry is followed through `_arrange` by its number. Two biases become one there; of the
+    two the second is 0.
+
+    Raises:
+      ValueError: the weights have other parts or shapes.
+    """
+    sizes = {name: int(np.prod(shape)) for name, shape in expected_shapes().items()}
+    first = dict(zip(sizes, np.cumsum([0, *sizes.values()]), strict=False))
+
+    def number(name: str, *shape: int) -> np.ndarray:
+        if ".bias_hh_" in name:
+            return np.zeros(shape)
+        return (first[name] + np.arange(sizes[name])).reshape(shape).astype(np.float64)
+
+    places = _leaves(_arrange(number))
+    values = _leaves(weights)
+    shapes, expected = ({n: np.shape(x) for n, x in t.items()} for t in (values, places))
+    if wrong := [n for n in expected.keys() | shapes.keys() if expected.get(n) != shapes.get(n)]:
+        raise ValueError(f"not weights of MICU or DCID: {', '.join(sorted(wrong))}")
+    flat = np.zeros(sum(sizes.values()), np.float32)
+    for name, place in places.items():
+        flat[place.astype(np.int64).ravel()] = np.ravel(values[name])
+    return {
+        name: flat[first[name] : first[name] + sizes[name]].reshape(shape)
+        for name, shape in expected_shapes().items()
+    }
+
+
+def _leaves(tree: Any, prefix: str = "") -> dict[str, Any]:
+    """Arrays by their place in the tree."""
+    if isinstance(tree, ReleasedWeights):
+        tree = tree._asdict()
+    if not isinstance(tree, dict):
+        return {prefix: tree}
+    return {k: v for name, sub in tree.items() for k, v in _leaves(sub, f"{prefix}/{name}").items()}
+
+
 def _open(path: str | Path) -> Any:
     from safetensors import SafetensorError, safe_open
 

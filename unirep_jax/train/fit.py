@@ -76,8 +76,13 @@ def prepare(
     check_training(settings, seed, section)
     shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
     method = method.for_data(shapes, training_set.num_classes)
+    if isinstance(method, TrainedMethod):
+        method = method.for_examples(training_set)
     names = ("lr", "schedule", "warmup", "weight_decay", "clip")
-    optimizer = make_optimizer(steps=settings.steps, **{k: settings.train[k] for k in names})
+    part_of = method.part_of if isinstance(method, TrainedMethod) else None
+    optimizer = make_optimizer(
+        steps=settings.steps, part_of=part_of, **{k: settings.train[k] for k in names}
+    )
     if pools is None:
         step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
         engine = make_engine(step, parallel=settings.parallel)

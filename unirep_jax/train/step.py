@@ -38,6 +38,8 @@ def train_step(
     Returns:
       The new state, and scalars to log: the loss, its terms and the gradient's norm.
     """
+    # Half-precision features come as they lie on disk; they are widened here, on the device.
+    batch = jax.tree.map(lambda x: x.astype(jnp.float32) if x.dtype == jnp.float16 else x, batch)
     key = jax.random.fold_in(jax.random.key(train_state.seed), train_state.step + 1)
     loss = jax.value_and_grad(method.loss, has_aux=True)
     (value, (state, terms)), gradient = loss(

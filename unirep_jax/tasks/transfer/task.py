@@ -22,6 +22,7 @@ from unirep_jax.methods.method import Method, Pretrain, RepresentationMethod
 from unirep_jax.model import Model
 from unirep_jax.tasks import task
 from unirep_jax.tasks.generalization import measures
+from unirep_jax.tasks.generalization.figures import codebook_usage
 from unirep_jax.tasks.generalization.task import OpenSet
 from unirep_jax.tasks.representation import baselines, has_common_space
 from unirep_jax.tasks.retrieval.task import Retrieval
@@ -40,7 +41,8 @@ class Transfer(Task):
     * neither labels nor events in training examples, or no training examples: zero-shot
       retrieval of the test examples.
 
-    A direction within a modality is left out where training and test share examples.
+    A direction within a modality is left out where training and test share examples. Where the
+    method has a codebook, a picture shows which modalities share its codes (Figure 6 of MICU).
 
     sets: folders made by `unirep_jax.data.prepare`. selections, folds: as `OpenSet`. probe,
     event_probe: settings of `Probe` and `EventProbe`. control: also evaluate the network untrained,
@@ -126,6 +128,10 @@ class Transfer(Task):
 
         def measure() -> Iterator[Measurement]:
             representation = represent(model, prepared.features)
+            if chance and representation.codebook is not None:
+                path = trained.figures / f"codebook_usage_{prepared.features.name}.png"
+                codes, features = representation.indices, prepared.features
+                codebook_usage(path, representation.codebook, codes, features)
             across = has_common_space(model.method)
             for experiment, row in self._rows(prepared, representation, trained.seed, across):
                 row = row if chance else row | {"chance": None}
