@@ -83,7 +83,8 @@ def extract(
             archive.find(present_key, "boolean", (len(clips),)) if present_key != key else None
         )
     present = np.ones(len(clips), bool) if present is None else present
-    shape = compute((0, np.zeros_like(clips[0]))).shape  # also says at once what cannot be
+    # Of one clip of nothing, which also says at once what cannot be.
+    shape = np.asarray(compute((0, np.zeros_like(clips[0])))).shape
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".flow.npy.{_digest(clips, present, histograms)}.incomplete")
     _append(beside, compute, clips, present, shape, processes)

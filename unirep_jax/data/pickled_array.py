@@ -143,7 +143,7 @@ def _check_operations(content: bytes) -> None:
     count, end = 0, 0
     try:
         for operation, _, place in pickletools.genops(content):
-            count, end = count + 1, place + 1
+            count, end = count + 1, (place or 0) + 1
             if operation.name not in _OPERATIONS:
                 raise pickle.UnpicklingError(f"{operation.name} is no part of an array")
             if count > _MAX_OPERATIONS:

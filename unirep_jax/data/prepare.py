@@ -14,8 +14,10 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -224,7 +226,7 @@ def _write_features(
             wrong.append((row, error))
 
     try:
-        with ThreadPoolExecutor() as pool, closing(pool.map(write, range(len(examples)))) as done:
+        with ThreadPoolExecutor() as pool, closing(_mapped(pool, write, len(examples))) as done:
             for _ in tqdm(done, builder.name, len(examples), unit=" examples", disable=None):
                 if len(wrong) >= _MOST_ERRORS:
                     break  # closing cancels what has not begun
@@ -237,6 +239,13 @@ def _write_features(
         raise next(iter(errors.values()))
     if errors:
         raise DataFolderError(manual_dir, tuple(errors)[:_MOST_ERRORS])
+
+
+def _mapped(
+    pool: ThreadPoolExecutor, write: Callable[[int], None], count: int
+) -> Generator[None, None, None]:
+    """`pool.map` over rows, whose type does not say that it is a generator, to be closed."""
+    yield from pool.map(write, range(count))
 
 
 def _cast(array: np.ndarray, dtype: np.dtype, place: str) -> np.ndarray:
@@ -259,7 +268,7 @@ def _write_columns(builder: FeatureBuilder, folder: Path, columns: dict) -> None
     for key, array in arrays.items():
         path = folder / f"{key}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, lambda file, array=array: np.save(file, array, allow_pickle=False))
+        write_file(path, partial(np.save, arr=array, allow_pickle=False))
     if builder.EVENTS:
         kinds = {f"{k}/{m}": x for k in ("events", "labelled") for m, x in columns[k].items()}
         write_file(folder / EVENTS, lambda file: np.savez_compressed(file, **kinds))

@@ -183,7 +183,7 @@ def _convert_all(
     """Every example once: modality -> array on disk, the plain columns, and the words of texts."""
     from tqdm import tqdm
 
-    rate = getattr(builder, "SAMPLE_RATE", None)
+    rate: int = getattr(builder, "SAMPLE_RATE", 0)  # of a builder with sounds
     frames = (1 + _RATE * _SECONDS // _HOP, _WINDOW // 2 + 1)
     side = (image_size, image_size)
     # feature of the builder -> modality, shape, and how to make it
@@ -195,7 +195,7 @@ def _convert_all(
     }
     features = builder.info.features
     made = {name: known[name] for name in known if name in features}
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         modality: scratch_array((len(source), *shape), np.float16, scratch)
         for modality, shape, _ in made.values()
     }

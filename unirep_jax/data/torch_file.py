@@ -67,9 +67,9 @@ class _Unpickler(pickle.Unpickler):
         return type("_Record", (_Record,), {"name": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> Any:
-        kind, key, count = (pid[1], pid[2], pid[4]) if _is_storage(pid) else (None, None, None)
-        if kind is None:
+        if not _is_storage(pid):
             raise pickle.UnpicklingError(f"a storage was expected, found {pid!r:.50}")
+        _, kind, key, _, count = pid[:5]
         return _Storage(kind.name.rpartition(".")[2], key, count)
 
 

@@ -215,7 +215,7 @@ def unpack(package: Path, media: Path) -> None:
     beside.replace(media)
 
 
-def _data_member(stream: BinaryIO) -> tuple[str, BinaryIO]:
+def _data_member(stream: BinaryIO) -> tuple[str, "_Part"]:
     """The member data.tar.* of an ar file: a magic word, then headers of 60 bytes and contents."""
     if stream.read(8) != b"!<arch>\n":
         raise ValueError("not an ar file")

@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from unirep_jax.data.files import user_path
 from unirep_jax.data.safe_text import safe_text
@@ -33,7 +34,7 @@ class Run:
     """
 
     folder: Path
-    config: dict[str, object]
+    config: dict[str, Any]
     measurements: list[Measurement]
     figures: dict[str, Path]
     environment: list[dict[str, str]]

@@ -136,7 +136,7 @@ def second_labels(path: Path, clips: int, classes: int, *, exclusive: bool) -> n
 
 def _check_agreement(folder: Path, events: np.ndarray, label: np.ndarray) -> None:
     """A clip has events of the class that its annotation names alone; one clip has none."""
-    found = events.any(1)
+    found: np.ndarray = np.any(events, 1)
     good = found.sum(1) == found[np.arange(len(label)), label]
     if not good.all():
         wrong = [

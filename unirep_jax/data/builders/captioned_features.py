@@ -31,7 +31,7 @@ class _Clip(NamedTuple):
     captions: Sequence[str]
 
 
-class _Captioned(FeatureBuilder, skip_registration=True):
+class _Captioned(FeatureBuilder, skip_registration=True):  # type: ignore[call-arg]
     """One example for each caption; the examples of one clip are a group."""
 
     FITTED: ClassVar = {"audio": "spread", "video": "spread"}

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -103,7 +103,8 @@ class SunRgbdScenes(ManualBuilder):
         frames = [frame for part in parts.values() for frame in part]
         refuse_repeats(folder / _SPLIT_FILE, frames)
         group = {name: i for i, name in enumerate(sorted({_place(frame) for frame in frames}))}
-        splits, missing = {}, []
+        splits: dict[str, dict[str, dict[str, Any]]] = {}
+        missing: list[str] = []
         for split, part in parts.items():
             splits[split] = {}
             for frame in part:
