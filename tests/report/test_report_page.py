@@ -239,6 +239,15 @@ def test_runs_that_differ_in_the_seed_are_one_group_in_its_order(tmp_path):
     assert group.title == "MICU" and [run.seed for run in group.runs] == [2, 10]
 
 
+def test_seeds_of_which_one_was_tracked_elsewhere_are_one_group(tmp_path):
+    for seed, to in ((0, ""), (1, "trackio")):
+        folder = make_run(tmp_path / "MICU" / f"seed{seed}", seed=seed)
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(settings | {"log": {"to": to}}))
+    (group,) = read_groups([tmp_path])
+    assert [run.seed for run in group.runs] == [0, 1]
+
+
 def test_groups_of_equal_names_are_told_apart_by_their_sweeps(tmp_path):
     make_run(tmp_path / "first" / "MICU" / "seed0")
     make_run(tmp_path / "second" / "MICU" / "seed0", width=1)

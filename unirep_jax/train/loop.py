@@ -19,6 +19,7 @@ from unirep_jax.train.progress import Progress, compiling, progress_stream
 from unirep_jax.train.settings import CHECKPOINT_SECONDS, check_numbers
 from unirep_jax.train.signals import Interrupted, Noted
 from unirep_jax.train.step import TrainState
+from unirep_jax.train.tracking import Tracking
 from unirep_jax.train.watch import Watch
 
 AGREE_SECONDS = 2.0  # between two questions of processes to one another
@@ -54,6 +55,7 @@ def train(
     examples: int = 0,
     identity: Identity | None = None,
     watch: Watch | None = None,
+    tracked: Tracking | None = None,
 ) -> TrainState:
     """Trains to `steps`, from the last whole checkpoint in `workdir` where there is one.
 
@@ -69,6 +71,7 @@ def train(
       examples: of an epoch, to say how many were seen; 0 for none to speak of.
       identity: what the training depends on; checkpoints of another are refused.
       watch: reads the log, and says what does nothing.
+      tracked: where the first process also sends what it logs.
 
     Returns:
       The state after `steps` steps, on the host.
@@ -98,7 +101,9 @@ def train(
         if saved is not None:
             _check_version(saved, identity, workdir)
             say(f"continuing from step {saved.step} of {steps}")
-        with _Run(engine, checkpoints, own_folder(workdir), pace, saved, watch) as run:
+        tracked = tracked if is_first() else None
+        folder = own_folder(workdir)
+        with _Run(engine, checkpoints, folder, pace, saved, watch, tracked) as run:
             return run.train(engine.place_state(state), batches)
 
 
@@ -113,12 +118,17 @@ class _Run(contextlib.ExitStack):
         pace: Pace,
         saved: Saved | None,
         watch: Watch | None,
+        tracked: Tracking | None,
     ) -> None:
         super().__init__()
         self._engine, self._checkpoints, self._pace = engine, checkpoints, pace
         self._start = saved.step if saved else 0
         self._log = RunLog(
-            folder, start_step=self._start, unwritten=saved.log if saved else None, watch=watch
+            folder,
+            start_step=self._start,
+            unwritten=saved.log if saved else None,
+            watch=watch,
+            tracked=tracked,
         )
         self.callback(self._log.close)
         self._progress = Progress(
