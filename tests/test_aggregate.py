@@ -393,7 +393,7 @@ def test_the_command_line_runs_estimates_and_names_mistakes_in_one_line(job):
     assert done.returncode == 0, done.stderr
     assert re.search(r"work +118 kFLOP; at .*FLOP/s", done.stdout)
     assert done.stdout.endswith(f"{made.out} is complete\n")
-    assert "queries/s" in done.stderr and "41.0/41.0" in done.stderr
+    assert done.stderr == ""  # of less than half a minute
     expected = dense(unit_rows(QUERY, 1), unit_rows(ITEM, 2), "softmax")
     np.testing.assert_allclose(open_bank(made.out).embeddings, expected, atol=1e-6)
     assert json.loads(made.out.with_suffix(".json").read_text())["unit"] is False

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unirep_jax.bar import counted
 from unirep_jax.data.archive import Archive, FeatureFileError
 from unirep_jax.data.files import user_path
 from unirep_jax.data.mapped import write_file
@@ -120,8 +121,6 @@ def _append(
     processes: int,
 ) -> None:
     """Fills an `.npy` file from its first row that is not there, or not whole, to the last."""
-    from tqdm import tqdm
-
     header = io.BytesIO()
     fields = {"descr": "<f4", "fortran_order": False, "shape": (len(clips), *shape)}
     np.lib.format.write_array_header_1_0(header, fields)
@@ -135,7 +134,7 @@ def _append(
             stream.truncate(start + done * row_bytes)
         rows = ((r, clips[r] if present[r] else None) for r in range(done, len(clips)))
         flows = _in_order(compute, rows, processes)
-        for flow in tqdm(flows, "flow", len(clips), initial=done, unit=" clips", disable=None):
+        for flow in counted(flows, "flow", len(clips), "clips", done=done):
             flow = np.zeros(shape) if flow is None else flow
             stream.write(np.ascontiguousarray(flow, "<f4").tobytes())
         stream.flush()

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from unirep_jax.bar import counted
 from unirep_jax.data import builders, tuxpaint
 from unirep_jax.data.archive import FeatureFileError
 from unirep_jax.data.builders import DataFolderError, FeatureBuilder, OpenSetCounts
@@ -209,8 +210,6 @@ def _write_features(
     dtype: str,
 ) -> None:
     """A file for each modality; one error names all features that are wrong, up to a hundred."""
-    from tqdm import tqdm
-
     little, wrong = np.dtype(dtype).newbyteorder("<"), []
     files = {
         m: _RowFile(folder / f"modality/{m}.npy", (len(examples), *shape), dtype)
@@ -227,7 +226,7 @@ def _write_features(
 
     try:
         with ThreadPoolExecutor() as pool, closing(_mapped(pool, write, len(examples))) as done:
-            for _ in tqdm(done, builder.name, len(examples), unit=" examples", disable=None):
+            for _ in counted(done, builder.name, len(examples), "examples"):
                 if len(wrong) >= _MOST_ERRORS:
                     break  # closing cancels what has not begun
     finally:

@@ -6,7 +6,6 @@ import dataclasses
 import io
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from unirep_jax.bar import Bar
 from unirep_jax.data.extract.encoders import Encoder, EncoderError
 from unirep_jax.data.extract.manifest import Manifest
 from unirep_jax.data.extract.media import MediaError, naming
@@ -74,7 +74,7 @@ def encode_modality(
     values = itertools.islice(enumerate(manifest.values(column)), start, None)
     with (
         ThreadPoolExecutor(threads) as pool,
-        _progress(modality, len(manifest), start) as bar,
+        Bar(modality, len(manifest), "items", done=start) as bar,
         output,
     ):
         prepare = preparation(encoder, manifest.root)
@@ -266,14 +266,3 @@ class Journal:
         kept = [damage for damage in self.read() if wanted(damage)]
         self.path.unlink(missing_ok=True)
         self.add(kept)
-
-
-def _progress(modality: str, count: int, start: int) -> Any:
-    """A bar with items a second and the time left; in a log, a line every half a minute."""
-    from tqdm import tqdm
-
-    interval = 0.2 if sys.stderr.isatty() else 30
-    return tqdm(
-        desc=modality, total=count, initial=start, unit=" items", mininterval=interval,
-        miniters=1, delay=0 if sys.stderr.isatty() else interval,
-    )  # fmt: skip
