@@ -168,7 +168,7 @@ def _operations(content: bytes | BinaryIO) -> Iterator[None]:
     for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
         if operation.name in _FORBIDDEN or count > _MAX_OPERATIONS:
             raise pickle.UnpicklingError(f"{operation.name} after {count} operations")
-        if operation.name in _NUMBERED and not 0 <= argument <= count:
+        if operation.name in _NUMBERED and not 0 <= (argument or 0) <= count:
             # The unpickler's table of objects grows to this number, however few there are.
             raise pickle.UnpicklingError(f"object {argument} after {count} operations")
         yield

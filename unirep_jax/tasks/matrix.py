@@ -106,7 +106,7 @@ class Matrix(RepresentationTask):
     def rehearsal(self) -> Self:
         named = {name: task.rehearsal() for name, task in self._named().items()}
         settings: dict[str, Any] = {
-            name: {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}
+            name: {field.name: getattr(task, field.name) for field in dataclasses.fields(task)}  # type: ignore[arg-type]
             for name, task in named.items()
         }
         return dataclasses.replace(self, **settings)
