@@ -41,6 +41,8 @@ def test_a_file_imports_only_lower_layers_and_is_short_and_well_named(path):
         if folder(path) in LAYER and root == "unirep_jax":
             below = LAYER.get(target, TOP) < LAYER[folder(path)]
             assert target == folder(path) or below, f"{name} is not below {folder(path)}"
+        private = [part for part in rest.split(".")[1:] if part.startswith("_")]
+        assert target == folder(path) or not private, f"{name} is private to {target}"
         if folder(path) in ("losses", "metrics"):
             assert root not in HEAVY, f"a kernel imports {name}"
     assert len(path.read_text(encoding="utf-8").splitlines()) < 400

@@ -9,12 +9,12 @@ from jaxtyping import Array, Bool, Float, Int
 from unirep_jax.losses._kernel import (
     Positive,
     Share,
-    accumulation_dtype,
     cross_entropy,
     dot,
     kernel,
     negative_entropy,
 )
+from unirep_jax.losses.precision import accumulation_dtype
 
 _LEAST = 1e-12  # share of a class under the logarithm of the fairness term, as in the authors' code
 

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import Scalar, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class Opinion(NamedTuple):

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from unirep_jax.losses._kernel import NonNegative, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import NonNegative, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class Gates(NamedTuple):

@@ -15,12 +15,12 @@ from jaxtyping import Array, Bool, Float, Int
 from unirep_jax.losses._kernel import (
     Positive,
     Scalar,
-    accumulation_dtype,
     cross_entropy,
     dot,
     kernel,
     negative_entropy,
 )
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 @kernel()

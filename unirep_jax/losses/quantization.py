@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import NonNegative, Share, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import NonNegative, Share, dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class CodebookState(NamedTuple):

@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import NonNegative, Positive, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import NonNegative, Positive, dot, kernel
 from unirep_jax.losses.linear_solvers import conjugate_gradients, fixed_point, reciprocal
+from unirep_jax.losses.precision import accumulation_dtype
 from unirep_jax.losses.symmetric import NOTHING, tiled, untiled
 
 TILE = 2**20  # entries of a matrix handled at a time, which then stay in the cache

@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import accumulation_dtype
+from unirep_jax.losses.precision import accumulation_dtype
 
 Tokens = dict[str, Float[Array, "position dim"]]
 Masks = dict[str, Bool[Array, "position"]]

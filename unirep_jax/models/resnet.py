@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import accumulation_dtype
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class BatchNorm(nn.Module):
