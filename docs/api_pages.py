@@ -10,11 +10,8 @@ from types import ModuleType
 # Page: title, and the packages and modules on it. Loss kernels and metrics have pages of their own,
 # which put them in an order to read.
 PAGES = {
-    "runs": (
-        "Runs and trained models",
-        ("model_files", "model", "search", "experiment", "sweep", "pretrain", "embed", "export",
-         "convert", "dry_run", "doctor", "workdir", "identity", "config_arguments", "ranges"),
-    ),
+    # First these; then every module of the package that stands nowhere else.
+    "runs": ("Runs and trained models", ("model_files", "model", "search", "experiment", "sweep")),
     "methods": ("Methods", ("methods",)),
     "tasks": ("Tasks", ("tasks",)),
     "models": ("Networks", ("models",)),
@@ -23,17 +20,26 @@ PAGES = {
     "data": ("Data", ("data",)),
     "connect": ("Connectors and aggregation", ("connect", "aggregate")),
     "report": ("Reports", ("report", "bar", "terminal")),
-}  # fmt: skip
+}
+# Command lines that define nothing else, and what has pages by hand.
+ELSEWHERE = ("main", "pretrain_encoders", "losses", "metrics")
 
 
 def write_pages(folder: Path) -> None:
     """Writes a page for each of `PAGES`, and one that lists them; unchanged ones are left alone."""
     folder.mkdir(exist_ok=True)
-    texts = {name: _page(title, roots) for name, (title, roots) in PAGES.items()}
-    listed = "\n".join(["../losses", "../metrics", *PAGES])
+    listed = {root for _, roots in PAGES.values() for root in roots}
+    package = importlib.import_module("unirep_jax")
+    others = (found.name for found in pkgutil.iter_modules(package.__path__))
+    left = tuple(o for o in others if o not in {*listed, *ELSEWHERE} and not o.startswith("_"))
+    texts = {
+        name: _page(title, roots + (left if name == "runs" else ()))
+        for name, (title, roots) in PAGES.items()
+    }
+    contents = "\n".join(["../losses", "../metrics", *PAGES])
     texts["index"] = (
         "# Every function and class\n\nGenerated from docstrings. Names that begin with an "
-        f"underscore are not public.\n\n```{{toctree}}\n:maxdepth: 1\n{listed}\n```\n"
+        f"underscore are not public.\n\n```{{toctree}}\n:maxdepth: 1\n{contents}\n```\n"
     )
     for name, text in texts.items():
         path = folder / f"{name}.md"

@@ -39,8 +39,11 @@ def public_names() -> set[str]:
         for each in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
             if "._" not in each.name:
                 found |= _defined(importlib.import_module(each.name))
-    for name in ("model", "model_files", "search", "experiment", "sweep", "embed"):
-        found |= _defined(importlib.import_module(f"unirep_jax.{name}"))
+    # `main` and the like define flags of the same names, and nothing else.
+    apart = {"main", "pretrain_encoders", "losses", "metrics"}
+    for name in (each.name for each in pkgutil.iter_modules(unirep_jax.__path__)):
+        if name not in apart and not name.startswith("_"):
+            found |= _defined(importlib.import_module(f"unirep_jax.{name}"))
     return found
 
 
