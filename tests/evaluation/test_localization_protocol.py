@@ -107,9 +107,9 @@ def test_without_any_proposal_nothing_is_found():
 
 def test_without_any_object_there_is_nothing_to_judge():
     located = locate(np.ones((1, 3)), np.ones((1, 3)), Boxes([WHOLE], [0]), Boxes([], []))
-    for judge in (localization, counterfactual):
+    for evaluate in (localization, counterfactual):
         with pytest.raises(ValueError, match="has_object is nowhere true"):
-            list(judge(located))
+            list(evaluate(located))
 
 
 def test_wrong_inputs_raise_and_name_the_culprit():

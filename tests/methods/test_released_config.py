@@ -1,4 +1,4 @@
-"""Released weights from the command line: nothing is trained, and the protocols judge."""
+"""Released weights from the command line: nothing is trained, and the tasks evaluate."""
 
 import dataclasses
 import json

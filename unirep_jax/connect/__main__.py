@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.connect import load, search
-from unirep_jax.connect.judge import classification, localization, retrieval
+from unirep_jax.connect.evaluate import classification, localization, retrieval
 from unirep_jax.data import FeatureFileError
 from unirep_jax.data.archive import Archive, load_array
 from unirep_jax.data.banks import open_bank, write_bank
