@@ -23,7 +23,7 @@ CONSISTENCY = ("softmax", "argmax", "random")
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is aggregated, and how.
+    """Settings of an aggregation job.
 
     queries, memory: banks of unit vectors; out: the bank that is made, in the queries' precision.
     consistency: eq. 2 ("softmax"), the most similar item ("argmax") or any item ("random").
@@ -130,7 +130,7 @@ def _open(path: Path) -> Bank:
 
 
 def _content(job: Job, queries: Bank, memory: Bank) -> dict[str, Any]:
-    """What tells this result from others."""
+    """Everything that determines the result, to tell it from others."""
     content: dict[str, Any] = {
         "queries": fingerprint(queries),
         "memory": fingerprint(memory),

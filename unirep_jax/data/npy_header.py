@@ -1,4 +1,4 @@
-"""What a .npy array says of itself, read and checked before anything of it is."""
+"""Headers of .npy arrays, checked before any data are read."""
 
 import io
 import math

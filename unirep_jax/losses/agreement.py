@@ -12,7 +12,7 @@ from unirep_jax.losses.symmetric import tiled, untiled
 
 
 class Agreement(NamedTuple):
-    """What the heads say of each example.
+    """Predictions of several heads for each example, and whether they agree.
 
     agree: whether all name the same class. label: that class, or the first head's where they do
     not. confidence: mean over the heads of their largest probability.
@@ -51,7 +51,7 @@ def agreement(logits: Float[Array, "head batch class"]) -> Agreement:
 
 
 class Chosen(NamedTuple):
-    """The best examples, best first. `where` is false of places beyond those that count."""
+    """Indices of the best examples, best first; `where` is false for padding."""
 
     index: Int[Array, "place"]  # type: ignore[assignment]
     where: Bool[Array, "place"]

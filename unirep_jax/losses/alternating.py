@@ -19,7 +19,7 @@ def update_projector(
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "dim dim"]:
-    """Takes a batch's mean feature out of the directions in which the shared head may still move.
+    """Updates the projector P so that it removes the direction of a batch's mean feature.
 
         r = mean zᵢ,   k = P r,   P ← P − k kᵀ / (α + rᵀk),   P ← P / ‖P‖_F
 

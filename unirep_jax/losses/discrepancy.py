@@ -1,4 +1,4 @@
-"""How far apart two samples are as distributions."""
+"""Maximum mean discrepancy: a distance between the distributions of two samples."""
 
 import jax
 import jax.numpy as jnp

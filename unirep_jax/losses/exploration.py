@@ -1,4 +1,4 @@
-"""Exploration: predictions for uncertain examples are drawn to those for anchors."""
+"""Exploration (COX): pulls predictions for uncertain examples towards those for anchors."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""What one representation tells of another, bounded above and below; Gaussian latent variables."""
+"""Bounds on mutual information (CLUB, CPC), and Gaussian latent variables."""
 
 import math
 
@@ -43,7 +43,7 @@ def club_upper_bound(
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "batch *rest"]:
-    """vCLUB: how much likelier its own target is, given x, than the targets of others.
+    """vCLUB: upper bound on mutual information, log-likelihood of own minus that of other targets.
 
         Iᵢ = log q(yᵢ|xᵢ) − 1/N Σⱼ log q(yⱼ|xᵢ),   q(y|xᵢ) = N(y; μᵢ, diag σ²ᵢ)
 

@@ -1,4 +1,4 @@
-"""Permutation-jigsaw kernels: unranking, and the loss of a classifier naming the permutation."""
+"""Permutation-jigsaw kernels: unranking permutations, and the loss of classifying them."""
 
 import math
 import operator

@@ -19,7 +19,7 @@ STEADY = 1  # potentials apart by less from one iteration to the next are ready 
 
 
 class SinkhornPlan(NamedTuple):
-    """A transport plan, and how far it is from having the marginals asked for.
+    """A transport plan, and the error of its marginals.
 
     plan: [..., row, column]; marginal_error: [...], L1 over rows and columns together;
     converged: [...], whether the error is within the threshold;

@@ -1,4 +1,4 @@
-"""A shared codebook kept by moving averages: its start, its step and its health."""
+"""A shared EMA codebook: initialisation, update and usage statistics."""
 
 import jax
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""From an embedding space to the one that it is connected in."""
+"""Projector from an embedding space to the common space of two connected ones."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float

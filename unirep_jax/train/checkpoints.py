@@ -31,7 +31,7 @@ class CheckpointError(ValueError):
 
 
 class Saved(NamedTuple):
-    """A checkpoint that was read.
+    """A restored checkpoint.
 
     state: on the host; log: what `save` was given; version: of the package that wrote it.
     """

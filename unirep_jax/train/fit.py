@@ -1,4 +1,4 @@
-"""A method made ready for a feature set, and fitted to it."""
+"""Prepares a method for a feature set, and trains it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -31,7 +31,7 @@ from unirep_jax.train.watch import Watch
 
 
 class Fitting(NamedTuple):
-    """All that training needs.
+    """Everything that training needs: method, step, initial state, batches.
 
     method: for the shapes of the data; engine: its step; initial: makes the state before step 0;
     batches: (start, steps) -> what the engine's step takes, on the host, for these steps: this

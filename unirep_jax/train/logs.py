@@ -65,7 +65,7 @@ class RunLog:
         self._pending.append((step, metrics))
 
     def unwritten(self) -> dict[str, Any]:
-        """What the next line is made of so far, for the log that goes on from here.
+        """Sums since the last line, which a resumed log continues from.
 
         Raises:
           NonFiniteError: a value is not finite, naming the first step and the terms at fault.
@@ -116,7 +116,7 @@ class RunLog:
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; what is no such line is passed over.
+    """Reads the lines of metrics.jsonl; skips what is no such line.
 
     A process that was killed may have cut one short; where there is no file, there are none.
     """
@@ -170,7 +170,7 @@ def _keep_lines_until(path: Path, step: int) -> None:
 
 
 def _make_room(path: Path) -> None:
-    """Renames what is there and is no file: the checkpoint is what a run depends on."""
+    """Renames a folder or link that stands where the file has to be."""
     if (path.exists() or path.is_symlink()) and not path.is_file():
         aside = path.with_name(f"{path.name}.set-aside-{os.getpid()}")
         path.rename(aside)

@@ -167,7 +167,7 @@ class _Run(contextlib.ExitStack):
         return placed
 
     def _write(self, step: int, placed: Any, moments: "Moments") -> bool:
-        """Logs and saves what is due after a step; whether it was the last one."""
+        """Logs and saves what is due after a step; returns whether it was the last one."""
         pace, last = self._pace, step >= self._pace.steps
         number, due = moments.look(step)
         if last or step % pace.log_every == 0:
@@ -199,7 +199,7 @@ class Moments:
         self._last, self._next = 0, 0
 
     def look(self, step: int) -> tuple[int, bool]:
-        """The number of a signal that came, or 0; whether a checkpoint is due by time."""
+        """Returns the number of a signal that came (or 0), and whether a checkpoint is due."""
         now = time.monotonic()
         due = now - self._saved >= self._pace.checkpoint_seconds
         if jax.process_count() == 1:
@@ -222,7 +222,7 @@ class Moments:
 
 
 def _check_version(saved: Saved, identity: Identity | None, workdir: Path) -> None:
-    """A network that is trained by two versions is that of neither."""
+    """Refuses to continue a network that another version of the package began."""
     if identity is not None and saved.version != identity.version:
         raise CheckpointError(
             f"{workdir}: its {saved.step} steps were trained by unirep_jax {saved.version}, and "

@@ -48,7 +48,7 @@ class Progress:
             _print(self._line(), self._stream)
 
     def tell(self, loss: float) -> None:
-        """The loss from now on."""
+        """Sets the loss that is shown from now on."""
         self._loss = f"loss {loss:.3f}"
 
     def remark(self, line: str) -> None:

@@ -13,7 +13,7 @@ Tokens = Float[Array, "batch token width"]
 
 
 class Names(NamedTuple):
-    """What a layer's eight parts are called where it is published."""
+    """Published names of the eight parts of a layer."""
 
     norm_1: str
     query: str

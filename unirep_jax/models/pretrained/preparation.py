@@ -1,4 +1,4 @@
-"""What pictures, sound and texts go through before a published encoder sees them."""
+"""Preprocessing of pictures, sound and texts for published encoders."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
