@@ -86,8 +86,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _tensorflow() -> Finding:
     names = [n for n in ("tensorflow-cpu", "tensorflow") if _installed(n)]
     if len(names) == 2:
-        return Finding("TensorFlow", "two of them", "pip uninstall tensorflow tensorflow-cpu, then "
-                       "install one: both are the module tensorflow")  # fmt: skip
+        return Finding(
+            "TensorFlow",
+            "two of them",
+            "pip uninstall tensorflow tensorflow-cpu, then "
+            "install one: both are the module tensorflow",
+        )
     if not names or importlib.util.find_spec("tensorflow") is None:
         remedy = "streaming of features: pip install 'unirep_jax[train]'"
         return Finding("TensorFlow", "absent", remedy)

@@ -51,8 +51,11 @@ def test_what_is_of_other_facts_is_measured_again(path, of):
 def test_what_is_damaged_is_measured_again(path, damage):
     content = path.read_text()
     spoilt = {
-        "empty": "", "cut": content[:-5], "a digit": content.replace("0.1", "0.2"), "text": "[[[",
-    }  # fmt: skip
+        "empty": "",
+        "cut": content[:-5],
+        "a digit": content.replace("0.1", "0.2"),
+        "text": "[[[",
+    }
     path.unlink()
     if damage == "a folder":
         path.mkdir()

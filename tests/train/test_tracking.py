@@ -16,10 +16,15 @@ LIBRARIES = ("trackio", "wandb", "mlflow")
 
 
 def settings(to="trackio"):
-    return ConfigDict({
-        "experiment": "oscmg", "seed": 3, "data": {"name": "toy", "path": ""},
-        "method": {"name": "micu", "dim": 8}, "log": {"to": to, "project": "test"},
-    })  # fmt: skip
+    return ConfigDict(
+        {
+            "experiment": "oscmg",
+            "seed": 3,
+            "data": {"name": "toy", "path": ""},
+            "method": {"name": "micu", "dim": 8},
+            "log": {"to": to, "project": "test"},
+        }
+    )
 
 
 def logged(folder, tracked, start, steps):
@@ -53,8 +58,10 @@ def test_trackio_gets_the_lines_of_both_starts_of_a_run_under_one_name(local, mo
     assert storage.SQLiteStorage.get_runs("test") == [tracked.run]
     rows = storage.SQLiteStorage.get_logs("test", tracked.run)
     assert [(row["step"], row["loss"], row["coarse"]) for row in rows] == [
-        (2, 1.0, 2.0), (4, 2.0, 4.0), (6, 3.0, 6.0),
-    ]  # fmt: skip
+        (2, 1.0, 2.0),
+        (4, 2.0, 4.0),
+        (6, 3.0, 6.0),
+    ]
     lines = (local / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["loss"] for line in lines] == [1.0, 2.0, 3.0]
     assert trackio.Api().runs("test")[0].config["method.dim"] == 8

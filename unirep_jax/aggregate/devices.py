@@ -126,9 +126,13 @@ class Aggregator:
 def _softmax(temperature: float, block_size: int) -> _Rule:
     def add(mixture, queries, items, where):
         return mix_items(
-            queries, items, temperature=temperature, so_far=mixture, block_size=block_size,
+            queries,
+            items,
+            temperature=temperature,
+            so_far=mixture,
+            block_size=block_size,
             where=where,
-        )  # fmt: skip
+        )
 
     start = lambda queries: mix_items(queries, queries[:0], temperature=temperature)
     return _Rule(start, add, lambda mixture: mixture.mean())

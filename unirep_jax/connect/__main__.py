@@ -86,9 +86,14 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     made = command(
-        _project, "project a bank into the common space", "connector", "space", "modality", "bank",
+        _project,
+        "project a bank into the common space",
+        "connector",
+        "space",
+        "modality",
+        "bank",
         "out",
-    )  # fmt: skip
+    )
     made.add_argument("--batch_size", type=int, default=65536, help="rows on the device at a time")
     made = command(_search, "find the best items of every query", "queries", "items", "out")
     made.add_argument("--k", type=int, default=10)

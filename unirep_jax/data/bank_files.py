@@ -167,8 +167,10 @@ def _read_tensor(entry: dict, start: int) -> tuple[_Found, int, int]:
         raise ValueError(f"{dtype} {shape} in {last - first} bytes")
     found = _Found(
         np.dtype(_TYPES[dtype]) if dtype in _TYPES else dtype,
-        tuple(shape), start + first, last - first,
-    )  # fmt: skip
+        tuple(shape),
+        start + first,
+        last - first,
+    )
     return found, first, last
 
 

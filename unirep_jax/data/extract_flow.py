@@ -168,8 +168,9 @@ def _digest(clips: np.ndarray, present: np.ndarray, histograms: dict | None) -> 
 
 
 def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m unirep_jax.data.extract_flow",
-                                     description=__doc__.splitlines()[2])  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m unirep_jax.data.extract_flow", description=__doc__.splitlines()[2]
+    )
     parser.add_argument("--path", required=True, help="an .npz file or a folder of .npy files")
     parser.add_argument(
         "--key", required=True, help="of the clips in it: depth, modality/video ..."

@@ -26,11 +26,35 @@ _SIGNATURE = b"PK\x01\x02"  # of each member in the directory of a zip file
 # What NumPy writes for an array with protocols 3 to 5. Nothing here makes an object of a class,
 # a list or a dictionary, asks for a buffer from outside, or reserves memory before it is read.
 _OPERATIONS = {
-    "PROTO", "FRAME", "STOP", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MARK", "TUPLE",
-    "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "NONE", "NEWTRUE", "NEWFALSE", "BININT",
-    "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
-    "BINBYTES8", "BYTEARRAY8", "MEMOIZE", "BINPUT", "BINGET",
-}  # fmt: skip
+    "PROTO",
+    "FRAME",
+    "STOP",
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "REDUCE",
+    "BUILD",
+    "MARK",
+    "TUPLE",
+    "EMPTY_TUPLE",
+    "TUPLE1",
+    "TUPLE2",
+    "TUPLE3",
+    "NONE",
+    "NEWTRUE",
+    "NEWFALSE",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "BYTEARRAY8",
+    "MEMOIZE",
+    "BINPUT",
+    "BINGET",
+}
 _MODULES = ("numpy._core", "numpy.core")  # of NumPy 2 and before
 _DTYPE = re.compile(r"[biuf][1248]")
 

@@ -81,14 +81,19 @@ def convert(
         raise ValueError(f"part {part!r}, dtype {dtype!r}: of {builder.name} there are {names}")
     train, test = builder.PARTS[part]
     recipe: dict[str, Any] = {
-        "dataset": builder.info.full_name, "part": part, "train": train, "test": test,
-        "dtype": dtype, "captions": builder.CAPTIONS,
-    }  # fmt: skip
+        "dataset": builder.info.full_name,
+        "part": part,
+        "train": train,
+        "test": test,
+        "dtype": dtype,
+        "captions": builder.CAPTIONS,
+    }
     if out.exists():
         return check_recipe(out / RECIPE, recipe, maker="this")
     splits = builder.examples(manual_dir)
-    rows = {use: _chosen(manual_dir, splits, names) for use, names in
-            (("train", train), ("test", test))}  # fmt: skip
+    rows = {
+        use: _chosen(manual_dir, splits, names) for use, names in (("train", train), ("test", test))
+    }
     keys, examples = zip(*rows["train"], *rows["test"], strict=True)
     columns = _columns(builder, examples)
     columns["train"] = np.arange(len(keys)) < len(rows["train"])
@@ -160,11 +165,13 @@ def count_open_set(columns: dict, source: str, target: str, known: int) -> OpenS
     label, train, present = columns["label"], columns["train"], columns["present"]
     is_known = (label >= 0) & (label < known)
     return OpenSetCounts(
-        source, target, known,
+        source,
+        target,
+        known,
         int(np.count_nonzero(train & present[source] & is_known)),
         int(np.count_nonzero(~train & present[target] & is_known)),
         int(np.count_nonzero(~train & present[target] & (label >= known))),
-    )  # fmt: skip
+    )
 
 
 def _check_space(builder: FeatureBuilder, folder: Path, columns: dict, dtype: str) -> None:
@@ -274,8 +281,9 @@ def _write_columns(builder: FeatureBuilder, folder: Path, columns: dict) -> None
 
 
 def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m unirep_jax.data.prepare",
-                                     description=__doc__.splitlines()[2])  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m unirep_jax.data.prepare", description=__doc__.splitlines()[2]
+    )
     parser.add_argument("name", choices=sorted(BUILDERS), help="or tuxpaint, with its own flags")
     parser.add_argument("--manual_dir", required=True, help="where the published files are")
     parser.add_argument("--out", required=True, help="a new folder")

@@ -27,10 +27,17 @@ _MAX_DEPTH = 16
 _MAX_RANK = 8
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the older format
 _TYPES = {
-    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "<u2",
-    "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1",
-    "ByteStorage": "u1", "BoolStorage": "?",
-}  # fmt: skip
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "<u2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
 # What takes memory or objects from elsewhere.
 _FORBIDDEN = {"PERSID", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 _NUMBERED = {"PUT", "BINPUT", "LONG_BINPUT"}  # give an object a number
@@ -75,10 +82,15 @@ class _Unpickler(pickle.Unpickler):
 
 def _is_storage(pid: Any) -> bool:
     return (
-        isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"
-        and isinstance(pid[1], type) and issubclass(pid[1], _Record)
-        and isinstance(pid[2], str) and type(pid[4]) is int and pid[4] >= 0
-    )  # fmt: skip
+        isinstance(pid, tuple)
+        and len(pid) >= 5
+        and pid[0] == "storage"
+        and isinstance(pid[1], type)
+        and issubclass(pid[1], _Record)
+        and isinstance(pid[2], str)
+        and type(pid[4]) is int
+        and pid[4] >= 0
+    )
 
 
 class _Storage:

@@ -60,9 +60,9 @@ class KeptMeasurements:
             return {}
 
     def _write(self) -> None:
-        body = json.dumps({
-            name: [dataclasses.asdict(m) for m in rows] for name, rows in self._parts.items()
-        })  # fmt: skip
+        body = json.dumps(
+            {name: [dataclasses.asdict(m) for m in rows] for name, rows in self._parts.items()}
+        )
         text = f"{_head(self._of, body)}\n{body}"
         replace_file(self._path, lambda stream: stream.write(text.encode()))
 

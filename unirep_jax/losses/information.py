@@ -143,9 +143,13 @@ def cross_predictive_coding(
 
     def choose(prediction, feature, where):
         return info_nce(
-            prediction, feature, temperature=temperature, where=where, block_size=block_size,
+            prediction,
+            feature,
+            temperature=temperature,
+            where=where,
+            block_size=block_size,
             axis_name=axis_name,
-        )  # fmt: skip
+        )
 
     over_time = jax.vmap(choose, in_axes=(1, 1, None))
     over_targets = jax.vmap(over_time, in_axes=(None, 0, 0))

@@ -154,6 +154,11 @@ def _convolution(features: int, size: int, stride: int, dtype: jnp.dtype) -> nn.
     margin = (size // 2, size // 2)
     init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
     return nn.Conv(
-        features, (size, size), stride, (margin, margin), use_bias=False, dtype=dtype,
+        features,
+        (size, size),
+        stride,
+        (margin, margin),
+        use_bias=False,
+        dtype=dtype,
         kernel_init=init,
-    )  # fmt: skip
+    )

@@ -82,13 +82,16 @@ def train(
       CheckpointError: there are checkpoints, and none is whole; or they are of another training.
       Interrupted: a signal came, and the state was saved.
     """
-    check_numbers({
-        "steps": steps, "train.log_every": log_every, "train.checkpoint_every": checkpoint_every,
-        "train.checkpoint_seconds": checkpoint_seconds, "train.fused": fused,
-    })  # fmt: skip
-    pace = Pace(
-        steps, batch_size, log_every, checkpoint_every, checkpoint_seconds, fused, examples
-    )  # fmt: skip
+    check_numbers(
+        {
+            "steps": steps,
+            "train.log_every": log_every,
+            "train.checkpoint_every": checkpoint_every,
+            "train.checkpoint_seconds": checkpoint_seconds,
+            "train.fused": fused,
+        }
+    )
+    pace = Pace(steps, batch_size, log_every, checkpoint_every, checkpoint_seconds, fused, examples)
     with owned(workdir), Checkpoints(workdir / "checkpoints", identity=identity) as checkpoints:
         saved = checkpoints.restore(jax.eval_shape(initial))
         if saved is None:
@@ -132,9 +135,12 @@ class _Run(contextlib.ExitStack):
         )
         self.callback(self._log.close)
         self._progress = Progress(
-            start=self._start, steps=pace.steps, batch_size=pace.batch_size,
-            examples=pace.examples, stream=progress_stream(is_first()),
-        )  # fmt: skip
+            start=self._start,
+            steps=pace.steps,
+            batch_size=pace.batch_size,
+            examples=pace.examples,
+            stream=progress_stream(is_first()),
+        )
         self.callback(self._progress.close)
 
     def train(self, placed: Any, batches: Callable[[int], Iterator[Any]]) -> TrainState:

@@ -29,10 +29,26 @@ _CITATION = """@inproceedings{song2015sun,
 }"""
 # Those with more than 80 images.
 SCENES = (
-    "bathroom", "bedroom", "classroom", "computer_room", "conference_room", "corridor",
-    "dining_area", "dining_room", "discussion_area", "furniture_store", "home_office", "kitchen",
-    "lab", "lecture_theatre", "library", "living_room", "office", "rest_space", "study_space",
-)  # fmt: skip
+    "bathroom",
+    "bedroom",
+    "classroom",
+    "computer_room",
+    "conference_room",
+    "corridor",
+    "dining_area",
+    "dining_room",
+    "discussion_area",
+    "furniture_store",
+    "home_office",
+    "kitchen",
+    "lab",
+    "lecture_theatre",
+    "library",
+    "living_room",
+    "office",
+    "rest_space",
+    "study_space",
+)
 _SPLIT_FILE = "SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat"
 _DEPTH_BITS = 3  # by which the stored depth is rotated
 

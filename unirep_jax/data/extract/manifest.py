@@ -88,9 +88,15 @@ def open_manifest(
     else:
         train = ~draw_groups(group, test_fraction, seed)
     return Manifest(
-        path, path.parent if root is None else root, reading.media(), label, group, train,
-        class_names, digest,
-    )  # fmt: skip
+        path,
+        path.parent if root is None else root,
+        reading.media(),
+        label,
+        group,
+        train,
+        class_names,
+        digest,
+    )
 
 
 def _rows(reader: csv.DictReader) -> Iterator[dict]:

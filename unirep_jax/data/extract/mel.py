@@ -31,9 +31,16 @@ def _hertz(scale: Scale, mel: np.ndarray, highest: float) -> np.ndarray:
 
 
 def mel_filters(
-    rate: int, fft: int, mels: int, lowest: float, highest: float, *,
-    scale: Scale = htk, over_mel: bool = False, unit_area: bool = False,
-) -> Float[np.ndarray, "bin mel"]:  # fmt: skip
+    rate: int,
+    fft: int,
+    mels: int,
+    lowest: float,
+    highest: float,
+    *,
+    scale: Scale = htk,
+    over_mel: bool = False,
+    unit_area: bool = False,
+) -> Float[np.ndarray, "bin mel"]:
     """Triangular filters over the bins of a Fourier transform.
 
     Args:

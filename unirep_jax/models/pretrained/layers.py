@@ -26,19 +26,35 @@ class Names(NamedTuple):
 
 
 BERT = Names(
-    "attention.output.LayerNorm", "attention.self.query", "attention.self.key",
-    "attention.self.value", "attention.output.dense", "output.LayerNorm", "intermediate.dense",
+    "attention.output.LayerNorm",
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "output.LayerNorm",
+    "intermediate.dense",
     "output.dense",
-)  # fmt: skip
+)
 VIT = Names(
-    "layernorm_before", "attention.attention.query", "attention.attention.key",
-    "attention.attention.value", "attention.output.dense", "layernorm_after", "intermediate.dense",
+    "layernorm_before",
+    "attention.attention.query",
+    "attention.attention.key",
+    "attention.attention.value",
+    "attention.output.dense",
+    "layernorm_after",
+    "intermediate.dense",
     "output.dense",
-)  # fmt: skip
+)
 CLIP = Names(
-    "layer_norm1", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj",
-    "layer_norm2", "mlp.fc1", "mlp.fc2",
-)  # fmt: skip
+    "layer_norm1",
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.out_proj",
+    "layer_norm2",
+    "mlp.fc1",
+    "mlp.fc2",
+)
 
 
 def gelu(x: Array) -> Array:
