@@ -147,6 +147,8 @@ def _volumes(anchors, columns):
     base, basis = columns
     square = _inner(anchors, anchors)[:, None]
     rest = square
+    # One subtraction for each direction of the basis, which is orthonormal: no determinant of an
+    # [anchor, group, modality, modality] tensor has to be formed.
     for direction in basis:
         rest = rest - dot(anchors, direction, "id,jd->ij", precision="highest") ** 2
     resolved = ~(rest <= 4 * jnp.finfo(rest.dtype).eps * square)  # true of NaN
@@ -222,11 +224,14 @@ def volume_info_nce(
         block_size=block_size,
         axis_name=axis_name,
     )
+    # The smoothed target spreads over the examples of all devices, not over those of this one.
     count = jnp.sum(where, dtype=positive.dtype)
     if axis_name is not None:
         count = jax.lax.psum(count, axis_name)
 
     def loss(logsumexp, total):
+        # −log softmax of the positive is softplus(logsumexp of the negatives − positive), which
+        # keeps its digits where the positive is far ahead.
         margin = logsumexp - positive
         value = margin if negatives_only else jax.nn.softplus(margin)
         value += label_smoothing * (positive - (total + positive) / jnp.maximum(count, 1))
