@@ -27,8 +27,13 @@ import jax
 if importlib.util.find_spec("unirep_jax") is None:  # on Colab; its own JAX and TensorFlow stay
     extra = "train" if importlib.util.find_spec("tensorflow") is None else "without-tensorflow"
     pip = [sys.executable, "-m", "pip", "install", "-q"]
-    subprocess.run(["git", "clone", "https://github.com/unirep-jax/unirep_jax"], check=True)
-    subprocess.run([*pip, f"./unirep_jax[{extra}]", f"jax=={jax.__version__}"], check=True)
+    # Where this notebook is from: a checkout around it, or what you set UNIREP_JAX_SOURCE to.
+    here = next((place for place in ("..", ".") if Path(place, "pyproject.toml").exists()), "")
+    source = here or os.environ.get("UNIREP_JAX_SOURCE", "https://github.com/unirep-jax/unirep_jax")
+    if not Path(source).is_dir():
+        subprocess.run(["git", "clone", source, "unirep_jax"], check=True)
+        source = "./unirep_jax"
+    subprocess.run([*pip, f"{source}[{extra}]", f"jax=={jax.__version__}"], check=True)
 places = Path(), Path(".."), Path("unirep_jax")
 os.chdir(next(place for place in places if (place / "configs").is_dir()))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads the data, quietly
@@ -52,8 +57,12 @@ import soundfile
 from PIL import Image, ImageDraw
 
 COLOURS = {
-    "red": (220, 40, 40), "orange": (240, 150, 30), "yellow": (230, 220, 50),
-    "green": (40, 170, 70), "blue": (40, 80, 220), "purple": (140, 50, 190),
+    "red": (220, 40, 40),
+    "orange": (240, 150, 30),
+    "yellow": (230, 220, 50),
+    "green": (40, 170, 70),
+    "blue": (40, 80, 220),
+    "purple": (140, 50, 190),
 }
 SHAPES = {"circle": 0, "square": 4, "triangle": 3}  # number of corners
 RATE = 16000
@@ -102,11 +111,11 @@ print(f"{len(kinds) * COPIES} things in {', '.join(sorted(p.name for p in folder
 # %% [markdown]
 # ## Features
 #
-# One line turns files into features, an encoder for each modality. These need no weights; with
-# `pip install 'unirep_jax[encoders]'` and a folder of published weights the picture could go through
+# One line turns files into features, an encoder for each modality. These need no weights; with `pip
+# install 'unirep_jax[encoders]'` and a folder of published weights the picture could go through
 # CLIP or EfficientNet, the sound through CLAP or VGGish, the text through MiniLM
-# ([encoders](https://github.com/unirep-jax/unirep_jax/blob/main/docs/pretrained.md)). On the command
-# line it is `python -m unirep_jax.data.extract --path=my_things --out=my_set --encode=...`.
+# ([encoders](https://github.com/unirep-jax/unirep_jax/blob/main/docs/pretrained.md)). On the
+# command line it is `python -m unirep_jax.data.extract --path=my_things --out=my_set --encode=...`.
 
 # %%
 from unirep_jax.data.extract import Extractor, extract
@@ -163,7 +172,10 @@ def show(titles, modality, queries, k=6):
     """The k pictures nearest to each query, a row each."""
     found = model.search(modality, read(modality, queries), "image", pictures, k=k)
     figure, axes = plt.subplots(
-        len(queries), k, figsize=(1.1 * k + 1, 1.15 * len(queries)), layout="constrained",
+        len(queries),
+        k,
+        figsize=(1.1 * k + 1, 1.15 * len(queries)),
+        layout="constrained",
         squeeze=False,
     )
     for row, title, index in zip(axes, titles, found.index, strict=True):

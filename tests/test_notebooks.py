@@ -21,8 +21,8 @@ def cells(path, kind):
     return [cell.source for cell in jupytext.read(path).cells if cell.cell_type == kind]
 
 
-def test_there_is_a_tour_of_the_kernels_and_a_notebook_of_every_method():
-    names = {"kernels", "micu", "mover", "cmcr", "cox", "mrn"}
+def test_there_is_a_tour_of_the_kernels_a_notebook_of_every_method_and_one_of_raw_media():
+    names = {"kernels", "micu", "mover", "cmcr", "cox", "mrn", "raw_media"}
     assert {path.stem for path in NOTEBOOKS} == names
     assert {path.stem for path in (ROOT / "notebooks").glob("*.py")} == names
 
