@@ -43,7 +43,9 @@ def types(session: nox.Session) -> None:
 
 @nox.session
 def docs(session: nox.Session) -> None:
+    """All pages: of every function, and of executed notebooks (after --, the names of some)."""
     session.install("-e", ".[docs]")
+    session.run("python", "docs/notebook_pages.py", *session.posargs)
     session.run("sphinx-build", "-W", "--keep-going", "docs", "docs/_build/html")
 
 

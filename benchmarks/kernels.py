@@ -25,8 +25,16 @@ import peers
 from cases import CASES, Case, Pair
 
 ONCE = 10.0  # seconds above which a peer is not run again after the comparison
-PACKAGES = ("unirep_jax", "jax", "torch", "POT", "geomloss", "vector-quantize-pytorch",
-            "pytorch-ood", "scikit-learn")  # fmt: skip
+PACKAGES = (
+    "unirep_jax",
+    "jax",
+    "torch",
+    "POT",
+    "geomloss",
+    "vector-quantize-pytorch",
+    "pytorch-ood",
+    "scikit-learn",
+)
 
 
 def timed(run: peers.Run) -> tuple[float, tuple]:
@@ -149,8 +157,20 @@ def add_floor(case: Case, row: dict, rates: dict) -> None:
 
 # --- the table -----------------------------------------------------------------------------------
 
-HEADER = ("B", "peer", "ours ms", "peer ms", "ratio", "target", "ours MB", "peer MB",
-          "of floor", "compile s", "difference", "note")  # fmt: skip
+HEADER = (
+    "B",
+    "peer",
+    "ours ms",
+    "peer ms",
+    "ratio",
+    "target",
+    "ours MB",
+    "peer MB",
+    "of floor",
+    "compile s",
+    "difference",
+    "note",
+)
 
 
 def cells(row: dict) -> list[str]:
@@ -164,11 +184,19 @@ def cells(row: dict) -> list[str]:
     if "our_marginal_error" in row:
         notes.append(f"L1 error {row['our_marginal_error']:.1e} / {row['peer_marginal_error']:.1e}")
     return [
-        str(row["size"]), row["peer"], number("ours_s", 1e3), number("peer_s", 1e3),
-        number("ratio"), number("target"), number("ours_mb"), number("peer_mb"),
-        number("floor_share", 1, 2), number("compile_s", 1, 2), number("difference", 1, 1),
+        str(row["size"]),
+        row["peer"],
+        number("ours_s", 1e3),
+        number("peer_s", 1e3),
+        number("ratio"),
+        number("target"),
+        number("ours_mb"),
+        number("peer_mb"),
+        number("floor_share", 1, 2),
+        number("compile_s", 1, 2),
+        number("difference", 1, 1),
         "; ".join(notes),
-    ]  # fmt: skip
+    ]
 
 
 def verdict(row: dict) -> list[str]:
@@ -188,15 +216,18 @@ def verdict(row: dict) -> list[str]:
 def markdown(results: dict, environment: dict) -> str:
     rates = environment["rates"]
     lines = [
-        "# Loss kernels and metrics against their peers", "",
+        "# Loss kernels and metrics against their peers",
+        "",
         f"{environment['processor']}, {environment['threads']} threads, load average "
         f"{environment['load']:.1f} at the start; matrix product {rates['flops'] / 1e9:.0f} "
         f"GFLOP/s, reading {rates['bytes'] / 1e9:.0f} GB/s.",
         ", ".join(f"{name} {number}" for name, number in environment["versions"].items()) + ".",
-        "", "Medians; ratio = the peer's time / ours, held against target. MB: peak above inputs "
+        "",
+        "Medians; ratio = the peer's time / ours, held against target. MB: peak above inputs "
         "and program. Of floor: the time that matrix products and compulsory reads take, as a "
-        "share of ours. Difference: of outputs, relative; 1 − cosine for transport.", "",
-    ]  # fmt: skip
+        "share of ours. Difference: of outputs, relative; 1 − cosine for transport.",
+        "",
+    ]
     for name, rows in results.items():
         lines += [f"## {CASES[name].title}", "", "| " + " | ".join(HEADER) + " |"]
         lines += ["|" + "---|" * len(HEADER)]
@@ -222,9 +253,11 @@ def environment() -> dict:
             versions[package] = "absent"
     return {
         "processor": platform.processor() or platform.machine(),
-        "threads": len(os.sched_getaffinity(0)), "load": os.getloadavg()[0],
-        "versions": versions, "rates": machine_rates(),
-    }  # fmt: skip
+        "threads": len(os.sched_getaffinity(0)),
+        "load": os.getloadavg()[0],
+        "versions": versions,
+        "rates": machine_rates(),
+    }
 
 
 def main() -> None:

@@ -156,8 +156,11 @@ def pot_plan(inputs: dict, method: str, numpy: bool = False) -> Run:
 
     def run():
         cost = _squared_distances(x, y)
-        return (ot.sinkhorn(a, a, cost, epsilon, method=method, numItermax=iterations, stopThr=0,
-                            warn=False),)  # fmt: skip
+        return (
+            ot.sinkhorn(
+                a, a, cost, epsilon, method=method, numItermax=iterations, stopThr=0, warn=False
+            ),
+        )
 
     return run
 
@@ -179,8 +182,13 @@ def pot_cost_gradients(inputs: dict) -> Run:
     import ot
 
     def cost(x, y):
-        solution = ot.solve(_squared_distances(x, y), reg=inputs["epsilon"], grad="envelope",
-                            max_iter=inputs["iterations"], tol=0)  # fmt: skip
+        solution = ot.solve(
+            _squared_distances(x, y),
+            reg=inputs["epsilon"],
+            grad="envelope",
+            max_iter=inputs["iterations"],
+            tol=0,
+        )
         return solution.value, solution.plan.detach()
 
     return _without_warnings(with_gradients(cost, (inputs["x"], inputs["y"])))
@@ -207,8 +215,16 @@ def pot_plan_gradients(inputs: dict, method: str) -> Run:
     weights = torch.tensor(inputs["weights"])
 
     def loss(x, y):
-        plan = ot.sinkhorn(a, a, _squared_distances(x, y), inputs["epsilon"], method=method,
-                           numItermax=inputs["iterations"], stopThr=0, warn=False)  # fmt: skip
+        plan = ot.sinkhorn(
+            a,
+            a,
+            _squared_distances(x, y),
+            inputs["epsilon"],
+            method=method,
+            numItermax=inputs["iterations"],
+            stopThr=0,
+            warn=False,
+        )
         return (plan * weights).sum(), plan.detach()
 
     return with_gradients(loss, (inputs["x"], inputs["y"]))

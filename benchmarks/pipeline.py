@@ -42,10 +42,14 @@ def mapped_features(folder: Path):
     arrays = {m: np.load(folder / f"{m}.npy", mmap_mode="r") for m in SHAPES}
     count = len(arrays["audio"])
     return FeatureSet(
-        name="random", features=arrays, label=np.zeros(count, np.int32),
-        train=np.ones(count, bool), present={m: np.ones(count, bool) for m in SHAPES},
-        group=np.arange(count, dtype=np.int32), class_names=("0",),
-    )  # fmt: skip
+        name="random",
+        features=arrays,
+        label=np.zeros(count, np.int32),
+        train=np.ones(count, bool),
+        present={m: np.ones(count, bool) for m in SHAPES},
+        group=np.arange(count, dtype=np.int32),
+        class_names=("0",),
+    )
 
 
 def drop_from_memory(folder: Path) -> bool:

@@ -30,9 +30,7 @@ def _losses() -> dict[str, dict]:
 
 
 def _cujp(pieces: int, permutations: int) -> dict:
-    return {
-        "method.jigsaw": "cujp", "method.pieces": pieces, "method.permutations": permutations
-    }  # fmt: skip
+    return {"method.jigsaw": "cujp", "method.pieces": pieces, "method.permutations": permutations}
 
 
 def _preset(method: MICU) -> dict:

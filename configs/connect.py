@@ -73,6 +73,7 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
             "checkpoint_seconds": 120.0,  # whatever comes first
             "fused": 20,  # steps in one program, on data that stay on the device
         },
+        "log": {"to": "", "project": "unirep_jax"},  # to "trackio", "wandb" or "mlflow", too
         # Also evaluate the spaces unconnected and, of raw features, an encoder of the true pairs.
         "task": {"control": True},
         **SPACES["searchable"](SPACES["METHODS"]["cmcr"], training["steps"]),

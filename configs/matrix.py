@@ -22,9 +22,17 @@ from unirep_jax.data.catalog import DATA_SETS
 SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
 CHOICES = SHARED["choices"]("matrix", "micu")
 TITLES = {
-    "MICU": "micu", "MMJP": "mmjp", "DCID": "dcid", "CMCM": "cmcm", "CODIS": "codis",
-    "TURN": "turn", "MOVER": "mover", "GRAM": "gram", "pairwise": "pairwise", "C-MCR": "cmcr",
-}  # fmt: skip
+    "MICU": "micu",
+    "MMJP": "mmjp",
+    "DCID": "dcid",
+    "CMCM": "cmcm",
+    "CODIS": "codis",
+    "TURN": "turn",
+    "MOVER": "mover",
+    "GRAM": "gram",
+    "pairwise": "pairwise",
+    "C-MCR": "cmcr",
+}
 
 
 def get_config(argument: str = "digits_avt") -> ConfigDict:

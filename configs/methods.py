@@ -142,6 +142,7 @@ def experiment(
             "checkpoint_every": checkpoint_every,
             "checkpoint_seconds": 120.0,
         },
+        "log": {"to": "", "project": "unirep_jax"},  # to "trackio", "wandb" or "mlflow", too
         "task": task,
         **SPACES["searchable"](SPACES["METHODS"].get(method, {}), 0 if method in SOLVED else steps),
     }

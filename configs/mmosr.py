@@ -56,6 +56,7 @@ def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
             "checkpoint_every": 150,
             "checkpoint_seconds": 120.0,  # whatever comes first
         },
+        "log": {"to": "", "project": "unirep_jax"},  # to "trackio", "wandb" or "mlflow", too
         "task": {
             "known": 0,  # half of the classes
             "classes": (),  # or these, by number

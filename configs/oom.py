@@ -65,6 +65,7 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
             "checkpoint_seconds": 120.0,  # whatever comes first
             "fused": 20,  # steps in one program, on data that stay on the device
         },
+        "log": {"to": "", "project": "unirep_jax"},  # to "trackio", "wandb" or "mlflow", too
         "task": {
             "modality": DATA_SETS[dataset].out_of_modal,  # the out-of-modal one
             "setting": "semi",  # or "unsupervised"

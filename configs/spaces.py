@@ -10,12 +10,18 @@ docs/search.md tells how trials are compared.
 
 OPTIMIZER = {"lr": (3e-4, 1e-3, 3e-3)}
 CODEBOOK = {
-    "layers": (0, 1, 3), "dropout": (0.1, 0.3), "noise": (0.0, 0.1, 0.4), "codes": (100, 400),
-}  # fmt: skip
+    "layers": (0, 1, 3),
+    "dropout": (0.1, 0.3),
+    "noise": (0.0, 0.1, 0.4),
+    "codes": (100, 400),
+}
 TOWER = {
-    "layers": (0, 1, 2), "width": (64, 128, 256), "dropout": (0.0, 0.2, 0.5),
-    "noise": (0.1, 0.4, 0.8), "temperature": (0.03, 0.1, 0.3),
-}  # fmt: skip
+    "layers": (0, 1, 2),
+    "width": (64, 128, 256),
+    "dropout": (0.0, 0.2, 0.5),
+    "noise": (0.1, 0.4, 0.8),
+    "temperature": (0.03, 0.1, 0.3),
+}
 METHODS = {
     "micu": CODEBOOK | {"temperature": (0.05, 0.1, 0.2)},
     "mmjp": CODEBOOK | {"temperature": (0.05, 0.1, 0.2)},
@@ -27,17 +33,23 @@ METHODS = {
     "gram": TOWER | {"warm_start": (0, 150)},
     "pairwise": TOWER,
     "cmcr": {
-        "noise_variance": (0.002, 0.004, 0.01), "temperature": (0.01, 0.05), "hidden": (128, 512),
+        "noise_variance": (0.002, 0.004, 0.01),
+        "temperature": (0.01, 0.05),
+        "hidden": (128, 512),
     },
-}  # fmt: skip
+}
 RECOGNITION = {
-    "layers": (0, 1, 2), "width": (32, 64, 128), "dropout": (0.1, 0.2, 0.4),
+    "layers": (0, 1, 2),
+    "width": (32, 64, 128),
+    "dropout": (0.1, 0.2, 0.4),
     "noise": (0.2, 0.6, 1.0),
-}  # fmt: skip
+}
 LEARNER = {
-    "layers": (0, 1, 2), "width": (32, 64, 128), "dropout": (0.0, 0.2, 0.4),
+    "layers": (0, 1, 2),
+    "width": (32, 64, 128),
+    "dropout": (0.0, 0.2, 0.4),
     "noise": (0.1, 0.4, 0.8),
-}  # fmt: skip
+}
 
 
 def searchable(settings: dict[str, tuple], steps: int) -> dict:

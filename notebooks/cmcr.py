@@ -30,8 +30,13 @@ import jax
 if importlib.util.find_spec("unirep_jax") is None:  # on Colab; its own JAX and TensorFlow stay
     extra = "train" if importlib.util.find_spec("tensorflow") is None else "without-tensorflow"
     pip = [sys.executable, "-m", "pip", "install", "-q"]
-    subprocess.run(["git", "clone", "https://github.com/unirep-jax/unirep_jax"], check=True)
-    subprocess.run([*pip, f"./unirep_jax[{extra}]", f"jax=={jax.__version__}"], check=True)
+    # Where this notebook is from: a checkout around it, or what you set UNIREP_JAX_SOURCE to.
+    here = next((place for place in ("..", ".") if Path(place, "pyproject.toml").exists()), "")
+    source = here or os.environ.get("UNIREP_JAX_SOURCE", "https://github.com/unirep-jax/unirep_jax")
+    if not Path(source).is_dir():
+        subprocess.run(["git", "clone", source, "unirep_jax"], check=True)
+        source = "./unirep_jax"
+    subprocess.run([*pip, f"{source}[{extra}]", f"jax=={jax.__version__}"], check=True)
 places = Path(), Path(".."), Path("unirep_jax")
 os.chdir(next(place for place in places if (place / "configs").is_dir()))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads the data, quietly
@@ -124,13 +129,17 @@ display(Image(workdir / "figures" / "training_curves.png"))
 # ([format](https://github.com/unirep-jax/unirep_jax/blob/main/docs/banks.md)). Here a made-up bank.
 
 # %%
+import tempfile
+
 from unirep_jax.data.banks import open_bank, write_bank
 
 rng = np.random.default_rng(0)
 texts = rng.standard_normal((1000, 64), np.float32)
 texts /= np.linalg.norm(texts, axis=1, keepdims=True)
-write_bank("text_1.npy", texts.astype(np.float16), name="texts", about="made up")
-print(open_bank("text_1.npy").embeddings.shape)
+scratch = tempfile.TemporaryDirectory()  # gone when the notebook ends
+bank = Path(scratch.name) / "text_1.npy"
+write_bank(bank, texts.astype(np.float16), name="texts", about="made up")
+print(open_bank(bank).embeddings.shape)
 
 # %% [markdown]
 # Other rows of the paper's Table 5 are settings: `config.method.noise_variance = 0.0`,

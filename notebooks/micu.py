@@ -31,8 +31,13 @@ import jax
 if importlib.util.find_spec("unirep_jax") is None:  # on Colab; its own JAX and TensorFlow stay
     extra = "train" if importlib.util.find_spec("tensorflow") is None else "without-tensorflow"
     pip = [sys.executable, "-m", "pip", "install", "-q"]
-    subprocess.run(["git", "clone", "https://github.com/unirep-jax/unirep_jax"], check=True)
-    subprocess.run([*pip, f"./unirep_jax[{extra}]", f"jax=={jax.__version__}"], check=True)
+    # Where this notebook is from: a checkout around it, or what you set UNIREP_JAX_SOURCE to.
+    here = next((place for place in ("..", ".") if Path(place, "pyproject.toml").exists()), "")
+    source = here or os.environ.get("UNIREP_JAX_SOURCE", "https://github.com/unirep-jax/unirep_jax")
+    if not Path(source).is_dir():
+        subprocess.run(["git", "clone", source, "unirep_jax"], check=True)
+        source = "./unirep_jax"
+    subprocess.run([*pip, f"{source}[{extra}]", f"jax=={jax.__version__}"], check=True)
 places = Path(), Path(".."), Path("unirep_jax")
 os.chdir(next(place for place in places if (place / "configs").is_dir()))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # TensorFlow reads the data, quietly
@@ -126,13 +131,17 @@ display(Image(figures / "training_curves.png"))
 # backbone of your choice. Here made-up ones, to show the format.
 
 # %%
+import tempfile
+
 import numpy as np
 
 from unirep_jax.data import load_features
 
 rng = np.random.default_rng(0)
+scratch = tempfile.TemporaryDirectory()  # gone when the notebook ends
+my_set = Path(scratch.name) / "my_set.npz"
 np.savez(
-    "my_set.npz",
+    my_set,
     **{
         "modality/video": rng.standard_normal((200, 10, 512), np.float32),
         "modality/audio": rng.standard_normal((200, 10, 128), np.float32),
@@ -140,9 +149,9 @@ np.savez(
         "split": np.where(np.arange(200) < 150, "train", "test"),
     },
 )
-print(load_features("my_set.npz").modalities)
+print(load_features(my_set).modalities)
 
 # %% [markdown]
-# Rivals are `"digits_avt,dcid"`, `cmcm`, `codis`, `turn` and `mmjp`; `"digits_avt,paper"` takes the
-# equations as printed. What to expect is in the
+# Baselines are `"digits_avt,dcid"`, `cmcm`, `codis`, `turn` and `mmjp`; `"digits_avt,paper"` takes
+# the equations as printed. What to expect is in the
 # [results](https://github.com/unirep-jax/unirep_jax/blob/main/docs/results/micu.md).

@@ -37,10 +37,14 @@ def job(tmp_path):
         write_bank(tmp_path / "text.npy", unit_rows(QUERY, 1, dtype), name="texts")
         write_bank(tmp_path / "image.npy", unit_rows(ITEM, 2, dtype), name="images")
         settings = {
-            "queries": tmp_path / "text.npy", "memory": tmp_path / "image.npy",
-            "out": tmp_path / "found.npy", "temperature": TEMPERATURE, "shard_rows": 7,
-            "memory_rows": 37, "memory_block": 16,
-        }  # fmt: skip
+            "queries": tmp_path / "text.npy",
+            "memory": tmp_path / "image.npy",
+            "out": tmp_path / "found.npy",
+            "temperature": TEMPERATURE,
+            "shard_rows": 7,
+            "memory_rows": 37,
+            "memory_block": 16,
+        }
         return Job(**settings | changes)
 
     return make
@@ -297,8 +301,10 @@ def test_several_processes_share_the_shards_and_the_last_one_puts_them_together(
     assert lines[-1] == "3 of 6 shards are left to other processes"
     made = job(process_index=0, process_count=2)
     assert sorted(file.name for file in made.parts.glob("0*")) == [
-        "000001.npy", "000003.npy", "000005.npy"
-    ]  # fmt: skip
+        "000001.npy",
+        "000003.npy",
+        "000005.npy",
+    ]
     run(made, report=lines.append)
     assert lines[-1] == f"{made.out} is complete"
     assert [made.out.with_suffix(suffix).read_bytes() for suffix in (".npy", ".json")] == expected
@@ -386,14 +392,17 @@ def command(*flags):
 def test_the_command_line_runs_estimates_and_names_mistakes_in_one_line(job):
     made = job()
     flags = [
-        f"--queries={made.queries}", f"--memory={made.memory}", f"--out={made.out}",
-        "--temperature=0.1", "--shard_rows=7",
-    ]  # fmt: skip
+        f"--queries={made.queries}",
+        f"--memory={made.memory}",
+        f"--out={made.out}",
+        "--temperature=0.1",
+        "--shard_rows=7",
+    ]
     done = command(*flags)
     assert done.returncode == 0, done.stderr
     assert re.search(r"work +118 kFLOP; at .*FLOP/s", done.stdout)
     assert done.stdout.endswith(f"{made.out} is complete\n")
-    assert "queries/s" in done.stderr and "41.0/41.0" in done.stderr
+    assert done.stderr == ""  # of less than half a minute
     expected = dense(unit_rows(QUERY, 1), unit_rows(ITEM, 2), "softmax")
     np.testing.assert_allclose(open_bank(made.out).embeddings, expected, atol=1e-6)
     assert json.loads(made.out.with_suffix(".json").read_text())["unit"] is False

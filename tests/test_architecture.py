@@ -12,6 +12,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 # A folder or file imports itself and lower layers; what is not listed is above them all.
 LAYER = {"losses": 0, "metrics": 0, "data": 0, "models": 1, "methods": 2}
 LAYER |= {"__version__": 0, "search": 0, "terminal": 0, "ranges": 0, "identity": 1}
+LAYER |= {"config_arguments": 0, "bar": -1}
 LAYER |= {"workdir": 2, "train": 3, "model": 3, "model_files": 4, "evaluation": 4}
 LAYER |= {"connect": 5, "tasks": 6, "report": 7}
 TOP = 8
@@ -40,6 +41,8 @@ def test_a_file_imports_only_lower_layers_and_is_short_and_well_named(path):
         if folder(path) in LAYER and root == "unirep_jax":
             below = LAYER.get(target, TOP) < LAYER[folder(path)]
             assert target == folder(path) or below, f"{name} is not below {folder(path)}"
+        private = [part for part in rest.split(".")[1:] if part.startswith("_")]
+        assert target == folder(path) or not private, f"{name} is private to {target}"
         if folder(path) in ("losses", "metrics"):
             assert root not in HEAVY, f"a kernel imports {name}"
     assert len(path.read_text(encoding="utf-8").splitlines()) < 400

@@ -81,9 +81,21 @@ def test_a_row_says_what_was_missed_and_an_absent_peer_is_no_error():
     kernels.add_floor(case, row, RATES)
     assert row["ours_s"] > 0 and "not installed" in kernels.cells(row)[-1]
 
-    met = {"size": 8, "peer": "p", "ours_s": 1.0, "peer_s": 2.0, "ratio": 2.0, "target": 2,
-           "agrees": True, "difference": 0.0, "compile_s": 0.1, "repeats": 5,
-           "ours_mb": 1.0, "peer_mb": 5.0, "memory_target": 4}  # fmt: skip
+    met = {
+        "size": 8,
+        "peer": "p",
+        "ours_s": 1.0,
+        "peer_s": 2.0,
+        "ratio": 2.0,
+        "target": 2,
+        "agrees": True,
+        "difference": 0.0,
+        "compile_s": 0.1,
+        "repeats": 5,
+        "ours_mb": 1.0,
+        "peer_mb": 5.0,
+        "memory_target": 4,
+    }
     assert "missed" not in kernels.cells(met)[-1] and "differ" not in kernels.cells(met)[-1]
     for worse in ({"ratio": 1.9}, {"peer_mb": 3.9}):
         assert "missed" in kernels.cells(met | worse)[-1]

@@ -1,4 +1,4 @@
-"""Combinations of modalities, flow among them, are trained and judged like any data set."""
+"""Combinations of modalities, flow among them, are trained and evaluated like any data set."""
 
 import runpy
 from pathlib import Path

@@ -88,15 +88,21 @@ def test_a_setting_that_does_not_exist_is_answered_with_the_nearest(config):
 @pytest.mark.parametrize(
     ("arguments", "answer"),
     [
-        (["--config=configs/oscmg.py:features"],
-         r"data set 'features' .*: give --config\.data\.path=FILE_OR_FOLDER \("),
+        (
+            ["--config=configs/oscmg.py:features"],
+            r"data set 'features' .*: give --config\.data\.path=FILE_OR_FOLDER \(",
+        ),
         (["--config=configs/oscmg.py:mcu"], r"'mcu' .* \(did you mean 'micu'\?\)"),
-        (["--config=configs/oscmg.py", "--config.steps=-5"],
-         r"--config\.steps=-5 is not a whole number .*; the nearest is 0$"),
-        (["--config=configs/oom.py", "--config.task.modality=audo"],
-         r"'audo' is none of video, audio, text: give --config\.task\.modality=audio"),
+        (
+            ["--config=configs/oscmg.py", "--config.steps=-5"],
+            r"--config\.steps=-5 is not a whole number .*; the nearest is 0$",
+        ),
+        (
+            ["--config=configs/oom.py", "--config.task.modality=audo"],
+            r"'audo' is none of video, audio, text: give --config\.task\.modality=audio",
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_a_configuration_cannot_do_names_the_flag_to_set(arguments, answer, tmp_path):
     line = one_line(*arguments, f"--workdir={tmp_path / 'run'}")
     assert line.startswith("error: ") and re.search(answer, line), line
@@ -104,10 +110,18 @@ def test_what_a_configuration_cannot_do_names_the_flag_to_set(arguments, answer,
 
 def test_an_unknown_table_of_variants_lists_those_that_there_are(tmp_path):
     done = subprocess.run(
-        [sys.executable, "-m", "unirep_jax.sweep", "--config=configs/oscmg.py",
-         "--variants=configs/ablations.py:nope", f"--workdir={tmp_path}"],
-        cwd=ROOT, capture_output=True, text=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "unirep_jax.sweep",
+            "--config=configs/oscmg.py",
+            "--variants=configs/ablations.py:nope",
+            f"--workdir={tmp_path}",
+        ],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+    )
     (line,) = [text for text in done.stderr.splitlines() if "oneDNN" not in text]
     assert done.returncode == 1 and line.endswith(
         "'nope' is none of losses, jigsaw, mask, codebook, presets"
@@ -116,9 +130,7 @@ def test_an_unknown_table_of_variants_lists_those_that_there_are(tmp_path):
 
 def test_an_error_in_the_users_own_configuration_keeps_its_traceback(config):
     broken = config("def get_config(x=''):\n  return 1 + 'a'\n")
-    result = subprocess.run(
-        command(f"--config={broken}"), cwd=ROOT, capture_output=True, text=True
-    )  # fmt: skip
+    result = subprocess.run(command(f"--config={broken}"), cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 1
     assert "line 2, in get_config" in result.stderr and "TypeError" in result.stderr
 
@@ -159,9 +171,13 @@ def test_a_launchers_variable_that_is_no_number_is_named(monkeypatch):
 def test_a_signal_while_all_is_still_imported_is_one_line(config):
     slow = config("import time\nprint('here', flush=True)\ntime.sleep(60)\n")
     process = subprocess.Popen(
-        command(f"--config={slow}"), cwd=ROOT, text=True, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )  # fmt: skip
+        command(f"--config={slow}"),
+        cwd=ROOT,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert process.stdout.readline() == "here\n"
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=30)
@@ -173,9 +189,12 @@ def test_signals_are_heeded_before_anything_slow_is_imported():
     """Python itself starts in some 20 ms; a key may be pressed at any time after that."""
     for delay in (0.1, 0.2, 0.4, 0.8):
         process = subprocess.Popen(
-            command("--config=configs/oscmg.py"), cwd=ROOT, text=True, stderr=subprocess.PIPE,
+            command("--config=configs/oscmg.py"),
+            cwd=ROOT,
+            text=True,
+            stderr=subprocess.PIPE,
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-        )  # fmt: skip
+        )
         time.sleep(delay)
         process.send_signal(signal.SIGINT)
         _, error = process.communicate(timeout=60)
@@ -194,9 +213,13 @@ def test_figures_are_drawn_whatever_backend_is_named(tmp_path, backend):
         "training_curves(here / 't.png', log); print(os.environ['MPLBACKEND'])\n"
     )
     done = subprocess.run(
-        [sys.executable, "-c", program, str(tmp_path)], cwd=ROOT, capture_output=True, text=True,
-        env=os.environ | {"MPLBACKEND": backend}, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", program, str(tmp_path)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env=os.environ | {"MPLBACKEND": backend},
+        check=True,
+    )
     assert (tmp_path / "t.png").stat().st_size > 1000 and done.stdout == f"{backend}\n"
 
 
@@ -208,9 +231,12 @@ def test_a_terminal_without_unicode_gets_what_it_can_show(locale):
         "print('video \\u2192 audio')",
     ):
         done = subprocess.run(
-            [sys.executable, "-c", program], cwd=ROOT, env=os.environ | locale, check=True,
+            [sys.executable, "-c", program],
+            cwd=ROOT,
+            env=os.environ | locale,
+            check=True,
             capture_output=True,
-        )  # fmt: skip
+        )
         assert done.stdout == b"video \\u2192 audio\n"
 
 

@@ -30,9 +30,13 @@ def run(*arguments: str, **environment: str) -> str:
     names = {"XDG_CACHE_HOME", "JAX_COMPILATION_CACHE_DIR"}
     inherited = {k: v for k, v in os.environ.items() if k not in names}
     return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments], env=inherited | environment, check=True,
-        capture_output=True, text=True, cwd=Path(__file__).parents[1],
-    ).stdout  # fmt: skip
+        [sys.executable, "-c", PROGRAM, *arguments],
+        env=inherited | environment,
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[1],
+    ).stdout
 
 
 def test_it_is_a_folder_of_the_user_alone_unless_the_flag_says_else(tmp_path):
@@ -91,9 +95,7 @@ def test_a_folder_that_everybody_can_replace_is_refused(tmp_path):
 def test_machines_of_other_kinds_do_not_share_programs(tmp_path, monkeypatch):
     """One home may be that of several machines; a program may use what only one of them has."""
     here = private_folder(tmp_path / "cache")
-    monkeypatch.setattr(
-        Path, "read_text", lambda *_, **__: "processor: 0\nflags : fpu avx512\n"
-    )  # fmt: skip
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: "processor: 0\nflags : fpu avx512\n")
     there = private_folder(tmp_path / "cache")
     assert here != there and here.parent == there.parent == tmp_path / "cache"
 

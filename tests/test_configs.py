@@ -94,6 +94,8 @@ def test_open_set_recognition_does_without_the_caption_that_names_the_class():
     get_config = load("mmosr.py")["get_config"]
     assert get_config("digits_avt,concat").data.modalities == ("video", "audio")
     assert get_config("utd_mhad").data.modalities == ()
+
+
 def test_under_transfer_table_2_has_the_models_optimiser_and_probe_of_the_paper():
     table, get_config = load("tables/oscmg.py"), load("transfer.py")["get_config"]
     rows = rows_of(table, "table2", get_config())

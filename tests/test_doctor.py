@@ -48,3 +48,28 @@ def test_a_full_or_closed_disk_is_reported(monkeypatch, tmp_path):
     monkeypatch.setattr(doctor, "SMALL_DISK", 2**80)
     assert "elsewhere" in doctor._disk(tmp_path).remedy
     assert "can be written" in doctor._disk(tmp_path / "absent").remedy
+
+
+def test_a_machine_with_too_little_memory_is_reported(monkeypatch):
+    assert doctor._memory().remedy == ""
+    monkeypatch.setattr(doctor, "SMALL_MEMORY", 2**80)
+    assert "2 GiB or more" in doctor._memory().remedy
+
+
+def test_a_folder_of_compiled_programs_that_others_can_write_is_reported(monkeypatch, tmp_path):
+    monkeypatch.delenv("JAX_COMPILATION_CACHE_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert doctor._compiled_programs().remedy == ""
+    (tmp_path / "unirep_jax" / "compiled").chmod(0o777)
+    finding = doctor._compiled_programs()
+    assert "open to others" in finding.found and "--compile_cache=DIR" in finding.remedy
+
+
+def test_an_extra_that_is_absent_is_named_with_its_packages_and_is_no_failure(monkeypatch):
+    lines = ["jax>=0.7.2", "av>=12.1; extra == 'media'", "no-such-package>=1; extra == 'media'"]
+    monkeypatch.setattr(doctor, "requires", lambda name: lines)
+    monkeypatch.setattr(doctor, "_installed", lambda name: name == "av")
+    finding = doctor._extra("media")
+    assert finding.remedy == ""
+    assert finding.found == "without no-such-package (pip install 'unirep_jax[media]')"
+    assert doctor._extra("notebooks").found == "not of this version"

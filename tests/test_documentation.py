@@ -1,7 +1,9 @@
 """The documentation builds, and what it says of the code is so."""
 
 import dataclasses
+import importlib
 import importlib.util
+import inspect
 import os
 import pkgutil
 import re
@@ -9,22 +11,50 @@ import runpy
 import subprocess
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 import unirep_jax
 from unirep_jax import losses, metrics
+from unirep_jax.__main__ import COMMANDS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {path.name: path.read_text("utf-8") for path in PAGES}
 FOLDERS = sorted(module.name for module in pkgutil.iter_modules(unirep_jax.__path__))
-_FILES = r"metrics\.jsonl|model\.json"  # of a run, which are no modules
+_FILES = r"metrics\.jsonl|model\.json|results\.(?:md|jsonl)"  # of a run, which are no modules
 NAME = re.compile(rf"`(?!{_FILES})(?:unirep_jax\.)?((?:{'|'.join(FOLDERS)})(?:\.\w+)*)`")
 COMMAND = re.compile(r"python -m unirep_jax\.(\w+) ((?:[^\n`]*\\\n)*[^\n`]*)")
 SETTINGS = re.compile(r"Settings of `(unirep_jax\.[\w.]+)`.*?\n\n(.*?)\n\n", re.DOTALL)
 
 page = pytest.mark.parametrize("page", sorted(TEXTS))
+
+
+def public_names() -> set[str]:
+    """Every function and class that the package defines under a name without an underscore."""
+    found = {f"{module.__name__}.{name}" for module in (losses, metrics) for name in module.__all__}
+    others = ("models", "methods", "tasks", "evaluation", "train", "connect", "report", "data")
+    for package in (importlib.import_module(f"unirep_jax.{name}") for name in others):
+        for each in pkgutil.walk_packages(package.__path__, f"{package.__name__}."):
+            if "._" not in each.name:
+                found |= _defined(importlib.import_module(each.name))
+    # `main` and the like define flags of the same names, and nothing else.
+    apart = {"main", "pretrain_encoders", "losses", "metrics"}
+    for name in (each.name for each in pkgutil.iter_modules(unirep_jax.__path__)):
+        if name not in apart and not name.startswith("_"):
+            found |= _defined(importlib.import_module(f"unirep_jax.{name}"))
+    return found
+
+
+def _defined(module: ModuleType) -> set[str]:
+    return {
+        f"{module.__name__}.{name}"
+        for name, thing in vars(module).items()
+        if not name.startswith("_")
+        and (inspect.isclass(thing) or inspect.isfunction(thing))
+        and thing.__module__ == module.__name__
+    }
 
 
 @pytest.mark.skipif(
@@ -35,9 +65,19 @@ def test_the_documentation_builds_without_a_warning(tmp_path):
     command = [sys.executable, "-m", "sphinx", "-q", "-W", "--keep-going", "-d", tmp_path / "read"]
     result = subprocess.run(
         [*command, ROOT / "docs", tmp_path / "html"],
-        env=os.environ | {"JAX_PLATFORMS": "cpu"}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
+        env=os.environ | {"JAX_PLATFORMS": "cpu"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
     assert result.returncode == 0, result.stderr
+    from sphinx.util.inventory import InventoryFile
+
+    listed = InventoryFile.loads((tmp_path / "html" / "objects.inv").read_bytes(), uri="")
+    documented = set(listed.data["py:function"]) | set(listed.data["py:class"])
+    documented |= set(listed.data.get("py:exception", ()))
+    assert public_names() - documented == set()
+    assert (tmp_path / "html" / "search.html").exists()
     # Formulas and shapes have survived the way from the docstring to the page.
     html = (tmp_path / "html" / "losses.html").read_text("utf-8")
     assert "ℓᵢ = −log( exp(qᵢ·kᵢ/τ) / Σⱼ exp(qᵢ·kⱼ/τ) )" in html
@@ -87,6 +127,33 @@ def test_commands_name_configurations_settings_and_variants_that_there_are(page)
             assert runpy.run_path(str(ROOT / file))["get_variants"](name)
 
 
+@page
+def test_the_console_script_has_the_commands_of_a_page(page):
+    for command in re.findall(r"(?<![/\w])unirep-jax (\w+)", TEXTS[page]):
+        assert command in COMMANDS, command
+
+
+def test_the_page_of_losses_to_choose_from_names_kernels_and_settings_that_exist():
+    table = TEXTS["which_loss.md"].partition("## Before")[0]
+    rows = [line.split("|")[2] for line in table.splitlines() if line.startswith("| ")][2:]
+    assert len(rows) >= 12
+    for name in re.findall(r"`(\w+)`", "".join(rows)):
+        assert name in losses.__all__, name
+
+
+def test_claims_of_papers_stand_on_pages_of_results_that_have_their_numbers():
+    """Every number of a row stands on the page that the row links."""
+    text = TEXTS["papers.md"]
+    rows = [line for line in text.splitlines() if re.search(r"\(results/\w+\.md\) \|$", line)]
+    assert len(rows) >= 20
+    for row in rows:
+        source = re.search(r"\((results/\w+\.md)\)", row)[1]
+        known = (ROOT / "docs" / source).read_text("utf-8")
+        found = row.split("|")[4]
+        for number in re.findall(r"\d+\.\d", found):
+            assert number in known, f"{number} of {row}"
+
+
 def test_flags_of_commands_exist():
     sources = "".join(path.read_text("utf-8") for path in (ROOT / "unirep_jax").glob("*.py"))
     known = re.findall(r'DEFINE_\w+\(\s*"(\w+)"', sources)
@@ -95,7 +162,7 @@ def test_flags_of_commands_exist():
             assert flag in known, f"{page}: --{flag}"
 
 
-@pytest.mark.parametrize("page", ["quickstart.md", "scaling.md"])
+@pytest.mark.parametrize("page", ["quickstart.md", "scaling.md", "tutorial.md"])
 def test_the_python_of_a_page_runs(page):
     blocks = re.findall(r"```python\n(.*?)```", TEXTS[page], re.DOTALL)
     assert blocks

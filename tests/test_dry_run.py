@@ -16,9 +16,14 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 def config(name, tmp_path, paired_features, **changes):
     save_features(tmp_path / "toy.npz", paired_features)
     made = runpy.run_path(str(CONFIGS / name))["get_config"]()
-    made.update_from_flattened_dict({
-        "data.name": "features", "data.path": str(tmp_path / "toy.npz"), "batch_size": 16, **changes
-    })  # fmt: skip
+    made.update_from_flattened_dict(
+        {
+            "data.name": "features",
+            "data.path": str(tmp_path / "toy.npz"),
+            "batch_size": 16,
+            **changes,
+        }
+    )
     return made
 
 
@@ -40,10 +45,14 @@ def test_it_counts_parameters_and_arithmetic_and_writes_nothing(
 def test_encoders_are_not_trained(tmp_path, paired_features, monkeypatch, standard_promotion):
     monkeypatch.chdir(tmp_path)
     settings = {
-        "method.first": ("caption_1", "camera_1"), "method.second": ("caption_2", "sensor_2"),
-        "method.dim": 8, "method.hidden": 8, "pretrain.method.dim": 6, "steps": 40,
+        "method.first": ("caption_1", "camera_1"),
+        "method.second": ("caption_2", "sensor_2"),
+        "method.dim": 8,
+        "method.hidden": 8,
+        "pretrain.method.dim": 6,
+        "steps": 40,
         "train.checkpoint_every": 40,
-    }  # fmt: skip
+    }
     text = dry_run(config("connect.py", tmp_path, paired_features, **settings))
     assert [file.name for file in tmp_path.iterdir()] == ["toy.npz"]
     assert "[96, 6]" in text and "median of 1 calls of 20 steps" in text

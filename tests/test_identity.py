@@ -10,10 +10,13 @@ from unirep_jax.experiment import evaluation_sections
 from unirep_jax.identity import difference, identity, training_settings
 from unirep_jax.tasks import TASKS
 
-CONFIG = ConfigDict({
-    "experiment": "oom", "train": {"lr": 0.1, "log_every": 5},
-    "task": {"modality": "a", "retrace": True},
-})  # fmt: skip
+CONFIG = ConfigDict(
+    {
+        "experiment": "oom",
+        "train": {"lr": 0.1, "log_every": 5},
+        "task": {"modality": "a", "retrace": True},
+    }
+)
 
 
 @pytest.mark.parametrize("change", ["one value", "one label", "one more", "a missing modality"])

@@ -35,8 +35,11 @@ def launch(script: str, *arguments: str, **variables: str) -> subprocess.Complet
     dry = [a for a in arguments if a == "--dry-run"]
     return subprocess.run(
         ["bash", str(LAUNCH / script), *dry, *first, *arguments[len(dry) :]],
-        env=os.environ | settings | variables, capture_output=True, text=True, timeout=60,
-    )  # fmt: skip
+        env=os.environ | settings | variables,
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
 
 
 def printed(script: str, **variables: str) -> list[list[str]]:
@@ -115,8 +118,16 @@ def test_what_a_dry_run_prints_is_what_is_run(script, programs):
 
 
 def test_local_processes_know_each_other_and_share_the_gpus():
-    expected = ["env", "JAX_PLATFORMS=cpu", "python", "-m", "unirep_jax.main", *FLAGS,
-                "--coordinator=127.0.0.1:1234", "--processes=2"]  # fmt: skip
+    expected = [
+        "env",
+        "JAX_PLATFORMS=cpu",
+        "python",
+        "-m",
+        "unirep_jax.main",
+        *FLAGS,
+        "--coordinator=127.0.0.1:1234",
+        "--processes=2",
+    ]
     assert printed("local.sh") == [[*expected, f"--process={i}"] for i in range(2)]
     gpus = printed("local.sh", DEVICE="gpu", CUDA_VISIBLE_DEVICES="4,5,6,7")
     assert [command[1] for command in gpus] == [
@@ -131,9 +142,16 @@ def test_local_processes_know_each_other_and_share_the_gpus():
 def test_slurm_starts_a_process_for_each_gpu_or_node(tasks, count):
     submitted, run = printed("slurm.sbatch", TASKS=tasks, TIME="1:00", PARTITION="p", ACCOUNT="a")
     assert submitted == [
-        "sbatch", "--nodes=2", "--gpus-per-node=4", f"--ntasks-per-node={count}", "--time=1:00",
-        "--partition=p", "--account=a", "launch/slurm.sbatch", *FLAGS,
-    ]  # fmt: skip
+        "sbatch",
+        "--nodes=2",
+        "--gpus-per-node=4",
+        f"--ntasks-per-node={count}",
+        "--time=1:00",
+        "--partition=p",
+        "--account=a",
+        "launch/slurm.sbatch",
+        *FLAGS,
+    ]
     devices = [] if tasks == "gpu" else ["env", "JAX_LOCAL_DEVICE_IDS=0,1,2,3"]
     main = ["python", "-m", "unirep_jax.main", "--distributed"]
     assert run == ["srun", "--kill-on-bad-exit=1", *devices, *main, *FLAGS]
@@ -143,9 +161,14 @@ def test_a_tpu_is_asked_for_awaited_used_and_given_back():
     commands = printed("tpu_vm.sh", SPOT="1", PROJECT="p", NFS="host:/share")
     steps = [" ".join(command[3:5]) for command in commands if command[0] == "gcloud"]
     assert steps == [
-        "queued-resources create", "queued-resources describe", "tpu-vm scp", "tpu-vm ssh",
-        "tpu-vm ssh", "tpu-vm scp", "queued-resources delete",
-    ]  # fmt: skip
+        "queued-resources create",
+        "queued-resources describe",
+        "tpu-vm scp",
+        "tpu-vm ssh",
+        "tpu-vm ssh",
+        "tpu-vm scp",
+        "queued-resources delete",
+    ]
     assert all({"--zone=here", "--project=p"} <= {*c} for c in commands if c[0] == "gcloud")
     create, install, run = commands[0], commands[5][-1], commands[6][-1]
     assert {"--accelerator-type=v6e-8", "--spot"} <= {*create}
@@ -199,8 +222,12 @@ def test_a_sky_node_says_which_one_it_is():
     (command,) = printed("skypilot.sh", NODES="2", GPUS="H100:8", SPOT="1")
     assert {"--num-nodes=2", "--gpus=H100:8", "--use-spot", "--env=BUCKET=runs"} <= {*command}
     (flags,) = [w.removeprefix("--env=FLAGS=") for w in command if w.startswith("--env=FLAGS=")]
-    nodes = {"SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2", "SKYPILOT_NUM_NODES": "2",
-             "SKYPILOT_NODE_RANK": "1", "FLAGS": flags}  # fmt: skip
+    nodes = {
+        "SKYPILOT_NODE_IPS": "10.0.0.1\n10.0.0.2",
+        "SKYPILOT_NUM_NODES": "2",
+        "SKYPILOT_NODE_RANK": "1",
+        "FLAGS": flags,
+    }
     script = task["run"].replace("exec python", "printf '%s\\n'")
     said = subprocess.run(
         ["bash", "-c", script], env=os.environ | nodes, capture_output=True, text=True, check=True

@@ -20,25 +20,50 @@ from unirep_jax.model_files import ModelFileError, load_run, save_model
 pytestmark = pytest.mark.usefixtures("standard_promotion")
 ROOT = Path(__file__).parents[1]
 SMALL_MICU = {
-    "method.dim": 16, "method.layers": 1, "method.codes": 12, "method.pieces": 2,
-    "method.permutations": 2, "task.probe.steps": 2, "task.folds": 2, "task.control": False,
+    "method.dim": 16,
+    "method.layers": 1,
+    "method.codes": 12,
+    "method.pieces": 2,
+    "method.permutations": 2,
+    "task.probe.steps": 2,
+    "task.folds": 2,
+    "task.control": False,
     "task.known": (2, 3),
-}  # fmt: skip
+}
 SMALL_CMCR = {
-    "method.first": ("caption_1", "camera_1"), "method.second": ("caption_2", "sensor_2"),
-    "method.dim": 8, "method.hidden": 8, "pretrain.steps": 10, "pretrain.batch_size": 16,
-    "pretrain.method.dim": 8, "pretrain.method.layers": 0, "pretrain.train.log_every": 10,
-    "pretrain.train.checkpoint_every": 10, "task.control": False, "train.fused": 2,
-}  # fmt: skip
-SMALL_MRN = {"method.width": 16, "method.heads": 2, "method.hidden": 16, "method.experts": 4,
-             "method.count": 2}  # fmt: skip
+    "method.first": ("caption_1", "camera_1"),
+    "method.second": ("caption_2", "sensor_2"),
+    "method.dim": 8,
+    "method.hidden": 8,
+    "pretrain.steps": 10,
+    "pretrain.batch_size": 16,
+    "pretrain.method.dim": 8,
+    "pretrain.method.layers": 0,
+    "pretrain.train.log_every": 10,
+    "pretrain.train.checkpoint_every": 10,
+    "task.control": False,
+    "train.fused": 2,
+}
+SMALL_MRN = {
+    "method.width": 16,
+    "method.heads": 2,
+    "method.hidden": 16,
+    "method.experts": 4,
+    "method.count": 2,
+}
 
 
 def config_of(name, argument, data, path, **changes):
     save_features(path, data)
     config = runpy.run_path(str(ROOT / "configs" / f"{name}.py"))["get_config"](argument)
-    small = {"data.name": "features", "data.path": str(path), "steps": 2, "batch_size": 16,
-             "train.log_every": 2, "train.checkpoint_every": 2}  # fmt: skip
+    small = {
+        "data.name": "features",
+        "data.path": str(path),
+        "steps": 2,
+        "batch_size": 16,
+        "train.log_every": 2,
+        "train.checkpoint_every": 2,
+    }
     config.update_from_flattened_dict(small | changes)
     return config
 
@@ -74,9 +99,11 @@ def test_standardisation_is_inside(micu, paired_features):
     model = load_run(micu)
     mean, std = model.state["statistics"]["camera"]
     np.testing.assert_allclose(
-        mean, paired_features.features["camera"][paired_features.train].mean((0, 1)), rtol=1e-3,
+        mean,
+        paired_features.features["camera"][paired_features.train].mean((0, 1)),
+        rtol=1e-3,
         atol=1e-4,
-    )  # fmt: skip
+    )
     features = paired_features.features["camera"]
     assert not np.allclose(
         model.embed("camera", (features - mean) / std), model.embed("camera", features)
@@ -117,8 +144,10 @@ def test_frozen_encoders_are_part_of_a_model(paired_features, tmp_path):
     assert model.modalities == ("caption", "camera", "sensor")
     first, second = (way.encoder for way in model.ways["caption"])
     x = paired_features.features
-    streams = {"caption_1": first.embed("caption", x["caption"]),
-               "caption_2": second.embed("caption", x["caption"])}  # fmt: skip
+    streams = {
+        "caption_1": first.embed("caption", x["caption"]),
+        "caption_2": second.embed("caption", x["caption"]),
+    }
     projected = [
         np.asarray(model.method.embed(model.params, model.state, s, v).vector)
         for s, v in streams.items()
@@ -138,8 +167,13 @@ def test_a_classifier_predicts_labels_from_what_is_there(paired_features, tmp_pa
     np.testing.assert_array_equal(found.label, found.logits.argmax(1))
     alone = model.classify({"camera": x["camera"]})
     absent = dict.fromkeys(x, np.zeros(10, bool)) | {"camera": np.ones(10, bool)}
-    batch = gather(dataclasses.replace(paired_features, present=dict.fromkeys(
-        x, np.zeros(96, bool)) | {"camera": np.ones(96, bool)}), np.arange(10))  # fmt: skip
+    batch = gather(
+        dataclasses.replace(
+            paired_features,
+            present=dict.fromkeys(x, np.zeros(96, bool)) | {"camera": np.ones(96, bool)},
+        ),
+        np.arange(10),
+    )
     again = model.classify(batch["features"], present=absent)
     np.testing.assert_allclose(alone.logits, again.logits, atol=1e-6)
     with pytest.raises(ValueError, match="embeds nothing"):

@@ -1,5 +1,6 @@
 """Every notebook runs, is what the script beside it says, and is kept without outputs."""
 
+import gc
 import json
 import shutil
 from pathlib import Path
@@ -20,8 +21,8 @@ def cells(path, kind):
     return [cell.source for cell in jupytext.read(path).cells if cell.cell_type == kind]
 
 
-def test_there_is_a_tour_of_the_kernels_and_a_notebook_of_every_method():
-    names = {"kernels", "micu", "mover", "cmcr", "cox", "mrn"}
+def test_there_is_a_tour_of_the_kernels_a_notebook_of_every_method_and_one_of_raw_media():
+    names = {"kernels", "micu", "mover", "cmcr", "cox", "mrn", "raw_media"}
     assert {path.stem for path in NOTEBOOKS} == names
     assert {path.stem for path in (ROOT / "notebooks").glob("*.py")} == names
 
@@ -30,7 +31,7 @@ def test_there_is_a_tour_of_the_kernels_and_a_notebook_of_every_method():
 def test_a_notebook_and_its_script_agree(path):
     script = path.with_suffix(".py")
     for kind in ("code", "markdown"):
-        assert cells(path, kind) == cells(script, kind), "jupytext --sync notebooks/*.py mends it"
+        assert cells(path, kind) == cells(script, kind), "jupytext --sync notebooks/*.py fixes it"
 
 
 @each
@@ -44,6 +45,27 @@ def test_a_notebook_is_kept_without_outputs(path):
 def test_a_notebook_opens_on_colab_and_installs_as_the_others_do(path):
     assert f"{BADGE}{path.name})" in cells(path, "markdown")[0]
     assert cells(path, "code")[0] == cells(NOTEBOOKS[0], "code")[0]
+
+
+def test_a_notebook_installs_the_checkout_that_it_is_in_before_it_looks_elsewhere(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "pyproject.toml").touch()
+    (tmp_path / "notebooks").mkdir()
+    (tmp_path / "configs").mkdir()
+    monkeypatch.chdir(tmp_path / "notebooks")
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    called = []
+    monkeypatch.setattr("subprocess.run", lambda command, **_: called.append(command))
+    exec(cells(NOTEBOOKS[0], "code")[0], {})
+    (install,) = called
+    assert install[-2] == "..[train]" and install[1:4] == ["-m", "pip", "install"]
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "pyproject.toml").unlink()
+    monkeypatch.setenv("UNIREP_JAX_SOURCE", "https://example.org/mirror")
+    exec(cells(NOTEBOOKS[0], "code")[0], {})
+    assert called[1] == ["git", "clone", "https://example.org/mirror", "unirep_jax"]
+    assert called[2][-2] == "./unirep_jax[train]"
 
 
 @pytest.fixture
@@ -64,6 +86,9 @@ def test_a_notebook_runs(path, checkout, standard_promotion, monkeypatch):
     for number, source in enumerate(cells(path, "code")):
         exec(compile(source, f"{path.name}, code cell {number}", "exec"), names)
     matplotlib.pyplot.close("all")
+    names.pop("scratch", None)  # what a notebook wrote as an example goes with it
+    gc.collect()
+    assert {place.name for place in checkout.iterdir()} <= {"configs", "runs"}
 
 
 @pytest.mark.slow

@@ -7,12 +7,25 @@ from ml_collections import ConfigDict
 from unirep_jax import pretrain as pretraining
 from unirep_jax.pretrain import pretrain
 
-SETTINGS = ConfigDict({
-    "path": "", "steps": 40, "batch_size": 16, "parallel": "shard_map",
-    "method": {"measure": "cosine", "weight_transport": 0.0, "dim": 8},
-    "train": {"lr": 1e-2, "schedule": "cosine", "warmup": 2, "weight_decay": 0.0, "clip": 1.0,
-              "log_every": 20, "checkpoint_every": 40, "fused": 20},
-})  # fmt: skip
+SETTINGS = ConfigDict(
+    {
+        "path": "",
+        "steps": 40,
+        "batch_size": 16,
+        "parallel": "shard_map",
+        "method": {"measure": "cosine", "weight_transport": 0.0, "dim": 8},
+        "train": {
+            "lr": 1e-2,
+            "schedule": "cosine",
+            "warmup": 2,
+            "weight_decay": 0.0,
+            "clip": 1.0,
+            "log_every": 20,
+            "checkpoint_every": 40,
+            "fused": 20,
+        },
+    }
+)
 
 
 @pytest.fixture(autouse=True)
@@ -50,9 +63,13 @@ def test_what_was_pretrained_is_read_again_and_another_seed_or_part_is_not(
 
     def run(rows, seed, settings=SETTINGS):
         model = pretrain(
-            paired_features, ("camera", "sensor"), rows, settings=settings, folder=tmp_path,
+            paired_features,
+            ("camera", "sensor"),
+            rows,
+            settings=settings,
+            folder=tmp_path,
             seed=seed,
-        )  # fmt: skip
+        )
         return vectors_of(model, paired_features)
 
     first = run(paired_features.train, 0)

@@ -20,11 +20,16 @@ OF = {"training": {"seed": 0, "data: values (hash)": "a"}, "evaluation": {"proto
 
 
 def config(**changes) -> ConfigDict:
-    made = ConfigDict({
-        "experiment": "e", "seed": 0, "method": {"name": "m"}, "data": {"name": "d", "path": "a"},
-        "train": {"lr": 0.1, "log_every": 10, "checkpoint_every": 10},
-        "protocol": {"known": (1, 2), "folds": 3, "probe": {"steps": 10}},
-    })  # fmt: skip
+    made = ConfigDict(
+        {
+            "experiment": "e",
+            "seed": 0,
+            "method": {"name": "m"},
+            "data": {"name": "d", "path": "a"},
+            "train": {"lr": 0.1, "log_every": 10, "checkpoint_every": 10},
+            "protocol": {"known": (1, 2), "folds": 3, "probe": {"steps": 10}},
+        }
+    )
     made.update_from_flattened_dict(changes)
     return made
 
@@ -85,9 +90,12 @@ def test_the_configuration_of_a_folder_is_that_of_its_training(tmp_path):
     assert not verify_config(tmp_path, config(), EVALUATION)
     write_config(tmp_path, config(), EVALUATION)
     for same in (
-        {"protocol.folds": 5}, {"protocol.probe.steps": 20}, {"data.path": "there"},
-        {"train.log_every": 20}, {"train.checkpoint_every": 7},
-    ):  # fmt: skip
+        {"protocol.folds": 5},
+        {"protocol.probe.steps": 20},
+        {"data.path": "there"},
+        {"train.log_every": 20},
+        {"train.checkpoint_every": 7},
+    ):
         assert verify_config(tmp_path, config(**same), EVALUATION), same
     for other in ({"protocol.known": (1, 3)}, {"train.lr": 0.2}, {"seed": 1}):
         with pytest.raises(ConfigError, match=r"config\.json is of another run: .* there"):

@@ -77,8 +77,9 @@ def _array(checkpoint: Path, name: str, tensor: Any) -> np.ndarray:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m unirep_jax.convert",
-                                     description=__doc__.partition("\n\n")[2])  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m unirep_jax.convert", description=__doc__.partition("\n\n")[2]
+    )
     parser.add_argument("checkpoint", help="MICU.pt, AVT_vgg40k_size400.pt ...")
     parser.add_argument("out", help="a safetensors file")
     options = parser.parse_args(arguments)

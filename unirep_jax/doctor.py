@@ -1,15 +1,17 @@
-"""Command line: python -m unirep_jax.doctor: versions, devices, what would fail and how to mend it.
+"""Command line: python -m unirep_jax.doctor: versions, devices, what would fail and how to fix it.
 
-Exits with 1 if something would fail.
+Exits with 1 if something would fail. An extra that is not installed is no failure.
 """
 
 import importlib.util
+import os
+import re
 import shutil
 import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +35,8 @@ PACKAGES = {
     "tensorflow-datasets": ("4.9.9", "", "builders of data sets"),
 }
 SMALL_DISK = 2 * 2**30
+SMALL_MEMORY = 2 * 2**30  # runs on digits_avt, which ships inside, were seen to take 1.9 GiB
+EXTRAS = ("media", "encoders", "tracking", "notebooks", "docs", "bench", "parity")
 
 
 class Finding(NamedTuple):
@@ -51,7 +55,10 @@ def examine() -> Iterator[Finding]:
         yield _package(name, oldest, broken, needed_by)
     yield _tensorflow()
     yield from _devices()
+    yield _memory()
     yield _disk(Path.cwd())
+    yield _compiled_programs()
+    yield from map(_extra, EXTRAS)
 
 
 def _package(name: str, oldest: str, broken: str, needed_by: str) -> Finding:
@@ -79,8 +86,12 @@ def _numbers(text: str) -> tuple[int, ...]:
 def _tensorflow() -> Finding:
     names = [n for n in ("tensorflow-cpu", "tensorflow") if _installed(n)]
     if len(names) == 2:
-        return Finding("TensorFlow", "two of them", "pip uninstall tensorflow tensorflow-cpu, then "
-                       "install one: both are the module tensorflow")  # fmt: skip
+        return Finding(
+            "TensorFlow",
+            "two of them",
+            "pip uninstall tensorflow tensorflow-cpu, then "
+            "install one: both are the module tensorflow",
+        )
     if not names or importlib.util.find_spec("tensorflow") is None:
         remedy = "streaming of features: pip install 'unirep_jax[train]'"
         return Finding("TensorFlow", "absent", remedy)
@@ -129,6 +140,51 @@ def _disk(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     remedy = "checkpoints may not fit: give a --workdir elsewhere" if free < SMALL_DISK else ""
     return Finding("disk", f"{free / 2**30:.0f} GiB free in {folder}", remedy)
+
+
+def _memory() -> Finding:
+    """Of the machine, or of the container that this runs in."""
+    try:
+        from unirep_jax.data.limits import memory
+    except ModuleNotFoundError as error:  # of NumPy or JAX
+        return Finding("memory", f"unknown: {error}", "pip install unirep_jax")
+    total = memory()
+    remedy = "runs may be killed: give the machine or the container 2 GiB or more"
+    return Finding("memory", f"{total / 2**30:.0f} GiB", remedy if total < SMALL_MEMORY else "")
+
+
+def _compiled_programs() -> Finding:
+    """The folder in which runs keep them; without it every run compiles again."""
+    try:
+        from unirep_jax.compile_cache import default_folder, private_folder
+    except ModuleNotFoundError as error:  # of absl, without the extra `train`
+        return Finding("compile cache", str(error), "pip install 'unirep_jax[train]'")
+    try:
+        chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        folder = Path(chosen) if chosen else private_folder(default_folder())
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError) as error:  # RuntimeError: nobody's home is known
+        remedy = "run with --compile_cache=DIR, or --compile_cache=off"
+        return Finding("compile cache", str(error), remedy)
+    return Finding("compile cache", str(folder))
+
+
+def _extra(name: str) -> Finding:
+    """Whether an optional extra of this package is installed, which only some commands need."""
+    try:
+        lines = requires("unirep_jax") or []
+    except PackageNotFoundError:  # a source folder on the path, without metadata
+        return Finding(f"extra {name}", "unknown: unirep_jax itself is not installed")
+    wanted = [line for line in lines if re.search(rf"extra == ['\"]{name}['\"]", line)]
+    packages = [match[0] for line in wanted if (match := re.match(r"[\w.-]+", line))]
+    absent = [package for package in packages if not _installed(package)]
+    if not absent:
+        return Finding(f"extra {name}", "installed" if packages else "not of this version")
+    return Finding(
+        f"extra {name}", f"without {', '.join(absent)} (pip install 'unirep_jax[{name}]')"
+    )
 
 
 def main() -> None:

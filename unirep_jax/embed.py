@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unirep_jax.bar import Bar
 from unirep_jax.data import FeatureFileError, FeatureSet, load_features
 from unirep_jax.data.banks import write_bank
 from unirep_jax.data.catalog import DATA_SETS, load_data
@@ -53,10 +54,8 @@ def _blocks(
     model: Model, modality: str, features: np.ndarray, rows: np.ndarray, batch_size: int
 ) -> Iterator[np.ndarray]:
     """Unit vectors of these rows, a block at a time, with a bar that says when it will end."""
-    from tqdm import tqdm
-
     block = 16 * batch_size
-    with tqdm(total=len(rows), desc=f"embed {modality}", unit="example") as bar:
+    with Bar(f"embed {modality}", len(rows), "examples") as bar:
         for start in range(0, len(rows), block):
             part = rows[start : start + block]
             yield model.embed(modality, features[part], batch_size=batch_size)

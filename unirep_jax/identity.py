@@ -13,6 +13,7 @@ from unirep_jax.data.fingerprint import fingerprint
 # something is written.
 NEUTRAL = ("path", "log_every", "checkpoint_every", "checkpoint_seconds")
 SEARCH = ("search", "space")  # the settings that a search finds count, not how it found them
+NEUTRAL_SECTIONS = ("log",)  # where a run is tracked
 
 
 class Identity(NamedTuple):
@@ -48,7 +49,8 @@ def training_settings(config: ConfigDict, evaluation: tuple[str, ...] = ()) -> d
     return {
         name: value
         for name, value in settings.items()
-        if name.rpartition(".")[2] not in NEUTRAL and not _within(name, (*evaluation, *SEARCH))
+        if name.rpartition(".")[2] not in NEUTRAL
+        and not _within(name, (*evaluation, *SEARCH, *NEUTRAL_SECTIONS))
     }
 
 

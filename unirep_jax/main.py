@@ -21,7 +21,7 @@ _WORKDIR = flags.DEFINE_string(
 _DRY_RUN = flags.DEFINE_bool(
     "dry_run", False, "Print settings, shapes, parameters and what a step costs; train nothing."
 )
-_REEVALUATE = flags.DEFINE_bool("reevaluate", False, "Judge a finished run again.")
+_REEVALUATE = flags.DEFINE_bool("reevaluate", False, "Evaluate a finished run again.")
 
 
 def main(_: list[str]) -> None:

@@ -76,9 +76,15 @@ def load_model(folder: str | Path) -> Model:
     folder = user_path(folder)
     path = folder / "model.json"
     damage = (
-        OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError,
-        RecursionError, SafetensorError,
-    )  # fmt: skip
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RecursionError,
+        SafetensorError,
+    )
     try:
         description = json.loads(read_text(path, _LARGEST_DESCRIPTION))
         if description["format"] != FORMAT:
@@ -99,10 +105,15 @@ def load_model(folder: str | Path) -> Model:
             for m, through in description["ways"].items()
         }
         return Model(
-            description["name"], method(**settings), tree["params"], tree["state"],
-            _shapes(description["shapes"]), _shapes(description["streams"]), ways,
+            description["name"],
+            method(**settings),
+            tree["params"],
+            tree["state"],
+            _shapes(description["shapes"]),
+            _shapes(description["streams"]),
+            ways,
             _names(description["class_names"]),
-        )  # fmt: skip
+        )
     except ModelFileError:
         raise
     except damage as error:

@@ -63,8 +63,10 @@ def tuned(config: ConfigDict, folder: Path) -> ConfigDict:
     for rung in range(halvings + 1):
         scored = []
         for place, (number, settings) in enumerate(candidates, 1):
-            say(f"== search, round {rung + 1} of {halvings + 1}, "
-                f"setting {place} of {len(candidates)}: {described(settings)}")  # fmt: skip
+            say(
+                f"== search, round {rung + 1} of {halvings + 1}, "
+                f"setting {place} of {len(candidates)}: {described(settings)}"
+            )
             trial = _try(config, settings, number, rung, halvings, folder)
             trials.append(trial)
             scored.append((trial.score, -number, settings))
@@ -142,9 +144,13 @@ def _check(config: ConfigDict) -> None:
 
 
 def _try(
-    config: ConfigDict, settings: dict[str, Any], number: int, rung: int, halvings: int,
+    config: ConfigDict,
+    settings: dict[str, Any],
+    number: int,
+    rung: int,
+    halvings: int,
     folder: Path,
-) -> Trial:  # fmt: skip
+) -> Trial:
     trial = with_settings(config, settings)
     trial.search = 0
     _shorten(trial, halvings - rung)

@@ -19,8 +19,18 @@ from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.workdir import ConfigError
 
 # Texts are read as they are named on the command line, pipes included.
-BINARY = {"feature file", "feature folder", "bank", "bank in npz", "bank in safetensors",
-          "zipped pickle", "h5", "text vectors", "connector", "learner"}  # fmt: skip
+BINARY = {
+    "feature file",
+    "feature folder",
+    "bank",
+    "bank in npz",
+    "bank in safetensors",
+    "zipped pickle",
+    "h5",
+    "text vectors",
+    "connector",
+    "learner",
+}
 CLEAR = (FeatureFileError, DataFolderError, ResultsError, CheckpointError, ConfigError, OSError)
 # Orbax reads in threads, whose errors Python also reports when it throws them away.
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

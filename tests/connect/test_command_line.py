@@ -35,14 +35,29 @@ def test_project_and_search_write_what_the_library_gives(tmp_path, banks, rng):
     connector = connect.Connector.of_method(method, *method.init(jax.random.key(0), SHAPES, {}))
     connector.save(tmp_path / "c.safetensors")
     audio = banks("audio", rng.normal(size=(7, 10)))
-    main(["project", f"--connector={tmp_path / 'c.safetensors'}", "--space=second",
-          "--modality=audio", f"--bank={audio}", f"--out={tmp_path / 'out.npy'}"])  # fmt: skip
+    main(
+        [
+            "project",
+            f"--connector={tmp_path / 'c.safetensors'}",
+            "--space=second",
+            "--modality=audio",
+            f"--bank={audio}",
+            f"--out={tmp_path / 'out.npy'}",
+        ]
+    )
     projected = open_bank(tmp_path / "out.npy").embeddings
     expected = connector.project("second", "audio", open_bank(audio).embeddings)
     np.testing.assert_array_equal(projected, expected)
     items = banks("items", rng.normal(size=(9, 8)))
-    main(["search", f"--queries={tmp_path / 'out.npy'}", f"--items={items}", "--k=3",
-          f"--out={tmp_path / 'found.npz'}"])  # fmt: skip
+    main(
+        [
+            "search",
+            f"--queries={tmp_path / 'out.npy'}",
+            f"--items={items}",
+            "--k=3",
+            f"--out={tmp_path / 'found.npz'}",
+        ]
+    )
     with np.load(tmp_path / "found.npz") as found:
         scores = expected @ open_bank(items).embeddings.T
         np.testing.assert_array_equal(found["index"], np.argsort(-scores, axis=1)[:, :3])
@@ -82,8 +97,9 @@ def boxes(tmp_path, **changes):
     arrays = {
         "proposal_box": np.array([[0, 0, 0.5, 1], [0.5, 0, 1, 1], [0, 0, 1, 1]]),
         "proposal_of": np.array([0, 0, 1]),
-        "truth_box": np.array([[0, 0, 0.5, 1]]), "truth_of": np.array([0]),
-    } | changes  # fmt: skip
+        "truth_box": np.array([[0, 0, 0.5, 1]]),
+        "truth_of": np.array([0]),
+    } | changes
     np.savez(tmp_path / "boxes.npz", **arrays)
     return str(tmp_path / "boxes.npz")
 
@@ -100,14 +116,22 @@ def test_localize_finds_the_object_and_the_image_without_one(tmp_path, banks, ca
 
 @pytest.mark.parametrize(
     ("changes", "message"),
-    [({"truth_as": np.zeros(1)}, "array 'truth_as' is unknown"),
-     ({"proposal_of": np.array([0, 0, 7])}, "7")],
-)  # fmt: skip
+    [
+        ({"truth_as": np.zeros(1)}, "array 'truth_as' is unknown"),
+        ({"proposal_of": np.array([0, 0, 7])}, "7"),
+    ],
+)
 def test_boxes_that_do_not_fit_end_in_one_line(tmp_path, banks, changes, message):
     audio, proposals = banks("audio", np.eye(4)[:2]), banks("proposals", np.eye(4)[:3])
     with pytest.raises(SystemExit, match=f"error: .*{message}"):
-        main(["localize", f"--audio={audio}", f"--proposals={proposals}",
-              f"--boxes={boxes(tmp_path, **changes)}"])  # fmt: skip
+        main(
+            [
+                "localize",
+                f"--audio={audio}",
+                f"--proposals={proposals}",
+                f"--boxes={boxes(tmp_path, **changes)}",
+            ]
+        )
 
 
 def test_a_file_that_is_not_there_ends_in_one_line(tmp_path):

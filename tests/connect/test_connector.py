@@ -57,9 +57,11 @@ def test_the_file_is_read_and_used_with_numpy_alone(tmp_path):
     exec(code, names)
     x = np.random.default_rng(2).normal(size=(5, 10)).astype(np.float32)
     np.testing.assert_allclose(
-        names["project"](path, "second", x), connector.project("second", "audio", x), rtol=1e-5,
+        names["project"](path, "second", x),
+        connector.project("second", "audio", x),
+        rtol=1e-5,
         atol=1e-6,
-    )  # fmt: skip
+    )
 
 
 def test_a_zero_row_stays_zero_and_half_precision_is_read(tmp_path):
@@ -93,9 +95,10 @@ def edited(path, tensors=None, metadata=None):
     about = header.pop("__metadata__") | (metadata or {})
     found = {
         name: np.frombuffer(raw[8 + length :][slice(*entry["data_offsets"])], np.float32)
-        .reshape(entry["shape"]).copy()
+        .reshape(entry["shape"])
+        .copy()
         for name, entry in header.items()
-    }  # fmt: skip
+    }
     found = {k: v for k, v in (found | (tensors or {})).items() if v is not None}
     path.write_bytes(save(found, about))
 

@@ -92,9 +92,14 @@ def test_the_side_file_says_what_the_bank_is(tmp_path):
     digest = known.pop("sha256")
     assert len(digest) == 64 and digest == open_bank(tmp_path / "clip.npy").sha256
     assert known == {
-        "format": "unirep_jax bank 1", "name": "CLIP", "dim": 8, "count": 5, "dtype": "float16",
-        "unit": True, "about": "texts",
-    }  # fmt: skip
+        "format": "unirep_jax bank 1",
+        "name": "CLIP",
+        "dim": 8,
+        "count": 5,
+        "dtype": "float16",
+        "unit": True,
+        "about": "texts",
+    }
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
@@ -320,18 +325,21 @@ HEADERS = {
     "many axes": (safetensors({"a": ENTRY | {"shape": [1] * 99}}, DATA), "99 axes"),
     "offsets beyond the file": (safetensors({"a": ENTRY}, DATA[:-1]), "23 bytes of data"),
     "offsets before the data": (
-        safetensors({"a": ENTRY | {"data_offsets": [-8, 16]}}, DATA), "no length"
+        safetensors({"a": ENTRY | {"data_offsets": [-8, 16]}}, DATA),
+        "no length",
     ),
     "tensors that overlap": (
-        safetensors({"a": ENTRY, "b": tensor(12, ROWS)}, DATA + bytes(12)), "b: .*byte 24"
+        safetensors({"a": ENTRY, "b": tensor(12, ROWS)}, DATA + bytes(12)),
+        "b: .*byte 24",
     ),
     "a gap between tensors": (safetensors({"a": tensor(4, ROWS)}, bytes(28)), "a: .* from byte 0"),
     "bytes of no tensor": (safetensors({"a": ENTRY}, bytes(25)), "25 bytes"),
     "a half float of another kind": (
-        safetensors({"a": tensor(0, ROWS.astype(np.float16), "BF16")}, bytes(12)), "found BF16"
+        safetensors({"a": tensor(0, ROWS.astype(np.float16), "BF16")}, bytes(12)),
+        "found BF16",
     ),
     "nothing": (safetensors({}), "one matrix"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", HEADERS)
@@ -363,7 +371,7 @@ def npy(shape, version=b"\x01\x00", length=None):
         npy("__import__('os').getcwd()"),
         npy("(" * 5000),
     ],
-)  # fmt: skip
+)
 def test_an_untrusted_npy_header_costs_nothing(tmp_path, content):
     path = tmp_path / "rows.npy"
     with path.open("wb") as stream:

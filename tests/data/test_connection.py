@@ -89,7 +89,8 @@ WRONG = {
     "no test part": (lambda f: (f / "test").rename(f / "tset"), "test: expected a folder"),
     "three streams": (lambda f: remove(f / "train", "text_2"), "train: expected the banks SHARED"),
     "no stream in the test part": (
-        lambda f: [remove(f / "test", name) for name in DIMS], "test: expected the banks audio_2"
+        lambda f: [remove(f / "test", name) for name in DIMS],
+        "test: expected the banks audio_2",
     ),
     "one shared stream alone": (lambda f: remove(f / "test", "text_1"), "or audio_2 and image_1"),
     "one true side alone": (
@@ -97,10 +98,12 @@ WRONG = {
         "alone, found image_1",
     ),
     "a stream of no space": (
-        lambda f: write(f / "train", "text", rows_of("text_1", TRAIN)), "text.npy: expected one of"
+        lambda f: write(f / "train", "text", rows_of("text_1", TRAIN)),
+        "text.npy: expected one of",
     ),
     "a fifth stream": (
-        lambda f: write(f / "train", "depth_1", rows_of("text_1", TRAIN)), "found audio_2, depth_1"
+        lambda f: write(f / "train", "depth_1", rows_of("text_1", TRAIN)),
+        "found audio_2, depth_1",
     ),
     "one stream twice": (
         lambda f: np.savez(f / "train" / "text_1.npz", rows=rows_of("text_1", TRAIN)),
@@ -111,7 +114,8 @@ WRONG = {
         "train: text_2: expected 7 rows as in audio_2, found 8",
     ),
     "a shorter test stream": (
-        lambda f: write(f / "test", "image_1", rows_of("image_1", 2)), "image_1: expected 3 rows"
+        lambda f: write(f / "test", "image_1", rows_of("image_1", 2)),
+        "image_1: expected 3 rows",
     ),
     "a wider test stream": (
         lambda f: write(f / "test", "audio_2", rows_of("text_1", TEST)),
@@ -122,10 +126,12 @@ WRONG = {
         "image_1.npy: expected rows of norm 1",
     ),
     "too many labels": (
-        lambda f: np.save(f / "test" / "label.npy", np.zeros(4, int)), r"label: .*shape \(3\)"
+        lambda f: np.save(f / "test" / "label.npy", np.zeros(4, int)),
+        r"label: .*shape \(3\)",
     ),
     "labels of floats": (
-        lambda f: np.save(f / "test" / "label.npy", np.zeros(3)), "label: expected a integer"
+        lambda f: np.save(f / "test" / "label.npy", np.zeros(3)),
+        "label: expected a integer",
     ),
     "a label beyond the names": (
         lambda f: (
@@ -134,7 +140,7 @@ WRONG = {
         ),
         "label: expected .* found 2 in row 9",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", WRONG)

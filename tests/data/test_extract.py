@@ -153,16 +153,14 @@ def test_an_interrupted_call_goes_on_after_its_last_whole_batch(
     path = manifest((1, "image", "image/none.png"), (6, "image", ""))
     extract(path, tmp_path / "whole", **settings)
     encoder_module.seen.clear()
-    progress = job._progress
+    bar = job.Bar
 
-    def interrupted(*arguments):
-        bar = progress(*arguments)
-        bar.update = lambda n: (
-            (_ for _ in ()).throw(KeyboardInterrupt) if len(encoder_module.seen) == after else None
-        )
-        return bar
+    class Interrupted(bar):
+        def update(self, count):
+            if len(encoder_module.seen) == after:
+                raise KeyboardInterrupt
 
-    monkeypatch.setattr(job, "_progress", interrupted)
+    monkeypatch.setattr(job, "Bar", Interrupted)
     with pytest.raises(KeyboardInterrupt):
         extract(path, tmp_path / "out", **settings)
     assert not (tmp_path / "out").exists()
@@ -170,7 +168,7 @@ def test_an_interrupted_call_goes_on_after_its_last_whole_batch(
     left.write_bytes(left.read_bytes()[:-1])  # and the last row was cut short
     with (tmp_path / ".out.incomplete" / "damaged.csv").open("a") as stream:
         stream.write("image,9,of a line that was cut")
-    monkeypatch.setattr(job, "_progress", progress)
+    monkeypatch.setattr(job, "Bar", bar)
     encoder_module.seen.clear()
     extract(path, tmp_path / "out", **settings)
     assert len(encoder_module.seen) == 5 - (after - 1), "batches that were whole are not repeated"

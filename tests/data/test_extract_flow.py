@@ -94,10 +94,16 @@ def test_a_feature_set_in_a_folder_gets_the_modality_and_its_absence(tmp_path, w
     video = rng.random((6, 2, 12, 12, 1)).astype(np.float32)
     video[3] = np.nan
     present = np.arange(6) != 3
-    folder = write_folder(tmp_path / "set", {
-        "modality/video": video, "modality/audio": rng.random((6, 4)), "present/video": present,
-        "label": np.arange(6) % 2, "train": np.arange(6) < 3,
-    })  # fmt: skip
+    folder = write_folder(
+        tmp_path / "set",
+        {
+            "modality/video": video,
+            "modality/audio": rng.random((6, 4)),
+            "present/video": present,
+            "label": np.arange(6) % 2,
+            "train": np.arange(6) < 3,
+        },
+    )
     extract(folder, "modality/video", folder, cells=1)
     loaded = load_features(folder)
     assert loaded.modalities == ("audio", "flow", "video")
@@ -117,10 +123,14 @@ def test_a_feature_set_in_a_folder_gets_the_modality_and_its_absence(tmp_path, w
         (np.ones((0, 3, 8, 8)), "depth", {}, r"depth: expected \[example"),
         (np.ones((4, 1, 8, 8)), "depth", {}, "two frames"),
         (np.ones((4, 3, 8, 8)), "depth", {"cells": 9}, "cells=9"),
-        (np.stack([np.ones((3, 8, 8)), np.full((3, 8, 8), np.inf)]), "depth", {},
-         "in row 1 clip: expected finite values"),
+        (
+            np.stack([np.ones((3, 8, 8)), np.full((3, 8, 8), np.inf)]),
+            "depth",
+            {},
+            "in row 1 clip: expected finite values",
+        ),
     ],
-)  # fmt: skip
+)
 def test_clips_without_flow_are_refused_with_their_file_and_key(
     tmp_path, clip, key, settings, message
 ):
@@ -148,5 +158,8 @@ def test_the_documented_command_is_understood():
     (command,) = [line for line in page.splitlines() if "-m unirep_jax.data.extract_flow " in line]
     options = extract_flow.arguments_parser().parse_args(shlex.split(command)[3:])
     assert (options.key, options.form, options.cells, options.orientations) == (
-        "depth", "histograms", 4, 8,
-    )  # fmt: skip
+        "depth",
+        "histograms",
+        4,
+        8,
+    )

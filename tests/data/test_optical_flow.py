@@ -21,9 +21,9 @@ def moving(right: int, down: int, frames: int = 3, size: int = 32) -> np.ndarray
     """A texture that every frame shows further to the right and further down."""
     picture = texture(64, 64)
     start = 20
-    return np.stack([
-        picture[start - t * down :, start - t * right :][:size, :size] for t in range(frames)
-    ])  # fmt: skip
+    return np.stack(
+        [picture[start - t * down :, start - t * right :][:size, :size] for t in range(frames)]
+    )
 
 
 # -- TV-L1 -----------------------------------------------------------------------------------------

@@ -111,10 +111,23 @@ def described(shape, dtype="f8", buffer=b"\0" * 8, order="<"):
     kind += b"(" + number(3) + text(order) + b"NNN" + number(-1) * 2 + number(0) + b"tb"
     data = b"B" + struct.pack("<I", len(buffer)) + buffer
     return (
-        b"\x80\x04" + text("numpy._core.multiarray") + text("_reconstruct") + b"\x93"
-        + text("numpy") + text("ndarray") + b"\x93" + number(0) + b"\x85C\x01b\x87R"
-        + b"(" + number(1) + numbers + kind + b"\x89" + data + b"tb."
-    )  # fmt: skip
+        b"\x80\x04"
+        + text("numpy._core.multiarray")
+        + text("_reconstruct")
+        + b"\x93"
+        + text("numpy")
+        + text("ndarray")
+        + b"\x93"
+        + number(0)
+        + b"\x85C\x01b\x87R"
+        + b"("
+        + number(1)
+        + numbers
+        + kind
+        + b"\x89"
+        + data
+        + b"tb."
+    )
 
 
 def test_the_array_written_by_hand_is_read():

@@ -148,8 +148,9 @@ def test_sound_and_frames_become_features_with_groups(tmp_path, monkeypatch):
     builder = raw.prepare(CremaDAv, tmp_path / "set", tmp_path / "tfds")
     loaded = raw.raw_features(builder, tmp_path / "features", image_size=4, num_frames=2)
     assert {m: x.shape[1:] for m, x in loaded.features.items()} == {
-        "video": (2, 4, 4, 3), "audio": (188, 257)
-    }  # fmt: skip
+        "video": (2, 4, 4, 3),
+        "audio": (188, 257),
+    }
     for row, clip in enumerate(ids_of(tmp_path / "features")):
         i = clips.index(clip)
         assert loaded.group[row] == int(clip[:4])

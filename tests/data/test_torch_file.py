@@ -77,10 +77,12 @@ def test_tensors_of_nested_dictionaries_are_named_and_strided(tmp_path):
     numbers = np.arange(12, dtype="<f4")
     found = {
         "epoch": 3,
-        "model": {"a.weight": Rebuild("0", 12, (3, 4), (4, 1)),
-                  "b": Rebuild("0", 12, (2, 2), (1, 4), offset=2)},
+        "model": {
+            "a.weight": Rebuild("0", 12, (3, 4), (4, 1)),
+            "b": Rebuild("0", 12, (2, 2), (1, 4), offset=2),
+        },
         "list": [Rebuild("1", 2, (), ())],
-    }  # fmt: skip
+    }
     path = write(tmp_path / "a.pth", found, {"0": numbers, "1": numbers[5:7]})
     tensors = read_tensors(path)
     assert list(tensors) == ["model.a.weight", "model.b", "list.0"]
@@ -92,8 +94,10 @@ def test_tensors_of_nested_dictionaries_are_named_and_strided(tmp_path):
 def test_half_precision_of_both_kinds_is_read(tmp_path):
     values = np.array([1.5, -2.0, 0.25], "<f4")
     stored = {"0": (values.view("<u4") >> 16).astype("<u2"), "1": values.astype("<f2")}
-    found = {"b": Rebuild("0", 3, (3,), (1,), kind="BFloat16Storage"),
-             "h": Rebuild("1", 3, (3,), (1,), kind="HalfStorage")}  # fmt: skip
+    found = {
+        "b": Rebuild("0", 3, (3,), (1,), kind="BFloat16Storage"),
+        "h": Rebuild("1", 3, (3,), (1,), kind="HalfStorage"),
+    }
     tensors = read_tensors(write(tmp_path / "a.pth", found, stored))
     np.testing.assert_array_equal(tensors["b"], values)
     assert tensors["h"].dtype == np.float16
@@ -193,9 +197,12 @@ def test_what_pytorch_writes_is_read_bit_by_bit(tmp_path, new):
     module = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
     whole = torch.arange(24.0).reshape(4, 6)
     tensors = module.state_dict() | {
-        "view": whole[1:3, ::2].T, "same": whole, "half": whole.bfloat16(), "empty": whole[:0],
+        "view": whole[1:3, ::2].T,
+        "same": whole,
+        "half": whole.bfloat16(),
+        "empty": whole[:0],
         "parameter": torch.nn.Parameter(whole[0]),
-    }  # fmt: skip
+    }
     torch.save({"model": tensors}, tmp_path / "a.pth", _use_new_zipfile_serialization=new)
     found = read_tensors(tmp_path / "a.pth")
     assert set(found) == {f"model.{name}" for name in tensors}

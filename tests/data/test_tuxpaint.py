@@ -67,8 +67,11 @@ def package(path, files, *, name="data.tar.xz", place=tuxpaint._PLACE, extra=())
             archive.addfile(member, io.BytesIO(data))
         for member in extra:
             archive.addfile(member)
-    members = {"debian-binary": b"2.0\n", "control.tar.xz": b"odd",
-               name: lzma.compress(content.getvalue(), preset=0)}  # fmt: skip
+    members = {
+        "debian-binary": b"2.0\n",
+        "control.tar.xz": b"odd",
+        name: lzma.compress(content.getvalue(), preset=0),
+    }
     with path.open("wb") as stream:
         stream.write(b"!<arch>\n")
         for member, data in members.items():
@@ -96,8 +99,13 @@ def test_a_package_becomes_six_modalities_of_the_things_that_have_the_first_thre
     np.testing.assert_array_equal(np.bincount(found.label), [12, 8])
     counts = {modality: int(here.sum()) for modality, here in found.present.items()}
     assert counts == {
-        "image": 20, "text": 20, "speech_fr": 20, "speech_ru": 19, "speech_es": 10, "effect": 3,
-    }  # fmt: skip
+        "image": 20,
+        "text": 20,
+        "speech_fr": 20,
+        "speech_ru": 19,
+        "speech_es": 10,
+        "effect": 3,
+    }
     ids = (made / "examples.txt").read_text().splitlines()
     assert "animals/mute" not in ids and "animals/unseen" not in ids
     row = ids.index("animals/cats/cat7")
@@ -182,8 +190,10 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
     command = [sys.executable, "-m", "unirep_jax.data.prepare", "tuxpaint"]
     result = subprocess.run(
         [*command, f"--path={tmp_path}", f"--out={tmp_path / 'out'}"],
-        capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert result.returncode == 1
     assert result.stderr.strip().splitlines()[-1].startswith(f"error: {tmp_path}: expected stamps")
 

@@ -51,8 +51,11 @@ def test_what_is_of_other_facts_is_measured_again(path, of):
 def test_what_is_damaged_is_measured_again(path, damage):
     content = path.read_text()
     spoilt = {
-        "empty": "", "cut": content[:-5], "a digit": content.replace("0.1", "0.2"), "text": "[[[",
-    }  # fmt: skip
+        "empty": "",
+        "cut": content[:-5],
+        "a digit": content.replace("0.1", "0.2"),
+        "text": "[[[",
+    }
     path.unlink()
     if damage == "a folder":
         path.mkdir()
@@ -61,3 +64,10 @@ def test_what_is_damaged_is_measured_again(path, damage):
     kept = KeptMeasurements(path, OF)
     with pytest.raises(AssertionError, match="measured again"):
         kept.once("trained", refuse)
+
+
+def test_every_part_says_that_it_is_evaluated_and_for_how_long(path, capsys):
+    kept = KeptMeasurements(path, OF)
+    kept.once("trained", refuse)  # kept from before: nothing to say
+    kept.once("chance", lambda: [made(0.5)])
+    assert capsys.readouterr() == ("", "evaluated chance in 0 s\n")

@@ -100,16 +100,17 @@ def test_of_equally_similar_proposals_the_first_counts_and_embeddings_may_be_zer
 def test_without_any_proposal_nothing_is_found():
     located = locate(np.ones((2, 3)), np.zeros((0, 3)), Boxes([], []), Boxes([WHOLE], [1]))
     assert list(localization(located)) == [
-        ("ciou", 0, 0), ("auc", pytest.approx(0.025), pytest.approx(0.025))
-    ]  # fmt: skip
+        ("ciou", 0, 0),
+        ("auc", pytest.approx(0.025), pytest.approx(0.025)),
+    ]
     assert list(counterfactual(located)) == [("ap", 0, None), ("max_f1", 0, None)]
 
 
 def test_without_any_object_there_is_nothing_to_judge():
     located = locate(np.ones((1, 3)), np.ones((1, 3)), Boxes([WHOLE], [0]), Boxes([], []))
-    for judge in (localization, counterfactual):
+    for evaluate in (localization, counterfactual):
         with pytest.raises(ValueError, match="has_object is nowhere true"):
-            list(judge(located))
+            list(evaluate(located))
 
 
 def test_wrong_inputs_raise_and_name_the_culprit():
@@ -128,7 +129,7 @@ def test_wrong_inputs_raise_and_name_the_culprit():
         ((audio, proposals, boxes, Boxes(inside_out, truth.of)), r"truth.box\[3\] is"),
         ((audio, proposals, boxes, truth._replace(of=[0, 1, 2, 9])), r"truth.of\[3\] is 9"),
         ((audio, proposals, boxes, truth._replace(by=[0])), "truth.by must be 4 integers"),
-    ]  # fmt: skip
+    ]
     for inputs, culprit in cases:
         with pytest.raises(ValueError, match=culprit):
             locate(*inputs)

@@ -35,12 +35,15 @@ def test_a_zero_prompt_adds_nothing_and_prompts_that_cancel_are_like_no_item():
 
 def test_hand_computed_shares_of_seven_classes():
     prompts = np.eye(7, dtype=np.float32)[:, None]
-    items = np.array([
-        [9, 1, 0, 0, 0, 0, 0],  # of class 0: first
-        [9, 8, 7, 0, 0, 0, 0],  # of class 2: third
-        [9, 8, 7, 6, 5, 0, 0],  # of class 4: fifth
-        [6, 5, 4, 3, 2, 1, 0],  # of class 6: last
-    ], np.float32)  # fmt: skip
+    items = np.array(
+        [
+            [9, 1, 0, 0, 0, 0, 0],  # of class 0: first
+            [9, 8, 7, 0, 0, 0, 0],  # of class 2: third
+            [9, 8, 7, 6, 5, 0, 0],  # of class 4: fifth
+            [6, 5, 4, 3, 2, 1, 0],  # of class 6: last
+        ],
+        np.float32,
+    )
     found = list(zero_shot(items, prompts, [0, 2, 4, 6]))
     assert [metric for metric, _, _ in found] == ["top_1", "top_3", "top_5"]
     np.testing.assert_allclose([value for _, value, _ in found], [1 / 4, 2 / 4, 3 / 4])

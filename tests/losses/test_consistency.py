@@ -57,8 +57,11 @@ def test_sharpening_is_a_power_normalised(rng):
     p = softmax(rng.normal(size=(4, 3)), axis=1)
     found = sharpen(jnp.asarray(p, jnp.float32), temperature=0.5)
     np.testing.assert_allclose(found, p**2 / (p**2).sum(1, keepdims=True), rtol=1e-5)
-    np.testing.assert_allclose(sharpen(jnp.array([[1.0, 0.0], [0.0, 0.0]]), temperature=0.5),
-                               [[1, 0], [0.5, 0.5]], atol=1e-6)  # fmt: skip
+    np.testing.assert_allclose(
+        sharpen(jnp.array([[1.0, 0.0], [0.0, 0.0]]), temperature=0.5),
+        [[1, 0], [0.5, 0.5]],
+        atol=1e-6,
+    )
 
 
 def test_statistics_thresholds_and_fairness_have_the_known_values():
@@ -142,9 +145,13 @@ def test_rows_and_slots_that_do_not_count_may_hold_anything(rng):
 
     def loss(q):
         return momentum_contrast(
-            spoil(q, where), spoil(k, where), spoil(queue, filled),
-            temperature=0.5, where=where, slot_where=filled,
-        )  # fmt: skip
+            spoil(q, where),
+            spoil(k, where),
+            spoil(queue, filled),
+            temperature=0.5,
+            where=where,
+            slot_where=filled,
+        )
 
     expected = momentum_contrast(q[where], k[where], queue[filled], temperature=0.5)
     np.testing.assert_allclose(loss(q)[where], expected, rtol=1e-5)

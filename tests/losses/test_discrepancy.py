@@ -28,9 +28,14 @@ def test_it_is_the_mean_of_the_kernel_over_pairs(rng, biased):
     np.testing.assert_allclose(found, reference(x, y, 1.5, biased), rtol=1e-5)
 
 
-@pytest.mark.parametrize(("x", "y", "biased", "value"), [
-    ([0], [1], True, 0.786939), ([0, 1], [2, 3], True, 1.162376), ([0, 1], [2, 3], False, 0.768906),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("x", "y", "biased", "value"),
+    [
+        ([0], [1], True, 0.786939),
+        ([0, 1], [2, 3], True, 1.162376),
+        ([0, 1], [2, 3], False, 0.768906),
+    ],
+)
 def test_known_values(x, y, biased, value):
     sample = lambda s: jnp.array(s, jnp.float32)[:, None]
     np.testing.assert_allclose(

@@ -33,9 +33,13 @@ def test_each_example_has_the_mean_divergence_from_its_own_anchors(rng):
         np.testing.assert_allclose(found[i], np.mean(each) if each else 0, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("p", "q", "value"), [
-    ([0.5, 0.5], [0.9, 0.1], 0.510826), ([0.9, 0.1], [0.5, 0.5], 0.368064),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("p", "q", "value"),
+    [
+        ([0.5, 0.5], [0.9, 0.1], 0.510826),
+        ([0.9, 0.1], [0.5, 0.5], 0.368064),
+    ],
+)
 def test_the_direction_is_that_of_the_example_from_the_anchor(p, q, value):
     found = anchor_divergence(
         jnp.log(jnp.array([p])), jnp.log(jnp.array([q])), jnp.ones((1, 1), bool)
@@ -68,8 +72,10 @@ def test_gradients_are_right_and_none_reaches_anchors_or_examples_without_any(x6
 
 def test_a_probability_of_zero_gives_a_finite_loss_and_gradient():
     x, y = jnp.array([[200.0, 0.0], [0.0, 0.0]]), jnp.array([[0.0, 200.0]])
-    for loss in (lambda x: anchor_divergence(x, y, jnp.ones((2, 1), bool)).sum(),
-                 lambda x: marginal_divergence(x, y)):  # fmt: skip
+    for loss in (
+        lambda x: anchor_divergence(x, y, jnp.ones((2, 1), bool)).sum(),
+        lambda x: marginal_divergence(x, y),
+    ):
         value, gradient = jax.value_and_grad(loss)(x)
         assert np.isfinite(value) and np.isfinite(gradient).all()
 
@@ -79,8 +85,9 @@ def test_the_marginal_divergence_is_of_the_means_of_what_counts(rng):
     where, anchors = np.arange(6) % 2 == 0, np.arange(4) > 0
     found = marginal_divergence(
         *(jnp.asarray(a, jnp.float32) for a in (x, y)),
-        where=jnp.asarray(where), anchor_where=jnp.asarray(anchors),
-    )  # fmt: skip
+        where=jnp.asarray(where),
+        anchor_where=jnp.asarray(anchors),
+    )
     expected = kl(softmax(x[where]).mean(0), softmax(y[anchors]).mean(0))
     np.testing.assert_allclose(found, expected, rtol=1e-5)
     empty = marginal_divergence(jnp.ones((2, 3)), jnp.ones((2, 3)), where=jnp.zeros(2, bool))
@@ -88,8 +95,11 @@ def test_the_marginal_divergence_is_of_the_means_of_what_counts(rng):
 
 
 def test_candidates_pair_an_example_with_the_anchors_of_the_named_classes():
-    pairs = candidate_pairs(jnp.array([[0, 1], [2, 1]]), jnp.array([0, 1, 2, 2, 1]),
-                            jnp.array([True, True, True, False, True]))  # fmt: skip
+    pairs = candidate_pairs(
+        jnp.array([[0, 1], [2, 1]]),
+        jnp.array([0, 1, 2, 2, 1]),
+        jnp.array([True, True, True, False, True]),
+    )
     expected = [[True, False, True, False, False], [False, True, False, False, True]]
     assert pairs.tolist() == expected
 

@@ -29,23 +29,31 @@ def everything(params, batch, *, axis_name):
 
 def marginal(params, batch, axis_name):
     return losses.marginal_divergence(
-        batch["x"] @ params["kernel"], batch["y"] @ params["kernel"],
-        where=batch["where"], anchor_where=batch["anchors"], axis_name=axis_name,
-    )  # fmt: skip
+        batch["x"] @ params["kernel"],
+        batch["y"] @ params["kernel"],
+        where=batch["where"],
+        anchor_where=batch["anchors"],
+        axis_name=axis_name,
+    )
 
 
 def thresholds(params, batch, axis_name):
     return losses.update_thresholds(
-        losses.AdaptiveThresholds.initial(CLASSES), batch["y"] @ params["kernel"],
-        momentum=0.9, where=batch["where"], axis_name=axis_name,
-    )  # fmt: skip
+        losses.AdaptiveThresholds.initial(CLASSES),
+        batch["y"] @ params["kernel"],
+        momentum=0.9,
+        where=batch["where"],
+        axis_name=axis_name,
+    )
 
 
 def fair(params, batch, axis_name):
     return losses.fairness(
-        thresholds(params, batch, axis_name), batch["x"] @ params["kernel"],
-        where=batch["where"], axis_name=axis_name,
-    )  # fmt: skip
+        thresholds(params, batch, axis_name),
+        batch["x"] @ params["kernel"],
+        where=batch["where"],
+        axis_name=axis_name,
+    )
 
 
 on_one_device = jax.jit(partial(everything, axis_name=None))

@@ -102,9 +102,13 @@ def test_given_marginals_are_normalised_and_met_and_weight_zero_removes(rng, x_a
     row[[0, 4]] = column[2] = 0
     hole = np.where(row[:, None] > 0, x, np.nan).astype(np.float32)
     result = sinkhorn_plan(
-        hole, y, epsilon=0.2, threshold=1e-5, block_size=block_size,
+        hole,
+        y,
+        epsilon=0.2,
+        threshold=1e-5,
+        block_size=block_size,
         marginals=(row.astype(np.float32), column.astype(np.float32)),
-    )  # fmt: skip
+    )
     expected = loop_plan(x, y, 0.2, row / row.sum(), column / column.sum())
     np.testing.assert_allclose(result.plan, expected, atol=1e-5)
     assert np.isneginf(result.row_potential[0]) and np.isfinite(result.row_potential[1])
@@ -126,9 +130,12 @@ def test_all_weight_removed_gives_a_zero_plan_and_no_gradient(x_and_y, gradient,
 def test_columns_without_weight_do_not_slow_the_others_down(x_and_y, block_size):
     column = np.arange(COLUMN) == 4  # everything goes there: solved by one iteration
     result = sinkhorn_plan(
-        *x_and_y, epsilon=0.01, marginals=(np.ones(ROW, bool), column), iterations=1,
+        *x_and_y,
+        epsilon=0.01,
+        marginals=(np.ones(ROW, bool), column),
+        iterations=1,
         block_size=block_size,
-    )  # fmt: skip
+    )
     np.testing.assert_allclose(result.plan, np.outer(uniform(ROW), column), atol=1e-6)
 
 

@@ -10,7 +10,7 @@ CHANNELS = {"audio": 128, "video": 512, "text": 256}  # of what the linear map b
 
 
 def fabricate(seed=0):
-    """Every tensor of a released encoder and text LSTM that is judged, and some of those beside."""
+    """Every tensor of a released encoder and text LSTM that is evaluated, and some others."""
     rng = np.random.default_rng(seed)
     draw = lambda *shape: rng.standard_normal(shape) / shape[-1] ** 0.5
     near_one = lambda size: rng.uniform(0.5, 1.5, size)

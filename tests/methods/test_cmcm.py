@@ -42,9 +42,14 @@ def test_eight_devices_give_the_losses_gradients_and_codebook_of_one(pairs):
     feature_set = without(pairs, "sensor", slice(22))
     method, _, state = start(METHOD, feature_set)
     assert_devices_agree(
-        method, state, batch_of(feature_set), parallel="shard_map", counts=(8,),
-        metrics_rtol=1e-5, state_rtol=1e-3,
-    )  # fmt: skip
+        method,
+        state,
+        batch_of(feature_set),
+        parallel="shard_map",
+        counts=(8,),
+        metrics_rtol=1e-5,
+        state_rtol=1e-3,
+    )
 
 
 def test_absent_examples_do_not_matter_whatever_they_hold(pairs):
@@ -71,9 +76,11 @@ def test_contrast_is_symmetric_info_nce_of_sequences_and_codes_averaged_over_tim
     z, codes = rng.normal(size=(2, 3, 5, 4, 6))
     present = np.ones((3, 5), bool)
     encoded = SimpleNamespace(
-        z=jnp.asarray(z, jnp.float32), quantized=jnp.asarray(codes, jnp.float32),
-        both=jnp.asarray(present[:, None] & present[None]), mean=losses.masked_mean,
-    )  # fmt: skip
+        z=jnp.asarray(z, jnp.float32),
+        quantized=jnp.asarray(codes, jnp.float32),
+        both=jnp.asarray(present[:, None] & present[None]),
+        mean=losses.masked_mean,
+    )
     for begun, embedding in ((1.0, (z + codes).mean(2)), (0.0, z.mean(2))):
         embedding /= np.linalg.norm(embedding, axis=-1, keepdims=True)
         expected = []

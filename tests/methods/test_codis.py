@@ -40,9 +40,14 @@ def test_eight_devices_give_the_losses_gradients_and_state_of_one(pairs):
     feature_set = without(pairs, "sensor", slice(22))
     method, _, state = start(METHOD, feature_set)
     assert_devices_agree(
-        method, state, batch_of(feature_set), parallel="shard_map", counts=(8,),
-        metrics_rtol=1e-4, state_rtol=1e-3,
-    )  # fmt: skip
+        method,
+        state,
+        batch_of(feature_set),
+        parallel="shard_map",
+        counts=(8,),
+        metrics_rtol=1e-4,
+        state_rtol=1e-3,
+    )
 
 
 def test_absent_examples_do_not_matter_whatever_they_hold(pairs):
@@ -82,8 +87,9 @@ def test_terms_are_their_equations_with_the_teachers_assignment(pairs):
     logs = cosine / 0.1 - np.log(np.exp(cosine / 0.1).sum(-1, keepdims=True))
     prediction = np.mean([-(share[m] * logs[1 - m]).sum(-1).mean() for m in range(2)])
     np.testing.assert_allclose(terms["prediction"], prediction, rtol=1e-4)
-    student, teacher = (x.mean(2) / np.linalg.norm(x.mean(2), axis=-1, keepdims=True)
-                        for x in (z, teacher))  # fmt: skip
+    student, teacher = (
+        x.mean(2) / np.linalg.norm(x.mean(2), axis=-1, keepdims=True) for x in (z, teacher)
+    )
     contrast = []
     for m, n in np.ndindex(2, 2):
         logits = student[m] @ teacher[n].T / 0.1
@@ -99,8 +105,9 @@ def test_the_teacher_follows_the_encoders_and_embeddings_are_codes_of_the_last_l
     )
     jax.tree.map(
         lambda new, old: np.testing.assert_allclose(new, old + 0.25, rtol=1e-5, atol=1e-6),
-        after["teacher"], state.state["teacher"],
-    )  # fmt: skip
+        after["teacher"],
+        state.state["teacher"],
+    )
     x = jnp.asarray(pairs.features["sensor"][:3])
     sequence, _, codes = method.embed(state.params, after, "sensor", x)
     np.testing.assert_array_equal(sequence, after["codebook"].codebook[codes])

@@ -45,9 +45,14 @@ def test_eight_devices_give_the_losses_gradients_and_codebook_of_one(pairs):
     feature_set = without(pairs, "sensor", slice(22))
     method, _, state = start(METHOD, feature_set)
     assert_devices_agree(
-        method, state, batch_of(feature_set), parallel="shard_map", counts=(8,),
-        metrics_rtol=1e-5, state_rtol=1e-3,
-    )  # fmt: skip
+        method,
+        state,
+        batch_of(feature_set),
+        parallel="shard_map",
+        counts=(8,),
+        metrics_rtol=1e-5,
+        state_rtol=1e-3,
+    )
 
 
 def test_absent_examples_do_not_matter_whatever_they_hold(pairs):
@@ -62,8 +67,9 @@ def test_the_estimator_follows_the_likelihood_alone_and_nothing_else_does(pairs)
     _, fit = loss_and_gradient(fit_only)(*arguments, key=jax.random.key(0))
     jax.tree.map(
         lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6),
-        whole["estimator"], fit["estimator"],
-    )  # fmt: skip
+        whole["estimator"],
+        fit["estimator"],
+    )
     assert optax.global_norm(fit["estimator"]) > 0
     assert optax.global_norm((fit["network"], fit["predictor"])) == 0
 
@@ -73,9 +79,12 @@ def encoded(rng, modalities=3, batch=6, time=4, dim=16):
     z = jnp.asarray(rng.normal(size=(modalities, batch, time, dim)), jnp.float32)
     present = jnp.ones((modalities, batch), bool)
     return SimpleNamespace(
-        z=z, quantized=z, present=present, both=present[:, None] & present[None],
+        z=z,
+        quantized=z,
+        present=present,
+        both=present[:, None] & present[None],
         mean=losses.masked_mean,
-    )  # fmt: skip
+    )
 
 
 def heads(method, modalities=3):
@@ -87,9 +96,12 @@ def test_prediction_sums_the_pairs_and_a_tenth_of_a_modalitys_own_future(rng, co
     batch, params = encoded(rng), heads(METHOD)
     method = dataclasses.replace(METHOD, cosine=cosine, temperature=0.5 if cosine else 1.0)
     predictor = {m: jax.tree.map(lambda p, m=m: p[m], params["predictor"]) for m in range(3)}
-    predicted = np.array([
-        [METHOD.predictor.apply({"params": predictor[m]}, x) for x in batch.z[m]] for m in range(3)
-    ])[:, :, :, 0]  # fmt: skip
+    predicted = np.array(
+        [
+            [METHOD.predictor.apply({"params": predictor[m]}, x) for x in batch.z[m]]
+            for m in range(3)
+        ]
+    )[:, :, :, 0]
     z, expected = np.float64(batch.z), 0.0
     if cosine:
         z, predicted = (x / np.linalg.norm(x, axis=-1, keepdims=True) for x in (z, predicted))

@@ -16,15 +16,30 @@ from unirep_jax.methods import MICU
 from unirep_jax.train.step import train_step
 
 SMALL = {
-    "dim": 16, "codes": 12, "layers": 1, "heads": 2, "pieces": 4, "permutations": 6, "patience": 3
-}  # fmt: skip
+    "dim": 16,
+    "codes": 12,
+    "layers": 1,
+    "heads": 2,
+    "pieces": 4,
+    "permutations": 6,
+    "patience": 3,
+}
 PRESETS = {
     "paper": dataclasses.replace(MICU.paper(), **SMALL),
     "official": dataclasses.replace(MICU.official(), **SMALL | {"pieces": 2, "permutations": 2}),
-    "small_data": MICU(**SMALL, temporal="convolution", cosine=True, temperature=0.1, mask="steps",
-                       noise=0.1, gain=0.1, warp=0.2, commitment_other=0.1),
+    "small_data": MICU(
+        **SMALL,
+        temporal="convolution",
+        cosine=True,
+        temperature=0.1,
+        mask="steps",
+        noise=0.1,
+        gain=0.1,
+        warp=0.2,
+        commitment_other=0.1,
+    ),
     "mmjp": MICU(**SMALL | {"pieces": 2}, jigsaw="mmjp"),
-}  # fmt: skip
+}
 
 
 def batch_of(feature_set, size=32):

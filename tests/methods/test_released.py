@@ -90,8 +90,11 @@ def test_every_parameter_of_the_encoders_is_read_and_so_are_the_moving_averages(
         describe = lambda tree: jax.tree.map(lambda x: (x.shape, x.dtype), tree)
         assert describe(params[m]) == describe(made["params"])
     codebook, quantizer = state["codebook"], f"{reference.ENCODER}.Cross_quantizer"
-    for field, name in (("count", "ema_count"), ("weight", "ema_weight"),
-                        ("age", "unactivated_count")):  # fmt: skip
+    for field, name in (
+        ("count", "ema_count"),
+        ("weight", "ema_weight"),
+        ("age", "unactivated_count"),
+    ):
         np.testing.assert_allclose(getattr(codebook, field), tensors[f"{quantizer}.{name}"], 1e-6)
 
 
@@ -118,9 +121,14 @@ def test_everything_that_is_wrong_with_names_and_shapes_is_said_at_once(tmp_path
     first = f"{reference.ENCODER}.audio_self_att.affine_matrix"
     second = f"{reference.LSTM}.weight_hh_l1"
     changes = {
-        EMBEDDING: codebook, f"{first}.bias": bias, f"{first}.weight": None, second: None,
-        f"{reference.ENCODER}.extra": bias, "Other.extra": bias, "Decoder_parameters.x": bias,
-    }  # fmt: skip
+        EMBEDDING: codebook,
+        f"{first}.bias": bias,
+        f"{first}.weight": None,
+        second: None,
+        f"{reference.ENCODER}.extra": bias,
+        "Other.extra": bias,
+        "Decoder_parameters.x": bias,
+    }
     save_file(empty(**changes), tmp_path / "micu.safetensors")
     with pytest.raises(ValueError) as caught:
         check_weights(tmp_path / "micu.safetensors")
@@ -128,8 +136,9 @@ def test_everything_that_is_wrong_with_names_and_shapes_is_said_at_once(tmp_path
     assert lines[0] == f"{tmp_path / 'micu.safetensors'}: not weights of MICU or DCID"
     assert lines[1] == f"  missing: {first}.weight, {second}"
     assert set(lines[2].removeprefix("  unexpected: ").split(", ")) == {
-        f"{reference.ENCODER}.extra", "Other.extra",
-    }  # fmt: skip
+        f"{reference.ENCODER}.extra",
+        "Other.extra",
+    }
     assert set(lines[3:]) == {
         f"  {EMBEDDING}: expected [400, 256], found [512, 256]",
         f"  {first}.bias: expected [256], found [255]",

@@ -1,4 +1,4 @@
-"""Released weights from the command line: nothing is trained, and the protocols judge."""
+"""Released weights from the command line: nothing is trained, and the tasks evaluate."""
 
 import dataclasses
 import json
@@ -51,10 +51,14 @@ def test_weights_are_judged_on_a_prepared_set_without_training(
     tmp_path, weights, prepared, standard_promotion
 ):
     config = get_config("dcid")
-    config.update_from_flattened_dict({
-        "method.weights": weights, "task.sets": (prepared,), "task.probe.steps": 60,
-        "task.probe.lr": 2e-2,
-    })  # fmt: skip
+    config.update_from_flattened_dict(
+        {
+            "method.weights": weights,
+            "task.sets": (prepared,),
+            "task.probe.steps": 60,
+            "task.probe.lr": 2e-2,
+        }
+    )
     with pytest.raises(ConfigError, match="steps=7: Released is not trained by steps; must be 0"):
         changed = config.copy_and_resolve_references()
         changed.steps = 7
@@ -65,9 +69,10 @@ def test_weights_are_judged_on_a_prepared_set_without_training(
     workdir = run(config, tmp_path / "run")
     rows = [json.loads(line) for line in (workdir / "results.jsonl").read_text().splitlines()]
     accuracy = {
-        (row["source"], row["target"]): row["value"] for row in rows
+        (row["source"], row["target"]): row["value"]
+        for row in rows
         if row["method"] == "dcid_released" and row["metric"] == "accuracy"
-    }  # fmt: skip
+    }
     assert accuracy.keys() == {(a, b) for a in ("audio", "text") for b in ("audio", "text")}
     assert accuracy["audio", "audio"] == 1, "made-up weights, but what they see is easy"
     assert not (workdir / "metrics.jsonl").exists()

@@ -1,4 +1,4 @@
-"""From a checkpoint of PyTorch to a judged encoder. PyTorch runs in a process of its own."""
+"""From a checkpoint of PyTorch to a evaluated encoder. PyTorch runs in a process of its own."""
 
 import ast
 import importlib.util

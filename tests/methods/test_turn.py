@@ -38,9 +38,14 @@ def test_eight_devices_give_the_losses_gradients_and_codebook_of_one(pairs):
     feature_set = without(pairs, "sensor", slice(22))
     method, _, state = start(METHOD, feature_set)
     assert_devices_agree(
-        method, state, batch_of(feature_set), parallel="shard_map", counts=(8,),
-        metrics_rtol=1e-5, state_rtol=1e-3,
-    )  # fmt: skip
+        method,
+        state,
+        batch_of(feature_set),
+        parallel="shard_map",
+        counts=(8,),
+        metrics_rtol=1e-5,
+        state_rtol=1e-3,
+    )
 
 
 def test_absent_examples_do_not_matter_whatever_they_hold(pairs):

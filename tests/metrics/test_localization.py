@@ -73,11 +73,14 @@ def test_empty_maps_overlap_nothing():
 @given(st.integers(0, 2**32 - 1), st.sampled_from([1, 2, 3]))
 def test_boxes_overlap_as_their_maps_do(seed, agreement):
     rng = np.random.default_rng(seed)
-    truth = np.stack([
-        metrics.consensus_map(random_boxes(rng, n), rng.integers(0, 3, n), agreement=agreement,
-                              size=13)
-        for n in (0, 1, 5)
-    ])  # fmt: skip
+    truth = np.stack(
+        [
+            metrics.consensus_map(
+                random_boxes(rng, n), rng.integers(0, 3, n), agreement=agreement, size=13
+            )
+            for n in (0, 1, 5)
+        ]
+    )
     boxes, image = random_boxes(rng, 20), rng.integers(0, 3, 20)
     ours = metrics.box_consensus_iou(boxes, truth, image)
     maps = metrics.consensus_iou(metrics.box_maps(boxes, size=13), truth[image])
@@ -170,7 +173,7 @@ def test_other_wrong_inputs_raise_and_name_the_culprit():
         (lambda: metrics.best_proposals([1, np.nan], [0, 0], 1), r"scores\[1\] is nan"),
         (lambda: metrics.best_proposals([1, 2], [0, 3], 3), r"proposal_of\[1\] is 3"),
         (lambda: metrics.best_proposals([1], [0.0], 3), "proposal_of must be 1 integers"),
-    ]  # fmt: skip
+    ]
     for call, culprit in cases:
         with pytest.raises(ValueError, match=culprit):
             call()

@@ -72,8 +72,13 @@ def test_what_is_heard_seen_and_both_is_scored_apart():
 def test_runs_become_events_and_end_with_the_clip():
     events = find_events(np.concatenate([LABELS, rows("..........", "##########", "#.#.......")]))
     assert list(zip(*(e.tolist() for e in events), strict=True)) == [
-        (0, 0, 0, 4), (0, 2, 6, 8), (0, 2, 9, 10), (1, 1, 0, 10), (1, 2, 0, 1), (1, 2, 2, 3),
-    ]  # fmt: skip
+        (0, 0, 0, 4),
+        (0, 2, 6, 8),
+        (0, 2, 9, 10),
+        (1, 1, 0, 10),
+        (1, 2, 0, 1),
+        (1, 2, 2, 3),
+    ]
 
 
 def test_events_of_a_hand_computed_case():

@@ -114,9 +114,7 @@ def test_grouped_queries_are_multi_head_attention_with_repeated_weights(rng):
         """Each query head with a copy of the key and value head that it shared."""
         heads = {name: jnp.repeat(weights[name], 2, axis=1) for name in ("key", "value")}
         query, out = weights["query"], weights["out"]
-        return heads | {
-            "query": query.reshape(DIM, 4, 1, 2), "out": out.reshape(4, 1, 2, 8)
-        }  # fmt: skip
+        return heads | {"query": query.reshape(DIM, 4, 1, 2), "out": out.reshape(4, 1, 2, 8)}
 
     full = {pair: ungroup(weights) for pair, weights in variables["params"].items()}
     expected = over_batch(CrossAttention(width=8, heads=4))({"params": full}, *inputs)
@@ -131,9 +129,11 @@ def test_it_is_the_attention_of_jax(rng):
     heads = lambda x, kernel: jnp.einsum("bpd,d...h->bp...h", x, kernel)
     query = heads(tokens["text"], w["query"]).reshape(3, POSITIONS["text"], 4, 2)
     received = jax.nn.dot_product_attention(
-        query, heads(tokens["image"], w["key"]), heads(tokens["image"], w["value"]),
+        query,
+        heads(tokens["image"], w["key"]),
+        heads(tokens["image"], w["value"]),
         mask=jnp.asarray(mask["image"])[:, None, None],
-    ).reshape(3, POSITIONS["text"], 8)  # fmt: skip
+    ).reshape(3, POSITIONS["text"], 8)
     out = np.asarray(received @ w["out"].reshape(8, 8))
     there = mask["text"][..., None]
     expected = (out * there).sum(1) / there.sum(1)

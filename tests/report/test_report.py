@@ -14,10 +14,17 @@ from unirep_jax.tasks.generalization.tables import cross_modal_tables
 
 
 def measurement(value, seed=0, source="a", target="b", metric="hos", **changes) -> Measurement:
-    fields = {"experiment": "oscmg", "method": "micu", "dataset": "toy", "split": "split1",
-              "num_examples": 10, "selection": "honest"}  # fmt: skip
-    return Measurement(**fields | changes, value=value, seed=seed, source=source, target=target,
-                       metric=metric)  # fmt: skip
+    fields = {
+        "experiment": "oscmg",
+        "method": "micu",
+        "dataset": "toy",
+        "split": "split1",
+        "num_examples": 10,
+        "selection": "honest",
+    }
+    return Measurement(
+        **fields | changes, value=value, seed=seed, source=source, target=target, metric=metric
+    )
 
 
 def closed(value, **changes) -> Measurement:
@@ -51,8 +58,11 @@ def test_the_mean_over_directions_is_taken_within_a_seed_before_the_interval():
 
 def test_legends_of_many_modalities_cover_no_curve_and_no_label(tmp_path, monkeypatch):
     names = ("a_modality_with_a_long_name", "audio", "hyperspectral_camera", "text", "video")
-    rows = [{"step": s, "loss": 1 / s, "reconstruction": 1e-4 + 1e-9 * s}
-            | {f"perplexity/{m}": 100.0 + s for m in names} for s in (50, 100, 12000)]  # fmt: skip
+    rows = [
+        {"step": s, "loss": 1 / s, "reconstruction": 1e-4 + 1e-9 * s}
+        | {f"perplexity/{m}": 100.0 + s for m in names}
+        for s in (50, 100, 12000)
+    ]
     log = tmp_path / "metrics.jsonl"
     log.write_text("".join(json.dumps(row) + "\n" for row in rows))
     drawn, savefig = [], Figure.savefig

@@ -29,26 +29,45 @@ PNG = b"\x89PNG\r\n\x1a\n not really"
 UNTRUSTED = "<script>alert('&')</script>"
 
 
-def make_run(folder, *, seed=0, values=(0.5,), method="micu", width=64, log=None, target="b",
-             figures=(), finished=True, experiment="oscmg", chance=0.1):  # fmt: skip
+def make_run(
+    folder,
+    *,
+    seed=0,
+    values=(0.5,),
+    method="micu",
+    width=64,
+    log=None,
+    target="b",
+    figures=(),
+    finished=True,
+    experiment="oscmg",
+    chance=0.1,
+):
     """A folder as a run leaves it; `values` are HOS in one direction each."""
     folder.mkdir(parents=True)
-    config = {"experiment": experiment, "data": {"name": "toy", "path": ""}, "seed": seed,
-              "method": {"name": method, "width": width}, "steps": 100}  # fmt: skip
+    config = {
+        "experiment": experiment,
+        "data": {"name": "toy", "path": ""},
+        "seed": seed,
+        "method": {"name": method, "width": width},
+        "steps": 100,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     if log is None:
-        log = [{"step": s, "loss": 2.0 / s, "perplexity/a": 3.0, "codes_used": 0.5}
-               for s in (10, 20)]  # fmt: skip
+        log = [
+            {"step": s, "loss": 2.0 / s, "perplexity/a": 3.0, "codes_used": 0.5} for s in (10, 20)
+        ]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in log))
     (folder / "figures").mkdir()
     for name in figures:
         (folder / "figures" / f"{name}.png").write_bytes(PNG)
     rows = [
-        Measurement(experiment, name, "toy", "split1", f"a{i}", target, "hos", value, 10, seed,
-                    "honest")
+        Measurement(
+            experiment, name, "toy", "split1", f"a{i}", target, "hos", value, 10, seed, "honest"
+        )
         for i, measured in enumerate(values)
         for name, value in ((method, measured), ("chance", chance))
-    ]  # fmt: skip
+    ]
     if finished:
         write_measurements(folder / "results.jsonl", rows)
     return folder
@@ -161,9 +180,13 @@ def test_logged_names_fall_into_topics_by_what_else_is_logged():
 
 @pytest.mark.parametrize(
     ("steps", "values"),
-    [((10, 20), (1.0, 2.0)), ((50, 1_000_000_000), (-1.2345e-7, -1.2344e-7)),
-     ((1, 123_456_789), (0.000123, 0.000124)), ((10, 20), (-123456.0, 98765.0))],
-)  # fmt: skip
+    [
+        ((10, 20), (1.0, 2.0)),
+        ((50, 1_000_000_000), (-1.2345e-7, -1.2344e-7)),
+        ((1, 123_456_789), (0.000123, 0.000124)),
+        ((10, 20), (-123456.0, 98765.0)),
+    ],
+)
 def test_labels_of_ticks_are_within_the_picture(steps, values):
     chart = line_chart("loss", [Curve("loss", 0, steps, values, values, values)])
     found = re.findall(r'<text x="([\d.]+)" y="[\d.]+" class="(end|middle)">([^<]+)<', chart)
@@ -177,8 +200,9 @@ def test_labels_of_ticks_are_within_the_picture(steps, values):
 def test_configurations_are_compared_seed_by_seed(tmp_path):
     folders = [
         make_run(tmp_path / f"{width}-{seed}", seed=seed, width=width, values=(value + lead,))
-        for width, lead in ((64, 0.0), (128, 0.02)) for seed, value in enumerate((0.3, 0.5, 0.7))
-    ]  # fmt: skip
+        for width, lead in ((64, 0.0), (128, 0.02))
+        for seed, value in enumerate((0.3, 0.5, 0.7))
+    ]
     groups = read_groups(folders)
     (table,) = tabulate_differences(groups)
     assert table.title == "toy, open set, split1, honest: paired differences"
@@ -195,8 +219,9 @@ def test_the_interval_is_that_of_scipy(rng, count):
     values = rng.normal(size=count)
     found = estimate(list(values))
     low, high = scipy.stats.t.interval(0.95, count - 1, values.mean(), scipy.stats.sem(values))
-    np.testing.assert_allclose([found.mean - found.half_width, found.mean + found.half_width],
-                               [low, high], rtol=1e-9)  # fmt: skip
+    np.testing.assert_allclose(
+        [found.mean - found.half_width, found.mean + found.half_width], [low, high], rtol=1e-9
+    )
 
 
 def test_one_seed_has_no_interval_and_none_no_number():
@@ -237,6 +262,15 @@ def test_runs_that_differ_in_the_seed_are_one_group_in_its_order(tmp_path):
         make_run(tmp_path / "MICU" / f"seed{seed}", seed=seed)
     (group,) = read_groups([tmp_path])
     assert group.title == "MICU" and [run.seed for run in group.runs] == [2, 10]
+
+
+def test_seeds_of_which_one_was_tracked_elsewhere_are_one_group(tmp_path):
+    for seed, to in ((0, ""), (1, "trackio")):
+        folder = make_run(tmp_path / "MICU" / f"seed{seed}", seed=seed)
+        settings = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(settings | {"log": {"to": to}}))
+    (group,) = read_groups([tmp_path])
+    assert [run.seed for run in group.runs] == [0, 1]
 
 
 def test_groups_of_equal_names_are_told_apart_by_their_sweeps(tmp_path):

@@ -26,9 +26,12 @@ def plain(classes=CLASSES, count=COUNT, time=4, dtype=np.float32):
         "caption": (hidden @ rng.normal(size=(6, 8))).astype(dtype),
     }
     return FeatureSet.from_arrays(
-        "plain", features, label, np.arange(count) < 2 * count // 3,
+        "plain",
+        features,
+        label,
+        np.arange(count) < 2 * count // 3,
         class_names=tuple(map(str, range(classes))),
-    )  # fmt: skip
+    )
 
 
 def change(**fields):
@@ -65,8 +68,12 @@ DATA = {
     "a modality absent in training": lambda: absent("sensor", TRAIN),
     "a modality absent in test": lambda: absent("sensor", ~TRAIN),
     "a modality never with another": lambda: dataclasses.replace(
-        plain(), present={"camera": np.arange(COUNT) % 2 == 0, "sensor": np.arange(COUNT) % 2 == 1,
-                          "caption": np.arange(COUNT) % 2 == 0},
+        plain(),
+        present={
+            "camera": np.arange(COUNT) % 2 == 0,
+            "sensor": np.arange(COUNT) % 2 == 1,
+            "caption": np.arange(COUNT) % 2 == 0,
+        },
     ),
     "constant features": lambda: scaled("sensor", 0.0),
     "large features": lambda: scaled("sensor", 1e30),
@@ -74,23 +81,37 @@ DATA = {
     "denormal features": lambda: scaled("sensor", 1e-42),
     "half precision": lambda: plain(dtype=np.float16),
     "one time step": lambda: plain(time=1),
-}  # fmt: skip
+}
 MORE = {
     "3,000 time steps": lambda: plain(time=3000),
     "300 classes": lambda: plain(classes=300, count=1200),
 }
 EVERY_DAY = {
-    ("no labels", "oscmg"), ("one class", "cmg"), ("one test example", "retrieval"),
-    ("a modality absent in test", "oscmg"), ("a modality never with another", "retrieval"),
-    ("unknown classes absent from test", "oscmg"), ("a class in test alone", "mmosr"),
-    ("no labels", "oom"), ("features near overflow", "retrieval"), ("no test example", "mmosr"),
-}  # fmt: skip
-METHOD = {"cmg": "cca", "oscmg": "cca", "retrieval": "cca", "few_label": "cca", "mmosr": "concat",
-          "oom": "erm", "connect": "cmcr"}  # fmt: skip
+    ("no labels", "oscmg"),
+    ("one class", "cmg"),
+    ("one test example", "retrieval"),
+    ("a modality absent in test", "oscmg"),
+    ("a modality never with another", "retrieval"),
+    ("unknown classes absent from test", "oscmg"),
+    ("a class in test alone", "mmosr"),
+    ("no labels", "oom"),
+    ("features near overflow", "retrieval"),
+    ("no test example", "mmosr"),
+}
+METHOD = {
+    "cmg": "cca",
+    "oscmg": "cca",
+    "retrieval": "cca",
+    "few_label": "cca",
+    "mmosr": "concat",
+    "oom": "erm",
+    "connect": "cmcr",
+}
 CASES = [
     pytest.param(data, task, marks=[] if (data, task) in EVERY_DAY else pytest.mark.slow)
-    for data in DATA | MORE for task in METHOD
-]  # fmt: skip
+    for data in DATA | MORE
+    for task in METHOD
+]
 
 
 @pytest.mark.parametrize(("name", "task"), CASES)

@@ -85,8 +85,11 @@ def test_the_values_are_those_of_the_metrics():
 def test_examples_without_labels_or_without_the_modality_take_no_part():
     representation, data, events = case()
     odd = np.arange(CLIPS) % 2 == 1
-    wrong = np.where(odd[:, None], (np.asarray(representation.indices["video"]) + 1) % 5,
-                     representation.indices["video"])  # fmt: skip
+    wrong = np.where(
+        odd[:, None],
+        (np.asarray(representation.indices["video"]) + 1) % 5,
+        representation.indices["video"],
+    )
     codes = representation._replace(
         indices={"audio": representation.indices["audio"], "video": jnp.asarray(wrong)}
     )

@@ -52,8 +52,11 @@ def test_a_perfectly_shared_code_generalises_perfectly():
     codes = one_code_per_class(data)
     rows = list(closed_set(representation(codes, codes), data, probe=PROBE, seed=0))
     assert {(r["source"], r["target"]) for r in rows} == {
-        ("a", "a"), ("a", "b"), ("b", "a"), ("b", "b")
-    }  # fmt: skip
+        ("a", "a"),
+        ("a", "b"),
+        ("b", "a"),
+        ("b", "b"),
+    }
     assert all(r["value"] == 1.0 and r["num_examples"] == 60 for r in rows)
 
 
@@ -87,10 +90,15 @@ def test_open_set_reports_every_direction_split_rule_and_metric():
     codes = one_code_per_class(data)
     rows = list(
         open_set(
-            representation(codes, codes), data, known=(3, 4), selections=("honest", "paper"),
-            folds=3, probe=PROBE, seed=0,
+            representation(codes, codes),
+            data,
+            known=(3, 4),
+            selections=("honest", "paper"),
+            folds=3,
+            probe=PROBE,
+            seed=0,
         )
-    )  # fmt: skip
+    )
     assert len(rows) == 2 * 2 * (2 * 8 + 2)
     by = {(r["split"], r["selection"], r["source"], r["metric"]): r["value"] for r in rows}
     for split in ("split1", "split2"):
@@ -111,17 +119,22 @@ def test_auroc_and_oscr_rank_the_probes_confidence_without_threshold():
     found = {r["metric"]: r for r in rows if (r["source"], r["target"]) == ("a", "b")}
     train = labelled_rows(data, "a", train=True, classes=4)
     params = PROBE.fit(
-        jax.random.key(0), view.table["a"], view.indices["a"][train],
-        jnp.asarray(data.label[train]), jnp.ones(len(train), bool), jnp.ones(4, bool),
-    )  # fmt: skip
+        jax.random.key(0),
+        view.table["a"],
+        view.indices["a"][train],
+        jnp.asarray(data.label[train]),
+        jnp.ones(len(train), bool),
+        jnp.ones(4, bool),
+    )
     test = np.flatnonzero(~data.train)
     logits = np.float64(PROBE.logits(params, view.table["b"], view.indices["b"][test]))
     score = np.exp(logits - logits.max(1, keepdims=True)).sum(1) ** -1
     known, right = data.label[test] < 4, logits.argmax(1) == data.label[test]
     above = [
         (1.0 if score[i] > score[j] else 0.5 * (score[i] == score[j])) * np.array([1, right[i]])
-        for i in np.flatnonzero(known) for j in np.flatnonzero(~known)
-    ]  # fmt: skip
+        for i in np.flatnonzero(known)
+        for j in np.flatnonzero(~known)
+    ]
     auroc, oscr = np.mean(above, axis=0)
     assert found["auroc"]["value"] == pytest.approx(auroc, abs=1e-9)
     assert found["oscr"]["value"] == pytest.approx(oscr, abs=1e-9) and 0 < oscr < auroc < 1
@@ -146,8 +159,9 @@ def test_a_representation_without_common_space_is_measured_within_each_modality_
 
 def test_the_closed_set_takes_two_or_three_classes_whatever_the_open_set_asks():
     for classes in (2, 3):
-        data = dataclasses.replace(feature_set(), label=np.tile(np.arange(classes, dtype=np.int32),
-                                                                120 // classes))  # fmt: skip
+        data = dataclasses.replace(
+            feature_set(), label=np.tile(np.arange(classes, dtype=np.int32), 120 // classes)
+        )
         assert ClosedSet(known=(14, 21), folds=9).shown(data, 0) is data
 
 
@@ -223,8 +237,9 @@ def test_every_fold_hides_examples_of_known_and_of_unknown_classes(order, classe
     np.testing.assert_array_equal(hidden_group.sum(0), np.ones(len(label)))
     again = source_folds(label, np.arange(len(label)), classes, 3, seed=0)
     np.testing.assert_array_equal(again[1], hidden_group)
-    assert not np.array_equal(source_folds(label, np.arange(len(label)), classes, 3, seed=1)[1],
-                              hidden_group)  # fmt: skip
+    assert not np.array_equal(
+        source_folds(label, np.arange(len(label)), classes, 3, seed=1)[1], hidden_group
+    )
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,17 @@ from unirep_jax.tasks.oom.tables import out_of_modal_tables
 
 
 def measurement(value, metric="accuracy", **changes) -> Measurement:
-    fields = {"experiment": "oom", "method": "cox", "dataset": "toy", "split": "semi", "seed": 0,
-              "source": "audio", "target": "", "num_examples": 10, "selection": "test"}  # fmt: skip
+    fields = {
+        "experiment": "oom",
+        "method": "cox",
+        "dataset": "toy",
+        "split": "semi",
+        "seed": 0,
+        "source": "audio",
+        "target": "",
+        "num_examples": 10,
+        "selection": "test",
+    }
     return Measurement(**fields | changes, value=value, metric=metric)
 
 
@@ -32,12 +41,17 @@ def parsed(markdown):
 
 
 def test_every_number_stands_in_the_row_of_its_modality_and_method_with_chance_last():
-    metrics = {"accuracy": "accuracy", "macro_accuracy": "macro accuracy",
-               "class_recall_at_5": "class R@5"}  # fmt: skip
+    metrics = {
+        "accuracy": "accuracy",
+        "macro_accuracy": "macro accuracy",
+        "class_recall_at_5": "class R@5",
+    }
     keys = itertools.product(("audio", "video"), ("chance", "cox", "erm"), metrics)
     value = {key: (place + 1) / 100 for place, key in enumerate(keys)}
-    rows = [measurement(v, metric, source=source, method=method)
-            for (source, method, metric), v in value.items()]  # fmt: skip
+    rows = [
+        measurement(v, metric, source=source, method=method)
+        for (source, method, metric), v in value.items()
+    ]
     ((title, table),) = parsed(out_of_modal_tables(rows)).items()
     assert title == "toy: semi-supervised"
     order = [(s, m) for s in ("audio", "video") for m in ("cox", "erm", "chance")]
@@ -48,8 +62,10 @@ def test_every_number_stands_in_the_row_of_its_modality_and_method_with_chance_l
 
 def test_seeds_are_averaged_and_settings_are_kept_apart():
     rows = [measurement(v, seed=s) for s, v in enumerate((0.5, 0.6))]
-    rows += [measurement(0.2, split="unsupervised"), measurement(0.9, "cluster_accuracy",
-             split="unsupervised", selection="test labels")]  # fmt: skip
+    rows += [
+        measurement(0.2, split="unsupervised"),
+        measurement(0.9, "cluster_accuracy", split="unsupervised", selection="test labels"),
+    ]
     text = out_of_modal_tables(rows)
     tables = parsed(text)
     assert tables["toy: semi-supervised"]["audio", "cox"] == {"accuracy": "55.0 ± 63.5"}
@@ -61,15 +77,18 @@ def test_seeds_are_averaged_and_settings_are_kept_apart():
 def test_agreement_has_a_table_before_and_one_after_exploration_with_every_head():
     rows = []
     for place, selection in enumerate(("before", "after")):
-        rows += [measurement(0.5 + place / 10, "agreement_accuracy", selection=selection),
-                 measurement(0.3 + place / 10, "in_modal_accuracy", selection=selection,
-                             target="video")]  # fmt: skip
+        rows += [
+            measurement(0.5 + place / 10, "agreement_accuracy", selection=selection),
+            measurement(0.3 + place / 10, "in_modal_accuracy", selection=selection, target="video"),
+        ]
     tables = parsed(out_of_modal_tables([measurement(0.1), *rows]))
     for selection, expected in (("before", ("50.00", "30.00")), ("after", ("60.00", "40.00"))):
         table = tables[f"Agreement of the in-modal heads, {selection} exploration"]
-        assert table == {("audio", "cox"): dict(zip(
-            ("accuracy where they do", "head of video"), expected, strict=True
-        ))}  # fmt: skip
+        assert table == {
+            ("audio", "cox"): dict(
+                zip(("accuracy where they do", "head of video"), expected, strict=True)
+            )
+        }
 
 
 def test_search_has_a_table_where_it_was_measured():
@@ -95,8 +114,10 @@ def test_connection_has_a_curve_of_discrepancy_and_one_of_accuracy_per_modality(
     tmp_path, monkeypatch
 ):
     saved = drawn(monkeypatch)
-    curves = {step: {m: (1 / step, place / 10) for place, m in enumerate(("text", "video"))}
-              for step in (20, 40, 80)}  # fmt: skip
+    curves = {
+        step: {m: (1 / step, place / 10) for place, m in enumerate(("text", "video"))}
+        for step in (20, 40, 80)
+    }
     connection_curves(tmp_path / "c.png", curves, "audio")
     left, right = saved[0]
     for axis, values in ((left, [0.05, 0.025, 0.0125]), (right, [10, 10, 10])):

@@ -25,9 +25,15 @@ def test_labelled_examples_are_as_many_of_each_class_as_of_any_other(paired_feat
     np.testing.assert_array_equal(np.bincount(paired_features.label[split.labelled]), 4)
 
 
-@pytest.mark.parametrize(("share", "expected"), [
-    (4 / 62, [1, 1, 1, 1]), (6 / 62, {1, 2}), (18 / 62, [5, 5, 5, 3]), (1.0, [30, 20, 9, 3]),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("share", "expected"),
+    [
+        (4 / 62, [1, 1, 1, 1]),
+        (6 / 62, {1, 2}),
+        (18 / 62, [5, 5, 5, 3]),
+        (1.0, [30, 20, 9, 3]),
+    ],
+)
 def test_a_class_that_runs_out_gives_what_it_has(rng, share, expected):
     data = uneven(rng)
     split = out_of_modal_split(data, modality="touch", labelled=share)
@@ -43,9 +49,12 @@ def test_parts_are_disjoint_in_training_and_together_all_of_it(rng):
     np.testing.assert_array_equal(split.unlabelled, split.in_modal)
     both = np.sort(np.concatenate([split.labelled, split.unlabelled]))
     np.testing.assert_array_equal(both, np.flatnonzero(data.train))
-    assert all(not np.array_equal(split.labelled, other.labelled) for other in (
-        out_of_modal_split(data, modality="touch", labelled=0.3, seed=s) for s in range(3)
-    ))  # fmt: skip
+    assert all(
+        not np.array_equal(split.labelled, other.labelled)
+        for other in (
+            out_of_modal_split(data, modality="touch", labelled=0.3, seed=s) for s in range(3)
+        )
+    )
 
 
 def test_without_labels_both_sides_are_the_whole_training_part(rng):
@@ -93,11 +102,15 @@ def test_after_the_exchange_no_unlabelled_example_stands_with_its_own(rng):
     assert not np.shares_memory(touch, data.features["touch"])
 
 
-@pytest.mark.parametrize(("setting", "message"), [
-    ({"modality": "smell"}, "modality 'smell' is none of touch, image, text"),
-    ({"labelled": 1.5}, "labelled=1.5"), ({"in_modal": 0}, "in_modal=0"),
-    ({"labelled": 0.03}, r"labelled=0.03: 2 of 62 examples for 4 classes"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("setting", "message"),
+    [
+        ({"modality": "smell"}, "modality 'smell' is none of touch, image, text"),
+        ({"labelled": 1.5}, "labelled=1.5"),
+        ({"in_modal": 0}, "in_modal=0"),
+        ({"labelled": 0.03}, r"labelled=0.03: 2 of 62 examples for 4 classes"),
+    ],
+)
 def test_impossible_settings_are_refused_by_name(rng, setting, message):
     with pytest.raises(ValueError, match=message):
         out_of_modal_split(uneven(rng), **{"modality": "touch", "labelled": 0.5} | setting)

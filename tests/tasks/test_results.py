@@ -14,8 +14,16 @@ FIVE = ("a_modality_with_a_long_name", "video", "audio", "text", "hyperspectral_
 
 
 def measurement(value, method="micu", metric="accuracy", **changes):
-    fields = {"experiment": "cmg", "dataset": "toy", "split": "all", "source": "a", "target": "b",
-              "num_examples": 100, "seed": 0, "selection": "none"}  # fmt: skip
+    fields = {
+        "experiment": "cmg",
+        "dataset": "toy",
+        "split": "all",
+        "source": "a",
+        "target": "b",
+        "num_examples": 100,
+        "seed": 0,
+        "selection": "none",
+    }
     return Measurement(**fields | changes, method=method, metric=metric, value=value)
 
 
@@ -25,13 +33,26 @@ def everything(experiment, vocabulary, seeds):
     pairs = [*itertools.product(FIVE, FIVE), ("+".join(FIVE[1:]), FIVE[0]), ("+".join(FIVE), "")]
     methods = ("a_method_with_quite_a_long_name", *BASELINES, "chance")
     return [
-        Measurement(experiment, method, "data_set_with_a_name", split, source, target, metric,
-                    rng.random(), 100, seed, selection)
+        Measurement(
+            experiment,
+            method,
+            "data_set_with_a_name",
+            split,
+            source,
+            target,
+            metric,
+            rng.random(),
+            100,
+            seed,
+            selection,
+        )
         for metric in vocabulary.headline[experiment]
         for selection in (*vocabulary.selections, "none")
         for split in ("split1", "seen")
-        for source, target in pairs for method in methods for seed in range(seeds)
-    ]  # fmt: skip
+        for source, target in pairs
+        for method in methods
+        for seed in range(seeds)
+    ]
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -87,9 +108,11 @@ def test_directions_within_a_modality_are_compared_with_their_own_row():
 
 
 def test_over_seeds_the_interval_is_of_paired_differences():
-    rows = [measurement(v, m, seed=s) for m, values in
-            (("micu", (0.31, 0.52, 0.71)), ("cca", (0.30, 0.50, 0.70)))
-            for s, v in enumerate(values)]  # fmt: skip
+    rows = [
+        measurement(v, m, seed=s)
+        for m, values in (("micu", (0.31, 0.52, 0.71)), ("cca", (0.30, 0.50, 0.70)))
+        for s, v in enumerate(values)
+    ]
     (found,) = decisive_comparisons(rows, TASKS["cmg"].vocabulary, "micu")
     assert found.over == "seeds" and found.difference.mean == pytest.approx(4 / 3)
     half = 4.302653 * np.std([1, 2, 1], ddof=1) / 3**0.5
@@ -99,8 +122,11 @@ def test_over_seeds_the_interval_is_of_paired_differences():
 def test_a_metric_of_known_and_unknown_examples_counts_the_rarer_kind():
     open_set = {"experiment": "oscmg", "split": "split1"}
     rows = [measurement(v, m, "oscr", **open_set) for m, v in (("micu", 0.7), ("cca", 0.6))]
-    rows += [measurement(0.5, m, metric, num_examples=n, selection="honest", **open_set)
-             for m in ("micu", "cca") for metric, n in (("os_star", 90), ("unk", 10))]  # fmt: skip
+    rows += [
+        measurement(0.5, m, metric, num_examples=n, selection="honest", **open_set)
+        for m in ("micu", "cca")
+        for metric, n in (("os_star", 90), ("unk", 10))
+    ]
     (found,) = decisive_comparisons(rows, TASKS["oscmg"].vocabulary, "micu")
     assert found.metric == "oscr"
     half = 195.9964 * np.sqrt((0.7 * 0.3 + 0.6 * 0.4) / 10)

@@ -16,8 +16,15 @@ from unirep_jax.tasks.retrieval.tables import retrieval_tables
 
 
 def measurement(value, source="a", target="b", metric="recall_at_1", **changes) -> Measurement:
-    fields = {"experiment": "retrieval", "method": "mover", "dataset": "toy", "split": "all",
-              "num_examples": 10, "selection": "cosine", "seed": 0}  # fmt: skip
+    fields = {
+        "experiment": "retrieval",
+        "method": "mover",
+        "dataset": "toy",
+        "split": "all",
+        "num_examples": 10,
+        "selection": "cosine",
+        "seed": 0,
+    }
     return Measurement(**fields | changes, value=value, source=source, target=target, metric=metric)
 
 
@@ -52,9 +59,13 @@ def test_every_number_stands_in_the_row_of_its_direction_and_method_and_in_its_c
     ((title, table),) = parsed(retrieval_tables(rows)).items()
     assert title == "toy: one modality against one, by cosine"
     assert list(table) == [
-        ("a → b", "mover"), ("a → b", "chance"), ("b → a", "mover"), ("b → a", "chance"),
-        ("mean of all", "mover"), ("mean of all", "chance"),
-    ]  # fmt: skip
+        ("a → b", "mover"),
+        ("a → b", "chance"),
+        ("b → a", "mover"),
+        ("b → a", "chance"),
+        ("mean of all", "mover"),
+        ("mean of all", "chance"),
+    ]
     for (pair, method, metric), v in value.items():
         scale = 1 if metric == "median_rank" else 100
         line = table[" → ".join(pair), method]
@@ -83,18 +94,17 @@ def test_data_sets_scores_groups_and_splits_have_sections_of_their_own():
     kinds = {
         "toy: one modality against one, by cosine": {},
         "toy: one modality against one, by volume": {"selection": "volume"},
-        "toy: one modality against the others, by volume": {
-            "selection": "volume", "target": "b+c"
-        },
+        "toy: one modality against the others, by volume": {"selection": "volume", "target": "b+c"},
         "toy: one modality against the others, by height (volume of all over volume of the "
         "group)": {"selection": "height", "source": "b+c", "target": "a"},
         "toy: one modality against one, by cosine; pairs that training had in one example": {
             "split": "seen"
         },
-        "toy: one modality against one, by cosine; pairs that training never had in one "
-        "example": {"split": "unseen"},
+        "toy: one modality against one, by cosine; pairs that training never had in one example": {
+            "split": "unseen"
+        },
         "other: one modality against one, by cosine": {"dataset": "other"},
-    }  # fmt: skip
+    }
     rows = [measurement(place / 10, **changes) for place, changes in enumerate(kinds.values())]
     sections = parsed(retrieval_tables(rows))
     assert list(sections) == list(kinds)

@@ -83,9 +83,12 @@ def labelled(path, **recipe):
     label = np.tile(np.arange(CLASSES), 15)
     codes = np.repeat(label[:, None], TIME, axis=1)
     return folder(
-        path, classes={"audio": codes, "video": codes}, train=np.arange(60) < 40, label=label,
+        path,
+        classes={"audio": codes, "video": codes},
+        train=np.arange(60) < 40,
+        label=label,
         recipe=recipe,
-    )  # fmt: skip
+    )
 
 
 def eventful(path, **recipe):
@@ -93,19 +96,26 @@ def eventful(path, **recipe):
     codes = rng.integers(0, CLASSES, (60, TIME))
     active = codes[..., None] == np.arange(CLASSES)
     return folder(
-        path, classes={"audio": codes, "video": codes}, train=np.arange(60) < 40,
-        label=np.full(60, -1), recipe=recipe, events={"audio": active, "video": active},
-    )  # fmt: skip
+        path,
+        classes={"audio": codes, "video": codes},
+        train=np.arange(60) < 40,
+        label=np.full(60, -1),
+        recipe=recipe,
+        events={"audio": active, "video": active},
+    )
 
 
 def captioned(path):
     """Five clips of two captions each."""
     codes = np.repeat(np.array([[0, 0, 3], [0, 1, 3], [0, 2, 3], [0, 3, 3], [1, 1, 3]]), 2, axis=0)
     return folder(
-        path, classes={"audio": codes, "text": codes[:, ::-1]}, train=np.zeros(10, bool),
-        label=np.full(10, -1), recipe={"train": "", "captions": "text"},
+        path,
+        classes={"audio": codes, "text": codes[:, ::-1]},
+        train=np.zeros(10, bool),
+        label=np.full(10, -1),
+        recipe={"train": "", "captions": "text"},
         group=np.repeat(np.arange(5), 2),
-    )  # fmt: skip
+    )
 
 
 def evaluated(sets, tmp_path, **settings):
@@ -140,8 +150,10 @@ def test_a_set_with_open_set_protocols_is_evaluated_closed_and_open(tmp_path):
 
 
 def test_directions_within_a_modality_are_left_out_where_examples_are_shared(tmp_path):
-    paths = [labelled(tmp_path / "ucf", train="a+b", test="b"), eventful(tmp_path / "avvp",
-             train="a+b", test="a+b")]  # fmt: skip
+    paths = [
+        labelled(tmp_path / "ucf", train="a+b", test="b"),
+        eventful(tmp_path / "avvp", train="a+b", test="a+b"),
+    ]
     _, found = evaluated(paths, tmp_path)
     directions = {(m.dataset, m.source, m.target) for m in found}
     assert directions == {

@@ -34,16 +34,24 @@ class CommandLine:
         """A run under way; `printed` is what it prints."""
         with _output(workdir).open("w") as stream:
             return subprocess.Popen(
-                self.arguments(workdir, **settings), cwd=ROOT, env=self.environment,
-                stdout=stream, stderr=subprocess.STDOUT, preexec_fn=heed_signals,
-            )  # fmt: skip
+                self.arguments(workdir, **settings),
+                cwd=ROOT,
+                env=self.environment,
+                stdout=stream,
+                stderr=subprocess.STDOUT,
+                preexec_fn=heed_signals,
+            )
 
     def arguments(self, workdir: Path, **settings) -> list[str]:
         flags = [f"--config.{key}={value}" for key, value in (self.settings | settings).items()]
         return [
-            sys.executable, "-m", "unirep_jax.main", f"--config=configs/{self.config}",
-            f"--workdir={workdir}", *flags,
-        ]  # fmt: skip
+            sys.executable,
+            "-m",
+            "unirep_jax.main",
+            f"--config=configs/{self.config}",
+            f"--workdir={workdir}",
+            *flags,
+        ]
 
     def finish(self, workdir: Path, *, code: int = 0, **settings) -> str:
         """A run to its end, which must have this exit status; what it printed."""

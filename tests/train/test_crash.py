@@ -22,18 +22,36 @@ from unirep_jax.train.signals import NUMBERS
 pytestmark = pytest.mark.slow
 
 STREAMED = {
-    "steps": 300, "batch_size": 32, "task.probe.steps": 20, "task.folds": 2,
-    "task.control": False, "method.dim": 16, "method.codes": 12, "method.layers": 1,
-    "method.pieces": 2, "method.permutations": 2, "train.log_every": 20,
+    "steps": 300,
+    "batch_size": 32,
+    "task.probe.steps": 20,
+    "task.folds": 2,
+    "task.control": False,
+    "method.dim": 16,
+    "method.codes": 12,
+    "method.layers": 1,
+    "method.pieces": 2,
+    "method.permutations": 2,
+    "train.log_every": 20,
     "train.checkpoint_every": 20,
-}  # fmt: skip
+}
 RESIDENT = {
-    "steps": 600, "batch_size": 32, "train.fused": 10, "train.log_every": 20,
-    "train.checkpoint_every": 100, "method.dim": 16, "method.width": 16,
-    "method.hidden": 16, "method.latent": 16, "pretrain.steps": 200, "pretrain.batch_size": 32,
-    "pretrain.method.dim": 16, "pretrain.method.width": 16, "pretrain.train.log_every": 20,
+    "steps": 600,
+    "batch_size": 32,
+    "train.fused": 10,
+    "train.log_every": 20,
+    "train.checkpoint_every": 100,
+    "method.dim": 16,
+    "method.width": 16,
+    "method.hidden": 16,
+    "method.latent": 16,
+    "pretrain.steps": 200,
+    "pretrain.batch_size": 32,
+    "pretrain.method.dim": 16,
+    "pretrain.method.width": 16,
+    "pretrain.train.log_every": 20,
     "pretrain.train.checkpoint_every": 40,
-}  # fmt: skip
+}
 
 
 class Attempt:
@@ -100,13 +118,19 @@ PHASES = {
 @pytest.mark.parametrize(
     ("config", "settings", "plan"),
     [
-        ("oscmg.py:digits_avt", STREAMED,
-         {"data start": 4, "compile": 4, "step": 4, "checkpoint write": 5, "evaluation": 5}),
-        ("oom.py:digits_avt", RESIDENT,
-         {"data start": 2, "compile": 3, "step": 4, "checkpoint write": 6, "evaluation": 5}),
+        (
+            "oscmg.py:digits_avt",
+            STREAMED,
+            {"data start": 4, "compile": 4, "step": 4, "checkpoint write": 5, "evaluation": 5},
+        ),
+        (
+            "oom.py:digits_avt",
+            RESIDENT,
+            {"data start": 2, "compile": 3, "step": 4, "checkpoint write": 6, "evaluation": 5},
+        ),
     ],
     ids=["streamed", "resident"],
-)  # fmt: skip
+)
 def test_a_run_killed_twenty_times_ends_as_the_unbroken_one(config, settings, plan, tmp_path):
     command = CommandLine(tmp_path, config, settings)
     command.finish(tmp_path / "unbroken")

@@ -16,8 +16,16 @@ METHOD = MOVER(measure="cosine", weight_transport=0.0, dim=8)
 
 
 def settings(**changes):
-    train = {"lr": 1e-2, "schedule": "cosine", "warmup": 2, "weight_decay": 0.01, "clip": 1.0,
-             "log_every": 4, "checkpoint_every": 8, "fused": 4}  # fmt: skip
+    train = {
+        "lr": 1e-2,
+        "schedule": "cosine",
+        "warmup": 2,
+        "weight_decay": 0.01,
+        "clip": 1.0,
+        "log_every": 4,
+        "checkpoint_every": 8,
+        "fused": 4,
+    }
     flat = {"steps": 16, "batch_size": 16, "parallel": "shard_map", "train": train}
     config = ConfigDict(flat)
     config.update_from_flattened_dict(changes)

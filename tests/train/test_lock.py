@@ -27,9 +27,11 @@ with owned(Path(sys.argv[1])):
 def owner(tmp_path):
     """Another process that owns tmp_path/run."""
     process = subprocess.Popen(
-        [sys.executable, "-c", OWNER, str(tmp_path / "run")], text=True, stdin=subprocess.PIPE,
+        [sys.executable, "-c", OWNER, str(tmp_path / "run")],
+        text=True,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    )  # fmt: skip
+    )
     assert process.stdout.readline() == "owned\n"
     yield process
     process.kill()

@@ -38,9 +38,7 @@ def engine(at=lambda step: None) -> Engine:
 
 
 def run(workdir: Path, at=lambda step: None, **changes) -> TrainState:
-    settings = {
-        "steps": STEPS, "batch_size": 4, "log_every": 6, "checkpoint_every": 5
-    } | changes  # fmt: skip
+    settings = {"steps": STEPS, "batch_size": 4, "log_every": 6, "checkpoint_every": 5} | changes
     batches = lambda start: iter(np.sin(np.arange(start, settings["steps"], dtype=np.float32)))
     return train(engine(at), lambda: INITIAL, batches, workdir=workdir, **settings)
 
@@ -147,9 +145,10 @@ def test_two_versions_do_not_train_one_network_but_a_finished_one_is_read(tmp_pa
     identity = Identity({"seed": 0}, {}, "1.0")
     with pytest.raises(Interrupted):
         run(
-            tmp_path, lambda step: step == 9 and signal.raise_signal(signal.SIGTERM),
+            tmp_path,
+            lambda step: step == 9 and signal.raise_signal(signal.SIGTERM),
             identity=identity,
-        )  # fmt: skip
+        )
     later = identity._replace(version="1.1")
     with pytest.raises(CheckpointError, match=r"9 steps were trained by unirep_jax 1\.0, .* 1\.1"):
         run(tmp_path, identity=later)
@@ -163,9 +162,15 @@ def test_what_is_not_finite_is_never_saved(tmp_path):
     )
     with pytest.raises(NonFiniteError, match=r"step 9: loss is not finite; .*checkpoint of step 8"):
         train(
-            engine(), lambda: INITIAL, batches, workdir=tmp_path, steps=STEPS, batch_size=1,
-            log_every=50, checkpoint_every=4,
-        )  # fmt: skip
+            engine(),
+            lambda: INITIAL,
+            batches,
+            workdir=tmp_path,
+            steps=STEPS,
+            batch_size=1,
+            log_every=50,
+            checkpoint_every=4,
+        )
 
 
 def test_a_run_goes_on_from_the_checkpoint_before_a_damaged_one(tmp_path, unbroken, capsys):

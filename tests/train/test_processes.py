@@ -15,9 +15,14 @@ from unirep_jax.data import save_features
 
 DEVICES = 4  # over all processes
 SETTINGS = {
-    "steps": 120, "batch_size": 16, "train.log_every": 20, "train.checkpoint_every": 20,
-    "method.width": 8, "method.hidden": 8, "task.known": 3,
-}  # fmt: skip
+    "steps": 120,
+    "batch_size": 16,
+    "train.log_every": 20,
+    "train.checkpoint_every": 20,
+    "method.width": 8,
+    "method.hidden": 8,
+    "task.known": 3,
+}
 
 
 @pytest.fixture(scope="module")
@@ -35,11 +40,15 @@ def start(tmp_path_factory, paired_features):
         meeting = [[address, f"--processes={count}", f"--process={i}"] for i in range(count)]
         return [
             subprocess.Popen(
-                line.arguments(workdir, **settings) + (flags if count > 1 else []), cwd=ROOT,
-                env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                line.arguments(workdir, **settings) + (flags if count > 1 else []),
+                cwd=ROOT,
+                env=environment,
+                text=True,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
             )
             for flags in meeting
-        ]  # fmt: skip
+        ]
 
     return start
 

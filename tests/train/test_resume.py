@@ -30,11 +30,19 @@ from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.workdir import ConfigError, is_finished
 
 SETTINGS = {
-    "steps": 30, "batch_size": 16, "task.probe.steps": 10, "task.probe.hidden": 16,
-    "task.control": False, "method.dim": 8, "method.codes": 8, "method.layers": 1,
-    "method.pieces": 2, "method.permutations": 2, "train.log_every": 10,
+    "steps": 30,
+    "batch_size": 16,
+    "task.probe.steps": 10,
+    "task.probe.hidden": 16,
+    "task.control": False,
+    "method.dim": 8,
+    "method.codes": 8,
+    "method.layers": 1,
+    "method.pieces": 2,
+    "method.permutations": 2,
+    "train.log_every": 10,
     "train.checkpoint_every": 10,
-}  # fmt: skip
+}
 
 
 @pytest.fixture(scope="module")
@@ -78,11 +86,22 @@ def test_a_run_writes_everything_that_it_promises(unbroken):
         "figures/training_curves.png",
         "tensorboard",
     ):
-        assert (unbroken / name).exists(), name  # fmt: skip
+        assert (unbroken / name).exists(), name
     assert logged_steps(unbroken) == [10, 20, 30]
     results = [json.loads(line) for line in (unbroken / "results.jsonl").read_text().splitlines()]
-    fields = {"experiment", "method", "dataset", "split", "source", "target", "metric", "value",
-              "num_examples", "seed", "selection"}  # fmt: skip
+    fields = {
+        "experiment",
+        "method",
+        "dataset",
+        "split",
+        "source",
+        "target",
+        "metric",
+        "value",
+        "num_examples",
+        "seed",
+        "selection",
+    }
     assert all(set(row) == fields and 0 <= row["value"] <= 1 for row in results)
     assert {row["metric"] for row in results} == {"accuracy"}
 

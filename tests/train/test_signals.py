@@ -18,9 +18,12 @@ NOTING = "noted = signals.Noted().__enter__()\n"
 def start(program: str, **options) -> subprocess.Popen:
     """A process of this program, which has come to where it prints."""
     process = subprocess.Popen(
-        [sys.executable, "-c", program], text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        [sys.executable, "-c", program],
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         **options,
-    )  # fmt: skip
+    )
     assert process.stdout.readline() == "here\n"
     time.sleep(0.1)
     return process
@@ -55,9 +58,7 @@ def test_what_a_process_was_told_to_ignore_stays_ignored():
     """As nohup does, and shells that start a job in the background."""
     program = f"{ENDING}{NOTING}print('here', flush=True)\nimport sys; sys.stdin.read()\n"
     ignore = lambda: [signal.signal(n, signal.SIG_IGN) for n in (signal.SIGINT, signal.SIGHUP)]
-    process = start(
-        f"{program}print(noted.number)", preexec_fn=ignore, stdin=subprocess.PIPE
-    )  # fmt: skip
+    process = start(f"{program}print(noted.number)", preexec_fn=ignore, stdin=subprocess.PIPE)
     for _ in range(3):
         process.send_signal(signal.SIGHUP)
         process.send_signal(signal.SIGINT)

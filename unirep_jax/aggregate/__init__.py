@@ -1,4 +1,4 @@
-"""What a memory holds that is like each query, for whole banks (C-MCR, eq. 2): a job."""
+"""Resumable soft nearest-neighbour aggregation over an embedding bank (C-MCR, eq. 2)."""
 
 from unirep_jax.aggregate.job import Job, run
 from unirep_jax.train.signals import Interrupted

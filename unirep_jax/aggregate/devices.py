@@ -22,7 +22,7 @@ _PROBE_SECONDS = 0.1
 
 
 class _Rule(NamedTuple):
-    """How a result grows with the pieces of a memory; what is added is (queries, items, where)."""
+    """How a partial result is updated with one piece of a memory: (queries, items, where)."""
 
     start: Callable[..., Any]
     add: Callable[..., Any]
@@ -109,7 +109,7 @@ class Aggregator:
         return jax.device_put(full, self._split)
 
     def _piece(self, place: int, rows: int | None = None) -> tuple[jax.Array, jax.Array]:
-        """Items, and where they count."""
+        """One piece of the memory, padded, and a mask of its real items."""
         if rows is None and self._only_piece is not None:
             return self._only_piece
         length = self._memory_rows if rows is None else rows
@@ -126,9 +126,13 @@ class Aggregator:
 def _softmax(temperature: float, block_size: int) -> _Rule:
     def add(mixture, queries, items, where):
         return mix_items(
-            queries, items, temperature=temperature, so_far=mixture, block_size=block_size,
+            queries,
+            items,
+            temperature=temperature,
+            so_far=mixture,
+            block_size=block_size,
             where=where,
-        )  # fmt: skip
+        )
 
     start = lambda queries: mix_items(queries, queries[:0], temperature=temperature)
     return _Rule(start, add, lambda mixture: mixture.mean())

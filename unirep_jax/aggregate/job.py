@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import tqdm
 
 from unirep_jax.aggregate.devices import Aggregator, random_items, rows_that_fit
 from unirep_jax.aggregate.estimate import estimate
 from unirep_jax.aggregate.parts import Parts, fingerprint
+from unirep_jax.bar import Bar
 from unirep_jax.data.banks import Bank, open_bank, write_bank
 from unirep_jax.data.features import FeatureFileError
 from unirep_jax.train.signals import Interrupted, Noted
@@ -23,7 +23,7 @@ CONSISTENCY = ("softmax", "argmax", "random")
 
 @dataclasses.dataclass(frozen=True)
 class Job:
-    """What is aggregated, and how.
+    """Settings of an aggregation job.
 
     queries, memory: banks of unit vectors; out: the bank that is made, in the queries' precision.
     consistency: eq. 2 ("softmax"), the most similar item ("argmax") or any item ("random").
@@ -130,7 +130,7 @@ def _open(path: Path) -> Bank:
 
 
 def _content(job: Job, queries: Bank, memory: Bank) -> dict[str, Any]:
-    """What tells this result from others."""
+    """Everything that determines the result, to tell it from others."""
     content: dict[str, Any] = {
         "queries": fingerprint(queries),
         "memory": fingerprint(memory),
@@ -200,7 +200,7 @@ def _run_shards(
 ) -> None:
     counts = {shard: parts.rows(shard).stop - parts.rows(shard).start for shard in own}
     total, left = sum(counts.values()), sum(counts[shard] for shard in todo)
-    bar = tqdm.tqdm(total=total, initial=total - left, unit=" queries", unit_scale=True)
+    bar = Bar("aggregate", total, "queries", done=total - left)
     with bar, Noted("finishing this shard") as signals:
         for done, shard in enumerate(todo, len(own) - len(todo)):
             if signals.number:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.connect import load, search
-from unirep_jax.connect.judge import classification, localization, retrieval
+from unirep_jax.connect.evaluate import classification, localization, retrieval
 from unirep_jax.data import FeatureFileError
 from unirep_jax.data.archive import Archive, load_array
 from unirep_jax.data.banks import open_bank, write_bank
@@ -86,9 +86,14 @@ def _parser() -> argparse.ArgumentParser:
         return made
 
     made = command(
-        _project, "project a bank into the common space", "connector", "space", "modality", "bank",
+        _project,
+        "project a bank into the common space",
+        "connector",
+        "space",
+        "modality",
+        "bank",
         "out",
-    )  # fmt: skip
+    )
     made.add_argument("--batch_size", type=int, default=65536, help="rows on the device at a time")
     made = command(_search, "find the best items of every query", "queries", "items", "out")
     made.add_argument("--k", type=int, default=10)

@@ -171,10 +171,11 @@ def _linear_maps(params: dict, running: dict) -> tuple[tuple, tuple]:
         dense, norm, known = (
             {k: np.asarray(v, np.float64) for k, v in tree.items()}
             for tree in (
-                params[f"Dense_{place}"], params[f"BatchNorm_{place}"],
+                params[f"Dense_{place}"],
+                params[f"BatchNorm_{place}"],
                 running[f"BatchNorm_{place}"],
             )
-        )  # fmt: skip
+        )
         scale = norm["scale"] / np.sqrt(known["var"] + _EPSILON)
         weights.append((dense["kernel"] * scale).astype(np.float32))
         biases.append(((dense["bias"] - known["mean"]) * scale + norm["bias"]).astype(np.float32))

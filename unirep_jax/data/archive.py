@@ -4,7 +4,7 @@ import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 import numpy as np
 
@@ -115,14 +115,24 @@ class Archive:
             if self._npz is not None:
                 array = self._npz[key]
             else:
-                mode = "r" if mapped else None
+                mode: Literal["r"] | None = "r" if mapped else None
                 array = np.load(self._files[key], mmap_mode=mode, allow_pickle=False)
         _check_content(self.path, key, array)
         return array
 
-    def find(self, key: str, kind: str, shape: _Shape = None, **limits: int) -> np.ndarray | None:
+    def find(
+        self,
+        key: str,
+        kind: str,
+        shape: _Shape = None,
+        *,
+        max_rows: int = MAX_EXAMPLES,
+        max_text: int = MAX_TEXT,
+    ) -> np.ndarray | None:
         """`read`, or None where there is no such key."""
-        return self.read(key, kind, shape, **limits) if key in self.keys else None
+        if key not in self.keys:
+            return None
+        return self.read(key, kind, shape, max_rows=max_rows, max_text=max_text)
 
     def _header(self, key: str) -> tuple[NpyHeader, int]:
         """What the array says of itself, and how many bytes there are of both."""

@@ -9,6 +9,7 @@ import math
 import os
 import struct
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -75,11 +76,12 @@ def _choose(path: Path, key: str | None, arrays: dict[str | None, _Found]) -> st
         return None
     if key is not None:
         if key not in arrays:
-            raise FeatureFileError(path, key, "this key", f"only {', '.join(arrays) or 'nothing'}")
+            present = ", ".join(map(str, arrays)) or "nothing"
+            raise FeatureFileError(path, key, "this key", f"only {present}")
         return key
     matrices = [name for name, found in arrays.items() if len(found.shape) == 2]
     if len(matrices) != 1:
-        found = ", ".join(matrices) or "none"
+        found = ", ".join(map(str, matrices)) or "none"
         raise FeatureFileError(path, None, "one matrix, or the key of one", found)
     return matrices[0]
 
@@ -96,8 +98,8 @@ def _found(header: NpyHeader) -> _Found:
     return _Found(header.dtype, header.shape, header.offset, 0, obstacle)
 
 
-def _read_npz(path: Path) -> dict[str, _Found]:
-    arrays = {}
+def _read_npz(path: Path) -> dict[str | None, _Found]:
+    arrays: dict[str | None, _Found] = {}
     with (
         reading_errors(path, None, "an .npz file"),
         open_regular(path) as stream,
@@ -131,7 +133,7 @@ def _read_member(stream: BinaryIO, members: zipfile.ZipFile, member: zipfile.Zip
     return found._replace(offset=offset + found.offset, size=size)
 
 
-def _read_safetensors(path: Path) -> dict[str, _Found]:
+def _read_safetensors(path: Path) -> dict[str | None, _Found]:
     with reading_errors(path, None, "a safetensors file"), open_regular(path) as stream:
         (length,) = struct.unpack("<Q", stream.read(8))
         size = os.fstat(stream.fileno()).st_size - 8
@@ -165,8 +167,10 @@ def _read_tensor(entry: dict, start: int) -> tuple[_Found, int, int]:
         raise ValueError(f"{dtype} {shape} in {last - first} bytes")
     found = _Found(
         np.dtype(_TYPES[dtype]) if dtype in _TYPES else dtype,
-        tuple(shape), start + first, last - first,
-    )  # fmt: skip
+        tuple(shape),
+        start + first,
+        last - first,
+    )
     return found, first, last
 
 
@@ -177,4 +181,8 @@ def _without_repeats(pairs: list[tuple]) -> dict:
     return made
 
 
-_READERS = {".npy": _read_npy, ".npz": _read_npz, ".safetensors": _read_safetensors}
+_READERS: dict[str, Callable[[Path], dict[str | None, _Found]]] = {
+    ".npy": _read_npy,
+    ".npz": _read_npz,
+    ".safetensors": _read_safetensors,
+}

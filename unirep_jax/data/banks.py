@@ -19,9 +19,15 @@ from unirep_jax.data.mapped import chunks, replace_file
 FORMAT = "unirep_jax bank 1"
 _TOLERANCE = {"float16": 1e-2, "float32": 1e-3}  # of a norm
 _FIELDS = {
-    "format": str, "name": str, "dim": int, "count": int, "dtype": str, "sha256": str,
-    "unit": bool, "about": str,
-}  # fmt: skip
+    "format": str,
+    "name": str,
+    "dim": int,
+    "count": int,
+    "dtype": str,
+    "sha256": str,
+    "unit": bool,
+    "about": str,
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -113,10 +119,15 @@ def write_bank(
     side = _side_file(path)
     replace_file(path, lambda stream: writing.write(stream, iter(blocks)), stale=side)
     known = {
-        "format": FORMAT, "name": name, "dim": writing.dim, "count": writing.count,
-        "dtype": str(writing.dtype), "sha256": writing.digest.hexdigest(), "unit": bool(unit),
+        "format": FORMAT,
+        "name": name,
+        "dim": writing.dim,
+        "count": writing.count,
+        "dtype": str(writing.dtype),
+        "sha256": writing.digest.hexdigest(),
+        "unit": bool(unit),
         "about": about,
-    }  # fmt: skip
+    }
     text = json.dumps(known, indent=2, ensure_ascii=False) + "\n"
     replace_file(side, lambda stream: stream.write(text.encode()))
 

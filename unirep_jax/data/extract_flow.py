@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from unirep_jax.bar import counted
 from unirep_jax.data.archive import Archive, FeatureFileError
 from unirep_jax.data.files import user_path
 from unirep_jax.data.mapped import write_file
@@ -83,7 +84,8 @@ def extract(
             archive.find(present_key, "boolean", (len(clips),)) if present_key != key else None
         )
     present = np.ones(len(clips), bool) if present is None else present
-    shape = compute((0, np.zeros_like(clips[0]))).shape  # also says at once what cannot be
+    # Of one clip of nothing, which also says at once what cannot be.
+    shape = np.asarray(compute((0, np.zeros_like(clips[0])))).shape
     file.parent.mkdir(parents=True, exist_ok=True)
     beside = file.with_name(f".flow.npy.{_digest(clips, present, histograms)}.incomplete")
     _append(beside, compute, clips, present, shape, processes)
@@ -119,8 +121,6 @@ def _append(
     processes: int,
 ) -> None:
     """Fills an `.npy` file from its first row that is not there, or not whole, to the last."""
-    from tqdm import tqdm
-
     header = io.BytesIO()
     fields = {"descr": "<f4", "fortran_order": False, "shape": (len(clips), *shape)}
     np.lib.format.write_array_header_1_0(header, fields)
@@ -134,7 +134,7 @@ def _append(
             stream.truncate(start + done * row_bytes)
         rows = ((r, clips[r] if present[r] else None) for r in range(done, len(clips)))
         flows = _in_order(compute, rows, processes)
-        for flow in tqdm(flows, "flow", len(clips), initial=done, unit=" clips", disable=None):
+        for flow in counted(flows, "flow", len(clips), "clips", done=done):
             flow = np.zeros(shape) if flow is None else flow
             stream.write(np.ascontiguousarray(flow, "<f4").tobytes())
         stream.flush()
@@ -168,8 +168,9 @@ def _digest(clips: np.ndarray, present: np.ndarray, histograms: dict | None) -> 
 
 
 def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m unirep_jax.data.extract_flow",
-                                     description=__doc__.splitlines()[2])  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m unirep_jax.data.extract_flow", description=__doc__.splitlines()[2]
+    )
     parser.add_argument("--path", required=True, help="an .npz file or a folder of .npy files")
     parser.add_argument(
         "--key", required=True, help="of the clips in it: depth, modality/video ..."

@@ -7,7 +7,7 @@ import secrets
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -63,7 +63,8 @@ class FeatureSet:
         found = {}
         for modality, array in self.features.items():
             kind = self.declared.get(modality)
-            found[modality] = kind if kind and kind.fits(array) else kind_of(array)
+            # Checked features have a kind.
+            found[modality] = kind if kind and kind.fits(array) else cast(Kind, kind_of(array))
         return found
 
     @property
@@ -209,7 +210,9 @@ def save_features(path: str | Path, feature_set: FeatureSet) -> None:
     _check(feature_set, path)
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder that exists; remove it or choose another name")
-    arrays = {f"modality/{modality}": array for modality, array in feature_set.features.items()}
+    arrays: dict[str, Any] = {
+        f"modality/{modality}": array for modality, array in feature_set.features.items()
+    }
     arrays |= {f"present/{m}": p for m, p in feature_set.present.items() if not p.all()}
     kinds = feature_set.kinds
     arrays |= {
@@ -295,8 +298,11 @@ def _check(feature_set: FeatureSet, source: str | Path) -> None:
         raise FeatureFileError(source, "modality", "two modalities or more", found)
     for modality, array in feature_set.features.items():
         _check_features(modality, array, count, source)
-    columns = {"label": (feature_set.label, np.int32), "group": (feature_set.group, np.int32)}
-    columns["train"] = (feature_set.train, bool)
+    columns: dict[str, tuple[np.ndarray, type]] = {
+        "label": (feature_set.label, np.int32),
+        "group": (feature_set.group, np.int32),
+        "train": (feature_set.train, bool),
+    }
     columns |= {f"present/{m}": (array, bool) for m, array in feature_set.present.items()}
     for key, (array, dtype) in columns.items():
         if array.dtype != dtype or array.shape != (count,):

@@ -1,4 +1,4 @@
-"""Files that a user names or a stranger has made: found, opened and cut into lines with care."""
+"""Files that a user names or somebody else has made: found, opened and cut into lines with care."""
 
 import errno
 import io

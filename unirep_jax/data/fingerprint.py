@@ -1,4 +1,4 @@
-"""A fingerprint of a feature set: whether a run that continues sees the data it began with."""
+"""A fingerprint of a feature set, by which a resumed run checks that its data are the same."""
 
 import contextlib
 import hashlib

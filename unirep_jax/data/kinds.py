@@ -1,4 +1,4 @@
-"""What a modality is made of: vectors, sequences, images ..., or the ids of words."""
+"""Kinds of modality: vectors, sequences, images ..., or word ids."""
 
 import enum
 

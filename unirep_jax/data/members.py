@@ -1,4 +1,4 @@
-"""The members of an .npz file, looked at before any of them is read."""
+"""Checks of the members of an .npz file before any of them is read."""
 
 import zipfile
 from collections import Counter

@@ -1,8 +1,8 @@
-"""What a .npy array says of itself, read and checked before anything of it is."""
+"""Headers of .npy arrays, checked before any data are read."""
 
 import io
 import math
-from typing import BinaryIO, NamedTuple
+from typing import IO, NamedTuple
 
 import numpy as np
 
@@ -26,7 +26,7 @@ class NpyHeader(NamedTuple):
         return self.size * self.dtype.itemsize
 
 
-def read_npy_header(stream: BinaryIO) -> NpyHeader:
+def read_npy_header(stream: IO[bytes]) -> NpyHeader:
     """The header at the place of the stream, of which at most 64 KiB are read.
 
     Raises:

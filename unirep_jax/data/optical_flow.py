@@ -1,4 +1,4 @@
-"""Optical flow of a clip, and what it says per cell: the fourth modality of whoever has video.
+"""Optical flow of a clip (TV-L1), and its histograms per cell, as a further modality.
 
 scikit-image is imported by the function that needs it.
 """

@@ -26,11 +26,35 @@ _SIGNATURE = b"PK\x01\x02"  # of each member in the directory of a zip file
 # What NumPy writes for an array with protocols 3 to 5. Nothing here makes an object of a class,
 # a list or a dictionary, asks for a buffer from outside, or reserves memory before it is read.
 _OPERATIONS = {
-    "PROTO", "FRAME", "STOP", "GLOBAL", "STACK_GLOBAL", "REDUCE", "BUILD", "MARK", "TUPLE",
-    "EMPTY_TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "NONE", "NEWTRUE", "NEWFALSE", "BININT",
-    "BININT1", "BININT2", "BINUNICODE", "SHORT_BINUNICODE", "BINBYTES", "SHORT_BINBYTES",
-    "BINBYTES8", "BYTEARRAY8", "MEMOIZE", "BINPUT", "BINGET",
-}  # fmt: skip
+    "PROTO",
+    "FRAME",
+    "STOP",
+    "GLOBAL",
+    "STACK_GLOBAL",
+    "REDUCE",
+    "BUILD",
+    "MARK",
+    "TUPLE",
+    "EMPTY_TUPLE",
+    "TUPLE1",
+    "TUPLE2",
+    "TUPLE3",
+    "NONE",
+    "NEWTRUE",
+    "NEWFALSE",
+    "BININT",
+    "BININT1",
+    "BININT2",
+    "BINUNICODE",
+    "SHORT_BINUNICODE",
+    "BINBYTES",
+    "SHORT_BINBYTES",
+    "BINBYTES8",
+    "BYTEARRAY8",
+    "MEMOIZE",
+    "BINPUT",
+    "BINGET",
+}
 _MODULES = ("numpy._core", "numpy.core")  # of NumPy 2 and before
 _DTYPE = re.compile(r"[biuf][1248]")
 
@@ -143,7 +167,7 @@ def _check_operations(content: bytes) -> None:
     count, end = 0, 0
     try:
         for operation, _, place in pickletools.genops(content):
-            count, end = count + 1, place + 1
+            count, end = count + 1, (place or 0) + 1
             if operation.name not in _OPERATIONS:
                 raise pickle.UnpicklingError(f"{operation.name} is no part of an array")
             if count > _MAX_OPERATIONS:

@@ -188,7 +188,7 @@ def prefetch_to_device(
     if size < 1:
         raise ValueError(f"size must be 1 or more, not {size}")
     iterator = iter(iterator)
-    ready = collections.deque()
+    ready: collections.deque = collections.deque()
     for batch in iterator:
         ready.append(place(batch))
         if len(ready) == size:

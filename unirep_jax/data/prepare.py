@@ -14,13 +14,16 @@ import os
 import shutil
 import sys
 import tempfile
+from collections.abc import Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from unirep_jax.bar import counted
 from unirep_jax.data import builders, tuxpaint
 from unirep_jax.data.archive import FeatureFileError
 from unirep_jax.data.builders import DataFolderError, FeatureBuilder, OpenSetCounts
@@ -78,14 +81,19 @@ def convert(
         raise ValueError(f"part {part!r}, dtype {dtype!r}: of {builder.name} there are {names}")
     train, test = builder.PARTS[part]
     recipe: dict[str, Any] = {
-        "dataset": builder.info.full_name, "part": part, "train": train, "test": test,
-        "dtype": dtype, "captions": builder.CAPTIONS,
-    }  # fmt: skip
+        "dataset": builder.info.full_name,
+        "part": part,
+        "train": train,
+        "test": test,
+        "dtype": dtype,
+        "captions": builder.CAPTIONS,
+    }
     if out.exists():
         return check_recipe(out / RECIPE, recipe, maker="this")
     splits = builder.examples(manual_dir)
-    rows = {use: _chosen(manual_dir, splits, names) for use, names in
-            (("train", train), ("test", test))}  # fmt: skip
+    rows = {
+        use: _chosen(manual_dir, splits, names) for use, names in (("train", train), ("test", test))
+    }
     keys, examples = zip(*rows["train"], *rows["test"], strict=True)
     columns = _columns(builder, examples)
     columns["train"] = np.arange(len(keys)) < len(rows["train"])
@@ -157,11 +165,13 @@ def count_open_set(columns: dict, source: str, target: str, known: int) -> OpenS
     label, train, present = columns["label"], columns["train"], columns["present"]
     is_known = (label >= 0) & (label < known)
     return OpenSetCounts(
-        source, target, known,
+        source,
+        target,
+        known,
         int(np.count_nonzero(train & present[source] & is_known)),
         int(np.count_nonzero(~train & present[target] & is_known)),
         int(np.count_nonzero(~train & present[target] & (label >= known))),
-    )  # fmt: skip
+    )
 
 
 def _check_space(builder: FeatureBuilder, folder: Path, columns: dict, dtype: str) -> None:
@@ -207,8 +217,6 @@ def _write_features(
     dtype: str,
 ) -> None:
     """A file for each modality; one error names all features that are wrong, up to a hundred."""
-    from tqdm import tqdm
-
     little, wrong = np.dtype(dtype).newbyteorder("<"), []
     files = {
         m: _RowFile(folder / f"modality/{m}.npy", (len(examples), *shape), dtype)
@@ -224,8 +232,8 @@ def _write_features(
             wrong.append((row, error))
 
     try:
-        with ThreadPoolExecutor() as pool, closing(pool.map(write, range(len(examples)))) as done:
-            for _ in tqdm(done, builder.name, len(examples), unit=" examples", disable=None):
+        with ThreadPoolExecutor() as pool, closing(_mapped(pool, write, len(examples))) as done:
+            for _ in counted(done, builder.name, len(examples), "examples"):
                 if len(wrong) >= _MOST_ERRORS:
                     break  # closing cancels what has not begun
     finally:
@@ -237,6 +245,13 @@ def _write_features(
         raise next(iter(errors.values()))
     if errors:
         raise DataFolderError(manual_dir, tuple(errors)[:_MOST_ERRORS])
+
+
+def _mapped(
+    pool: ThreadPoolExecutor, write: Callable[[int], None], count: int
+) -> Generator[None, None, None]:
+    """`pool.map` over rows, whose type does not say that it is a generator, to be closed."""
+    yield from pool.map(write, range(count))
 
 
 def _cast(array: np.ndarray, dtype: np.dtype, place: str) -> np.ndarray:
@@ -259,15 +274,16 @@ def _write_columns(builder: FeatureBuilder, folder: Path, columns: dict) -> None
     for key, array in arrays.items():
         path = folder / f"{key}.npy"
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_file(path, lambda file, array=array: np.save(file, array, allow_pickle=False))
+        write_file(path, partial(np.save, arr=array, allow_pickle=False))
     if builder.EVENTS:
         kinds = {f"{k}/{m}": x for k in ("events", "labelled") for m, x in columns[k].items()}
         write_file(folder / EVENTS, lambda file: np.savez_compressed(file, **kinds))
 
 
 def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m unirep_jax.data.prepare",
-                                     description=__doc__.splitlines()[2])  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m unirep_jax.data.prepare", description=__doc__.splitlines()[2]
+    )
     parser.add_argument("name", choices=sorted(BUILDERS), help="or tuxpaint, with its own flags")
     parser.add_argument("--manual_dir", required=True, help="where the published files are")
     parser.add_argument("--out", required=True, help="a new folder")

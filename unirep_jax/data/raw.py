@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from unirep_jax.bar import Bar
 from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features, save_features
 from unirep_jax.data.files import read_text, user_path
 from unirep_jax.data.limits import TEXT_BYTES
@@ -181,9 +182,7 @@ def _convert_all(
     builder: Any, source: _Source, scratch: Path, image_size: int, num_frames: int
 ) -> tuple[dict[str, np.ndarray], dict[str, Any], list[list[str]] | None]:
     """Every example once: modality -> array on disk, the plain columns, and the words of texts."""
-    from tqdm import tqdm
-
-    rate = getattr(builder, "SAMPLE_RATE", None)
+    rate: int = getattr(builder, "SAMPLE_RATE", 0)  # of a builder with sounds
     frames = (1 + _RATE * _SECONDS // _HOP, _WINDOW // 2 + 1)
     side = (image_size, image_size)
     # feature of the builder -> modality, shape, and how to make it
@@ -195,7 +194,7 @@ def _convert_all(
     }
     features = builder.info.features
     made = {name: known[name] for name in known if name in features}
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         modality: scratch_array((len(source), *shape), np.float16, scratch)
         for modality, shape, _ in made.values()
     }
@@ -211,8 +210,8 @@ def _convert_all(
             arrays[modality][row] = make(example[name])
 
     starts = range(0, len(source), _READ_AHEAD)
-    with ThreadPoolExecutor() as pool:
-        for start in tqdm(starts, desc=builder.name, unit_scale=_READ_AHEAD, disable=None):
+    with ThreadPoolExecutor() as pool, Bar(builder.name, len(source), "examples") as bar:
+        for start in starts:
             examples = source.read(start, min(start + _READ_AHEAD, len(source)))
             list(pool.map(convert, enumerate(examples, start)))  # the list raises what they raise
             for example in examples:
@@ -220,6 +219,7 @@ def _convert_all(
                     values.append(example[name])
                 if text_key is not None:
                     texts.append(split_words(_text(example[text_key])))
+            bar.update(len(examples))
     columns = {k: v if k == "id" else np.array(v, np.int64) for k, v in columns.items()}
     return arrays, columns, texts if text_key is not None else None
 

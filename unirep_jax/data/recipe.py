@@ -1,4 +1,4 @@
-"""The file in which a folder of converted features says what it was made with."""
+"""recipe.json: the settings that a folder of converted features was made with."""
 
 import json
 from pathlib import Path

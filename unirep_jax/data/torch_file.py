@@ -27,10 +27,17 @@ _MAX_DEPTH = 16
 _MAX_RANK = 8
 _MAGIC = 0x1950A86A20F9469CFC6C  # of the older format
 _TYPES = {
-    "DoubleStorage": "<f8", "FloatStorage": "<f4", "HalfStorage": "<f2", "BFloat16Storage": "<u2",
-    "LongStorage": "<i8", "IntStorage": "<i4", "ShortStorage": "<i2", "CharStorage": "i1",
-    "ByteStorage": "u1", "BoolStorage": "?",
-}  # fmt: skip
+    "DoubleStorage": "<f8",
+    "FloatStorage": "<f4",
+    "HalfStorage": "<f2",
+    "BFloat16Storage": "<u2",
+    "LongStorage": "<i8",
+    "IntStorage": "<i4",
+    "ShortStorage": "<i2",
+    "CharStorage": "i1",
+    "ByteStorage": "u1",
+    "BoolStorage": "?",
+}
 # What takes memory or objects from elsewhere.
 _FORBIDDEN = {"PERSID", "INST", "OBJ", "EXT1", "EXT2", "EXT4", "NEXT_BUFFER", "READONLY_BUFFER"}
 _NUMBERED = {"PUT", "BINPUT", "LONG_BINPUT"}  # give an object a number
@@ -67,18 +74,23 @@ class _Unpickler(pickle.Unpickler):
         return type("_Record", (_Record,), {"name": f"{module}.{name}"})
 
     def persistent_load(self, pid: Any) -> Any:
-        kind, key, count = (pid[1], pid[2], pid[4]) if _is_storage(pid) else (None, None, None)
-        if kind is None:
+        if not _is_storage(pid):
             raise pickle.UnpicklingError(f"a storage was expected, found {pid!r:.50}")
+        _, kind, key, _, count = pid[:5]
         return _Storage(kind.name.rpartition(".")[2], key, count)
 
 
 def _is_storage(pid: Any) -> bool:
     return (
-        isinstance(pid, tuple) and len(pid) >= 5 and pid[0] == "storage"
-        and isinstance(pid[1], type) and issubclass(pid[1], _Record)
-        and isinstance(pid[2], str) and type(pid[4]) is int and pid[4] >= 0
-    )  # fmt: skip
+        isinstance(pid, tuple)
+        and len(pid) >= 5
+        and pid[0] == "storage"
+        and isinstance(pid[1], type)
+        and issubclass(pid[1], _Record)
+        and isinstance(pid[2], str)
+        and type(pid[4]) is int
+        and pid[4] >= 0
+    )
 
 
 class _Storage:
@@ -168,7 +180,7 @@ def _operations(content: bytes | BinaryIO) -> Iterator[None]:
     for count, (operation, argument, _) in enumerate(pickletools.genops(content)):
         if operation.name in _FORBIDDEN or count > _MAX_OPERATIONS:
             raise pickle.UnpicklingError(f"{operation.name} after {count} operations")
-        if operation.name in _NUMBERED and not 0 <= argument <= count:
+        if operation.name in _NUMBERED and not 0 <= (argument or 0) <= count:
             # The unpickler's table of objects grows to this number, however few there are.
             raise pickle.UnpicklingError(f"object {argument} after {count} operations")
         yield

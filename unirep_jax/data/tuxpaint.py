@@ -102,9 +102,17 @@ def prepare(
     try:
         _write(manifest, items)
         return extract(
-            manifest, out, root=stamps, encode=[*encode, *chosen], modalities=modalities,
-            dtype=dtype, test_fraction=test_fraction, seed=seed, threads=threads, licence=LICENCE,
-        )  # fmt: skip
+            manifest,
+            out,
+            root=stamps,
+            encode=[*encode, *chosen],
+            modalities=modalities,
+            dtype=dtype,
+            test_fraction=test_fraction,
+            seed=seed,
+            threads=threads,
+            licence=LICENCE,
+        )
     finally:
         manifest.unlink(missing_ok=True)
 
@@ -215,7 +223,7 @@ def unpack(package: Path, media: Path) -> None:
     beside.replace(media)
 
 
-def _data_member(stream: BinaryIO) -> tuple[str, BinaryIO]:
+def _data_member(stream: BinaryIO) -> tuple[str, "_Part"]:
     """The member data.tar.* of an ar file: a magic word, then headers of 60 bytes and contents."""
     if stream.read(8) != b"!<arch>\n":
         raise ValueError("not an ar file")
@@ -274,17 +282,21 @@ def _unpack_member(archive: tarfile.TarFile, member: tarfile.TarInfo, folder: Pa
 
 
 def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m unirep_jax.data.prepare tuxpaint",
-                                     description=__doc__.splitlines()[0])  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m unirep_jax.data.prepare tuxpaint", description=__doc__.splitlines()[0]
+    )
     parser.add_argument(
         "--path", default=INSTALLED, help="the package (.deb), or a folder of its files"
     )
     parser.add_argument("--out", required=True, help="a new folder")
     parser.add_argument("--without_symbols", action="store_true", help="no letters and signs")
     parser.add_argument(
-        "--encode", action="append", default=[], metavar="MODALITY:ENCODER[,k=v...]",
+        "--encode",
+        action="append",
+        default=[],
+        metavar="MODALITY:ENCODER[,k=v...]",
         help=f"instead of {' '.join(ENCODE)}",
-    )  # fmt: skip
+    )
     parser.add_argument("--modalities", default=",".join(MODALITIES), help="there is text_fr too")
     parser.add_argument("--test_fraction", type=float, default=TEST_FRACTION)
     parser.add_argument("--seed", type=int, default=0, help="of the split")

@@ -46,9 +46,14 @@ def embedding_map(
             here = (label == c) & (modality == m)
             name = figure_text(feature_set.class_names[c], NAME_LENGTH) if m == 0 else None
             right.scatter(
-                *place[here].T, 12, PALETTE[i % 8], marker=MARKERS[m % 8], alpha=0.7,
-                linewidths=0, label=name,
-            )  # fmt: skip
+                *place[here].T,
+                12,
+                PALETTE[i % 8],
+                marker=MARKERS[m % 8],
+                alpha=0.7,
+                linewidths=0,
+                label=name,
+            )
     left.set_title(f"{figure_text(feature_set.name)}, test split: by modality")
     right.set_title("the same points by class; marker: modality")
     for axis in (left, right):
@@ -90,8 +95,13 @@ def transport_plans(
         image = axis.imshow(np.sqrt(share), cmap="viridis", vmin=0, vmax=1, interpolation="none")
         axis.set(
             title=f"{100 * np.trace(share) / len(rows):.0f} % of mass on true pairs",
-            xlabel=b, ylabel=a, xticks=borders, yticks=borders, xticklabels=[], yticklabels=[],
-        )  # fmt: skip
+            xlabel=b,
+            ylabel=a,
+            xticks=borders,
+            yticks=borders,
+            xticklabels=[],
+            yticklabels=[],
+        )
     for axis in axes[len(pairs) :]:
         axis.set_visible(False)
     bar = figure.colorbar(image, ax=axes[: len(pairs)], shrink=0.8, ticks=np.sqrt([0, 0.1, 0.5, 1]))

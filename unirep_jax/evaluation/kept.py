@@ -1,14 +1,19 @@
 """Finished parts of an evaluation, kept until all of it is, so that one that was ended goes on."""
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from unirep_jax.bar import duration
 from unirep_jax.data.mapped import replace_file
 from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.train.processes import is_first
+from unirep_jax.train.progress import progress_stream
 
 
 class KeptMeasurements:
@@ -31,8 +36,13 @@ class KeptMeasurements:
         figure that `measure` draws besides is drawn once.
         """
         if part not in self._parts:
+            begun = time.monotonic()
             self._parts[part] = list(measure())
             self._write()
+            if stream := progress_stream(is_first()):
+                with contextlib.suppress(OSError):  # the terminal was closed
+                    took = duration(time.monotonic() - begun)
+                    print(f"evaluated {part} in {took}", file=stream, flush=True)
         return list(self._parts[part])
 
     def remove(self) -> None:
@@ -50,9 +60,9 @@ class KeptMeasurements:
             return {}
 
     def _write(self) -> None:
-        body = json.dumps({
-            name: [dataclasses.asdict(m) for m in rows] for name, rows in self._parts.items()
-        })  # fmt: skip
+        body = json.dumps(
+            {name: [dataclasses.asdict(m) for m in rows] for name, rows in self._parts.items()}
+        )
         text = f"{_head(self._of, body)}\n{body}"
         replace_file(self._path, lambda stream: stream.write(text.encode()))
 

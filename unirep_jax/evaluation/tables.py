@@ -30,11 +30,16 @@ def markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]], *, name
     table = [list(header), *map(list, rows)]
     widths = [max(len(row[i]) for row in table) for i in range(len(header))]
     text = ["| " + " | ".join(c.ljust(w) for c, w in zip(header, widths, strict=True)) + " |"]
-    text.append("|" + "|".join("-" * (w + 1) + (":" if i >= names else "-")
-                               for i, w in enumerate(widths)) + "|")  # fmt: skip
+    text.append(
+        "|"
+        + "|".join("-" * (w + 1) + (":" if i >= names else "-") for i, w in enumerate(widths))
+        + "|"
+    )
     for row in rows:
-        cells = [c.ljust(w) if i < names else c.rjust(w)
-                 for i, (c, w) in enumerate(zip(row, widths, strict=True))]  # fmt: skip
+        cells = [
+            c.ljust(w) if i < names else c.rjust(w)
+            for i, (c, w) in enumerate(zip(row, widths, strict=True))
+        ]
         text.append("| " + " | ".join(cells) + " |")
     return "\n".join(text) + "\n"
 

@@ -12,7 +12,14 @@ from unirep_jax.losses.aggregation import (
     random_aggregate,
     soft_aggregate,
 )
-from unirep_jax.losses.agreement import Agreement, Chosen, agreement, most_confident
+from unirep_jax.losses.agreement import (
+    Agreement,
+    Chosen,
+    Correspondence,
+    agreement,
+    most_confident,
+    nearest_correspondence,
+)
 from unirep_jax.losses.alignment import pair_distance
 from unirep_jax.losses.alternating import (
     CertaintyFusion,
@@ -45,7 +52,6 @@ from unirep_jax.losses.consistency import (
     update_thresholds,
 )
 from unirep_jax.losses.contrastive import FineCoarse, fine_coarse_info_nce, info_nce
-from unirep_jax.losses.correspondence import Correspondence, nearest_correspondence
 from unirep_jax.losses.discrepancy import maximum_mean_discrepancy
 from unirep_jax.losses.evidential import (
     Opinion,
@@ -64,6 +70,7 @@ from unirep_jax.losses.information import (
     club_upper_bound,
     cross_predictive_coding,
     gaussian_log_likelihood,
+    reparameterize,
 )
 from unirep_jax.losses.jigsaw import jigsaw_loss, permutations_from_ranks, sample_ranks
 from unirep_jax.losses.multimarginal import MultimarginalPlan, multimarginal_plan
@@ -94,7 +101,6 @@ from unirep_jax.losses.transport_volume import (
     top_groups,
     transport_volume_loss,
 )
-from unirep_jax.losses.variational import reparameterize
 from unirep_jax.losses.volume import VolumeInfoNCE, gram_volume, volume_info_nce, volume_matrix
 
 __all__ = [  # noqa: RUF022 (in the order and under the headings of docs/losses.md)

@@ -13,6 +13,8 @@ import numpy as np
 from beartype import beartype
 from jaxtyping import Array, Bool, Float, Int, Real, jaxtyped
 
+from unirep_jax.losses.precision import accumulation_dtype
+
 
 class Range(NamedTuple):
     """Which numbers a hyper-parameter may be, and how an error says it. NaN is in no range."""
@@ -148,13 +150,6 @@ def _named_axes(names: str, ndim: int) -> Iterator[tuple[str, int]]:
     for i, word in enumerate(words):
         if i != variadic:
             yield word.lstrip("#"), i if variadic is None or i < variadic else i - len(words)
-
-
-def accumulation_dtype(*arrays: Array) -> jnp.dtype:
-    """float32, or float64 where an input has it: half precision is read, never accumulated in."""
-    # Not `result_type`, which refuses to mix bfloat16 with float32 under strict promotion.
-    wide = any(a.dtype == jnp.float64 for a in arrays)
-    return jnp.dtype(jnp.float64 if wide else jnp.float32)
 
 
 def dot(left: Array, right: Array, subscripts: str, precision: str | None = None) -> Array:

@@ -1,4 +1,4 @@
-"""What a memory of embeddings holds that is like a query: softly, the nearest item, or any item."""
+"""Aggregation over an embedding bank: soft nearest neighbours, the nearest or a random item."""
 
 from functools import partial
 from typing import NamedTuple
@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 from unirep_jax.losses.symmetric import NOTHING
 
 
@@ -154,7 +155,7 @@ def _items(memory, where, first, new, size):
 
 
 class Mixture(NamedTuple):
-    """A softmax-weighted mean under way, of the pieces of a memory seen so far.
+    """Running state of a softmax-weighted mean over the pieces of a memory seen so far.
 
     peak: the largest logit; total: Σ exp(logit − peak); mixed: Σ exp(logit − peak) item.
     """

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from unirep_jax.losses._kernel import accumulation_dtype, kernel
+from unirep_jax.losses._kernel import kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 @kernel(static=("squared",))

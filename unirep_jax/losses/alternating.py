@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel, negative_entropy
+from unirep_jax.losses._kernel import Positive, dot, kernel, negative_entropy
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 @kernel(static=("axis_name",))
@@ -18,7 +19,7 @@ def update_projector(
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "dim dim"]:
-    """Takes a batch's mean feature out of the directions in which the shared head may still move.
+    """Updates the projector P so that it removes the direction of a batch's mean feature.
 
         r = mean zᵢ,   k = P r,   P ← P − k kᵀ / (α + rᵀk),   P ← P / ‖P‖_F
 

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Scalar, dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 @kernel(static=("block_size",))

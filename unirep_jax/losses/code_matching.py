@@ -1,4 +1,4 @@
-"""Soft choices of codes: how a sequence spreads over a codebook, and losses that match it."""
+"""Soft code assignments: distribution of a sequence over a codebook, and losses that match it."""
 
 import math
 
@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Positive, accumulation_dtype, cross_entropy, dot, kernel
+from unirep_jax.losses._kernel import Positive, cross_entropy, dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 @kernel()
@@ -61,7 +62,7 @@ def code_matching_loss(
     where: Bool[Array, "modality batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "modality modality batch"]:
-    """InfoNCE on how alike the code distributions of two modalities are, for all ordered pairs.
+    """InfoNCE between the code distributions of two modalities, for all ordered pairs.
 
         Sᵢⱼ = Σ_e Pᵐᵢ(e) log Pⁿⱼ(e) + Pⁿⱼ(e) log Pᵐᵢ(e),   ℓᵢ = −log( exp Sᵢᵢ / Σⱼ exp Sᵢⱼ )
 

@@ -1,4 +1,4 @@
-"""Learning from examples without labels: entropy, consistency, pseudo-labels, a queue of keys."""
+"""Semi-supervised kernels: entropy, consistency, pseudo-labels, a queue of keys."""
 
 from typing import NamedTuple
 
@@ -9,12 +9,12 @@ from jaxtyping import Array, Bool, Float, Int
 from unirep_jax.losses._kernel import (
     Positive,
     Share,
-    accumulation_dtype,
     cross_entropy,
     dot,
     kernel,
     negative_entropy,
 )
+from unirep_jax.losses.precision import accumulation_dtype
 
 _LEAST = 1e-12  # share of a class under the logarithm of the fairness term, as in the authors' code
 
@@ -89,7 +89,7 @@ class AdaptiveThresholds(NamedTuple):
 
 
 class PseudoLabels(NamedTuple):
-    """label: the most probable class. where: whether it is sure enough to be learned from."""
+    """label: the most probable class. where: whether its probability reaches the threshold."""
 
     label: Int[Array, "batch"]
     where: Bool[Array, "batch"]
@@ -150,7 +150,7 @@ def pseudo_labels(
 def pseudo_label_loss(
     labels: PseudoLabels, logits: Float[Array, "batch class"]
 ) -> Float[Array, "batch"]:
-    """Cross-entropy with the pseudo-label where it is sure enough, else 0.
+    """Cross-entropy with the pseudo-label where its probability reaches the threshold, else 0.
 
     Reference: FreeMatch (Wang et al., ICLR 2023), eq. 8. Its mean is over all examples.
     """
@@ -167,7 +167,7 @@ def fairness(
     where: Bool[Array, "batch"],
     axis_name: str | None = None,
 ) -> Float[Array, ""]:
-    """Predictions are kept from gathering in few classes.
+    """Self-adaptive fairness: penalises predictions that concentrate on few classes.
 
         ℓ = Σ_c a_c log b_c,  a = norm(p̃ / h̃),  b = norm(mean p / hist(argmax p)) over `where`
 
@@ -264,7 +264,7 @@ def enqueue(
     *,
     axis_name: str | None = None,
 ) -> Float[Array, "slot dim"]:
-    """The queue with the keys in place of the oldest, as a ring: a function of the step.
+    """Ring-buffer update: replaces the oldest keys of the queue; a function of the step.
 
     Args:
       queue: [slot, dim], at least as many slots as keys over all devices.

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Positive, accumulation_dtype, cross_entropy, dot, kernel, unit
+from unirep_jax.losses._kernel import Positive, cross_entropy, dot, kernel, unit
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 @kernel(static=("block_size", "axis_name"))

@@ -1,10 +1,11 @@
-"""How far apart two samples are as distributions."""
+"""Maximum mean discrepancy: a distance between the distributions of two samples."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 from unirep_jax.losses.symmetric import tiled
 
 

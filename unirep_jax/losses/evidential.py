@@ -8,11 +8,12 @@ import jax.numpy as jnp
 from jax.scipy.special import digamma, gammaln
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Scalar, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import Scalar, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class Opinion(NamedTuple):
-    """What evidence says: the beliefs and the uncertainty sum to 1."""
+    """Subjective opinion from evidence: beliefs and uncertainty, which sum to 1."""
 
     belief: Float[Array, "*lead class"]
     uncertainty: Float[Array, "*lead"]
@@ -83,7 +84,7 @@ def evidential_loss(
     kl_weight: Scalar = 1.0,
     where: Bool[Array, "*lead"] | None = None,
 ) -> Float[Array, "*lead"]:
-    """Expected cross-entropy under the Dirichlet distribution, and a price on misleading evidence.
+    """Expected cross-entropy under the Dirichlet distribution, plus a KL penalty.
 
         ℓ = ψ(S) − ψ(α_y) + w·KL( Dir(α̃) ‖ Dir(1) ),   α = e + 1,  α̃ = α but α̃_y = 1
 

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Key
 
-from unirep_jax.losses._kernel import NonNegative, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import NonNegative, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class Gates(NamedTuple):
-    """What the experts weigh in each example.
+    """Gate weights of the experts for each example.
 
     gates: [batch, expert], their sum 1, all but `count` of them exactly 0;
     load: [batch, expert], the probability that fresh noise would choose the expert.

@@ -1,10 +1,11 @@
-"""Exploration: predictions for uncertain examples are drawn to those for anchors."""
+"""Exploration (COX): pulls predictions for uncertain examples towards those for anchors."""
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 @kernel()

@@ -1,13 +1,16 @@
-"""Information between representations: what one tells of another, bounded above and below."""
+"""Bounds on mutual information (CLUB, CPC), and Gaussian latent variables."""
 
 import math
 
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Bool, Float, Key
 
-from unirep_jax.losses._kernel import Positive, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import Positive, kernel
 from unirep_jax.losses.contrastive import info_nce
+from unirep_jax.losses.precision import accumulation_dtype
+
+LOG_VARIANCE_LIMIT = 20.0  # standard deviations from 5·10⁻⁵ to 2·10⁴
 
 
 @kernel()
@@ -40,7 +43,7 @@ def club_upper_bound(
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> Float[Array, "batch *rest"]:
-    """vCLUB: how much likelier its own target is, given x, than the targets of others.
+    """vCLUB: upper bound on mutual information, log-likelihood of own minus that of other targets.
 
         Iᵢ = log q(yᵢ|xᵢ) − 1/N Σⱼ log q(yⱼ|xᵢ),   q(y|xᵢ) = N(y; μᵢ, diag σ²ᵢ)
 
@@ -140,9 +143,13 @@ def cross_predictive_coding(
 
     def choose(prediction, feature, where):
         return info_nce(
-            prediction, feature, temperature=temperature, where=where, block_size=block_size,
+            prediction,
+            feature,
+            temperature=temperature,
+            where=where,
+            block_size=block_size,
             axis_name=axis_name,
-        )  # fmt: skip
+        )
 
     over_time = jax.vmap(choose, in_axes=(1, 1, None))
     over_targets = jax.vmap(over_time, in_axes=(None, 0, 0))
@@ -153,3 +160,28 @@ def cross_predictive_coding(
         for k in range(1, steps + 1)
     ]
     return jnp.mean(jnp.concatenate(losses, axis=2), axis=2)
+
+
+@kernel()
+def reparameterize(
+    mean: Float[Array, "*lead dim"], log_variance: Float[Array, "*lead dim"], *, key: Key[Array, ""]
+) -> Float[Array, "*lead dim"]:
+    """A draw of the normal distribution as a differentiable function of its parameters.
+
+        v = μ + exp(½ clip(log σ², ±20)) ε,   ε ∼ N(0, I)
+
+    Args:
+      mean, log_variance: [..., dim] of independent components. Beyond ±20 the log variance has no
+        gradient, so that nothing overflows.
+      key: of this draw.
+
+    Returns:
+      As `mean`, in float32 or wider.
+
+    Reference: Kingma and Welling, "Auto-Encoding Variational Bayes", ICLR 2014, section 2.4.
+    """
+    dtype = accumulation_dtype(mean, log_variance)
+    spread = jnp.exp(
+        jnp.clip(log_variance.astype(dtype), -LOG_VARIANCE_LIMIT, LOG_VARIANCE_LIMIT) / 2
+    )
+    return mean.astype(dtype) + spread * jax.random.normal(key, mean.shape, dtype)

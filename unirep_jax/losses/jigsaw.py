@@ -1,4 +1,4 @@
-"""Permutation-jigsaw kernels: unranking, and the loss of a classifier naming the permutation."""
+"""Permutation-jigsaw kernels: unranking permutations, and the loss of classifying them."""
 
 import math
 import operator
@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from unirep_jax.losses._kernel import accumulation_dtype, cross_entropy, dot, kernel
+from unirep_jax.losses._kernel import cross_entropy, dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 def permutations_from_ranks(

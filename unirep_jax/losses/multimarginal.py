@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import NonNegative, Positive, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import NonNegative, Positive, dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 from unirep_jax.losses.symmetric import NOTHING
 
 

@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import Positive, Scalar, accumulation_dtype, kernel
+from unirep_jax.losses._kernel import Positive, Scalar, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class MixedFeatures(NamedTuple):
@@ -33,7 +34,7 @@ def mix_classes(
     where: Bool[Array, "batch"] | None = None,
     axis_name: str | None = None,
 ) -> MixedFeatures:
-    """Each feature mixed with one of another class: a stand-in for unknown examples.
+    """Mixes each feature with one of another class, as a pseudo-unknown example.
 
         z̃ᵢ = λ·zᵢ + (1 − λ)·z_π(i),   λ ~ Beta(a, a) once per call, π a random permutation
 

@@ -15,12 +15,12 @@ from jaxtyping import Array, Bool, Float, Int
 from unirep_jax.losses._kernel import (
     Positive,
     Scalar,
-    accumulation_dtype,
     cross_entropy,
     dot,
     kernel,
     negative_entropy,
 )
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 @kernel()
@@ -173,7 +173,7 @@ def arpl_loss(
 def reciprocal_entropy(
     features: Float[Array, "batch dim"], points: Float[Array, "class dim"]
 ) -> Float[Array, "batch"]:
-    """Entropy of softmax(d²) in nats: near log(classes) for a feature no class lays claim to.
+    """Entropy of softmax(d²) in nats: near log(classes) for a feature that is of no class.
 
     ARPL's confusing samples are generated features that make F = exp(−mean entropy) small; both
     the generator and the classifier add 0.1·F to their losses.

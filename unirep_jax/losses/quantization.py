@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, Key
 
-from unirep_jax.losses._kernel import NonNegative, Share, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import NonNegative, Share, dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class CodebookState(NamedTuple):
@@ -139,6 +140,7 @@ def ema_codebook_update(
     present = jnp.ones(indices.shape, bool) if where is None else where
     z = jnp.where(present[..., None], jax.lax.stop_gradient(z).astype(dtype), 0)
 
+    # A sum over all modalities minus one's own is that of the others, in time linear in modalities.
     weights = present.astype(dtype)[..., None]
     others = jnp.sum(weights, axis=0, keepdims=True) - weights
     other_sum = jnp.sum(z, axis=0, keepdims=True) - z
@@ -151,6 +153,8 @@ def ema_codebook_update(
     if axis_name is not None:
         counts, sums = jax.lax.psum((counts, sums), axis_name)
 
+    # One after another, as in the paper: each modality smooths the counts that the one before left,
+    # so that a single update with their sum would give another codebook.
     def update(carry, modality):
         count, weight = carry
         new_count, new_sum = modality
@@ -202,6 +206,7 @@ def restart_dead_codes(
     devices = 1 if axis_name is None else jax.lax.axis_size(axis_name)
     first = 0 if axis_name is None else jax.lax.axis_index(axis_name) * batch
     shape = state.age.shape
+    # Every device draws the same places of the whole batch, since the key is the same on all.
     keys = jax.random.split(key, 3)
     modality = jax.random.randint(keys[0], shape, 0, modalities)
     example = jax.random.randint(keys[1], shape, 0, batch * devices) - first
@@ -214,6 +219,8 @@ def restart_dead_codes(
     if axis_name is not None:
         drawn, holders = jax.lax.psum((drawn, held.astype(jnp.int32)), axis_name)
         held = holders > 0
+    # Count and weight restart, too: the quotient of the old ones is the old code, to which the next
+    # update would return.
     restart = (state.age > patience) & held
     return CodebookState(
         codebook=jnp.where(restart[:, None], jax.lax.stop_gradient(drawn), state.codebook),

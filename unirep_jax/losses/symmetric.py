@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Positive, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import Positive, dot, kernel
+from unirep_jax.losses.precision import accumulation_dtype
 
 Score = Callable[[Any, Any], Float[Array, "row column"]]
 

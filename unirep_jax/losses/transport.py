@@ -8,8 +8,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import NonNegative, Positive, accumulation_dtype, dot, kernel
+from unirep_jax.losses._kernel import NonNegative, Positive, dot, kernel
 from unirep_jax.losses.linear_solvers import conjugate_gradients, fixed_point, reciprocal
+from unirep_jax.losses.precision import accumulation_dtype
 from unirep_jax.losses.symmetric import NOTHING, tiled, untiled
 
 TILE = 2**20  # entries of a matrix handled at a time, which then stay in the cache
@@ -18,7 +19,7 @@ STEADY = 1  # potentials apart by less from one iteration to the next are ready 
 
 
 class SinkhornPlan(NamedTuple):
-    """A transport plan, and how far it is from having the marginals asked for.
+    """A transport plan, and the error of its marginals.
 
     plan: [..., row, column]; marginal_error: [...], L1 over rows and columns together;
     converged: [...], whether the error is within the threshold;

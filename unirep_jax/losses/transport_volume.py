@@ -8,8 +8,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, Key
 
-from unirep_jax.losses._kernel import accumulation_dtype, dot, kernel, unit
+from unirep_jax.losses._kernel import dot, kernel, unit
 from unirep_jax.losses.multimarginal import MultimarginalPlan
+from unirep_jax.losses.precision import accumulation_dtype
 from unirep_jax.losses.symmetric import NOTHING
 from unirep_jax.losses.volume import gram_volume, volume_matrix
 

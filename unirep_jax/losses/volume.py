@@ -6,7 +6,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from unirep_jax.losses._kernel import Positive, Share, accumulation_dtype, dot, kernel, unit
+from unirep_jax.losses._kernel import Positive, Share, dot, kernel, unit
+from unirep_jax.losses.precision import accumulation_dtype
 from unirep_jax.losses.symmetric import negative_sums, tiled, untiled
 
 
@@ -146,6 +147,8 @@ def _volumes(anchors, columns):
     base, basis = columns
     square = _inner(anchors, anchors)[:, None]
     rest = square
+    # One subtraction for each direction of the basis, which is orthonormal: no determinant of an
+    # [anchor, group, modality, modality] tensor has to be formed.
     for direction in basis:
         rest = rest - dot(anchors, direction, "id,jd->ij", precision="highest") ** 2
     resolved = ~(rest <= 4 * jnp.finfo(rest.dtype).eps * square)  # true of NaN
@@ -242,6 +245,8 @@ def volume_info_nce(
     count = _like(compared, axis_name).astype(positive.dtype)
 
     def loss(logsumexp, total):
+        # −log softmax of the positive is softplus(logsumexp of the negatives − positive), which
+        # keeps its digits where the positive is far ahead.
         margin = logsumexp - positive
         value = margin if negatives_only else jax.nn.softplus(margin)
         value += label_smoothing * (positive - (total + positive) / jnp.maximum(count, 1))

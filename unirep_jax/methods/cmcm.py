@@ -72,8 +72,11 @@ class CMCM(CodebookMethod):
         total = jnp.zeros(())
         for m, n in pairs:
             value = losses.symmetric_info_nce(
-                embedding[m], embedding[n], temperature=self.temperature,
-                where=encoded.both[m, n], axis_name=axis_name,
-            )  # fmt: skip
+                embedding[m],
+                embedding[n],
+                temperature=self.temperature,
+                where=encoded.both[m, n],
+                axis_name=axis_name,
+            )
             total += encoded.mean(value, encoded.both[m, n])
         return total / max(len(pairs), 1)

@@ -120,10 +120,12 @@ class CODIS(CodebookMethod):
         if axis_name is not None:
             tokens, where = jax.lax.all_gather((tokens, where), axis_name, axis=1, tiled=True)
         plan = losses.sinkhorn_plan(
-            tokens, jnp.broadcast_to(codebook[None], (modalities, *codebook.shape)),
-            epsilon=self.epsilon, iterations=self.iterations,
+            tokens,
+            jnp.broadcast_to(codebook[None], (modalities, *codebook.shape)),
+            epsilon=self.epsilon,
+            iterations=self.iterations,
             marginals=(where, jnp.ones((1, self.codes), bool)),
-        ).plan  # fmt: skip
+        ).plan
         if axis_name is not None:
             first = jax.lax.axis_index(axis_name) * batch * time
             plan = jax.lax.dynamic_slice_in_dim(plan, first, batch * time, axis=1)

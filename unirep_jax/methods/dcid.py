@@ -147,9 +147,12 @@ class DCID(CodebookMethod):
     def _fit(self, params, specific, encoded) -> Float[Array, ""]:
         """−log q per dimension, Σ over modalities, features being constant."""
         codes, specific = jax.lax.stop_gradient((encoded.quantized, specific))
-        likelihood = losses.gaussian_log_likelihood(
-            specific, *self._estimate(params["estimator"], codes)
-        ).mean(-1) / self.dim  # fmt: skip
+        likelihood = (
+            losses.gaussian_log_likelihood(
+                specific, *self._estimate(params["estimator"], codes)
+            ).mean(-1)
+            / self.dim
+        )
         return -sum(encoded.mean(v, p) for v, p in zip(likelihood, encoded.present, strict=True))
 
     def _prediction(self, params, encoded, axis_name) -> Float[Array, ""]:
@@ -158,9 +161,12 @@ class DCID(CodebookMethod):
         predictions = jax.vmap(jax.vmap(apply, in_axes=(None, 0)))(params["predictor"], encoded.z)
         direction = losses.unit if self.cosine else (lambda vectors: vectors)
         value = losses.cross_predictive_coding(
-            direction(predictions), direction(encoded.z), temperature=self.temperature,
-            where=encoded.present, axis_name=axis_name,
-        )  # fmt: skip
+            direction(predictions),
+            direction(encoded.z),
+            temperature=self.temperature,
+            where=encoded.present,
+            axis_name=axis_name,
+        )
         average = lambda pair: encoded.mean(value[pair], encoded.both[pair])
         modalities = len(encoded.z)
         total = sum(map(average, ordered_pairs(modalities)), jnp.zeros(()))

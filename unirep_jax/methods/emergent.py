@@ -76,9 +76,12 @@ def agreed_anchors(
     chosen = losses.most_confident(agreed.confidence, count=count, where=agreed.agree & there)
     best = chosen.index
     return anchors._replace(
-        index=rows[best], label=agreed.label[best].astype(jnp.int32), where=chosen.where,
-        features=features[best], logits=logits[best],
-    )  # fmt: skip
+        index=rows[best],
+        label=agreed.label[best].astype(jnp.int32),
+        where=chosen.where,
+        features=features[best],
+        logits=logits[best],
+    )
 
 
 def class_centroids(
@@ -128,6 +131,10 @@ def corresponding_anchors(
     chosen = losses.most_confident(-nearest.distance, count=count, where=there)
     best, counterpart = chosen.index, nearest.index[chosen.index]
     return Anchors(
-        rows[best], label[counterpart], chosen.where, features[best], logits[best],
+        rows[best],
+        label[counterpart],
+        chosen.where,
+        features[best],
+        logits[best],
         embed(counterpart),
-    )  # fmt: skip
+    )

@@ -109,6 +109,7 @@ def oscr_curve(
     unknown = finite_scores("unknown_scores", unknown_scores)
     correct = boolean_vector("correct", correct)
     same_length(known_scores=known, correct=correct)
+    # One point per distinct score: no threshold accepts a part of a tie.
     thresholds = np.append(distinct_descending(known, unknown), np.inf)
     thresholds = np.roll(thresholds, 1)
     return OscrCurve(
@@ -153,6 +154,7 @@ def aupr(
         raise ValueError(f'positive must be "known" or "unknown", got {positive!r}')
     wanted, other = (known, unknown) if positive == "known" else (-unknown, -known)
     if convention == "arpl":
+        # lexsort orders by its last key: scores first, and within a tie the unwanted ones.
         wanted_first = np.concatenate([np.ones(len(wanted)), np.zeros(len(other))])
         order = np.lexsort((wanted_first, -np.concatenate([wanted, other])))
         hits = np.cumsum(wanted_first[order])

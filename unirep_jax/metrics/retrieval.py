@@ -58,6 +58,8 @@ def retrieval_ranks(
       [1. 2.] 0.6666666666666667
     """
     scores, relevant = _checked(scores, targets)
+    # Counting what is ahead of the best relevant item takes linear time and keeps ties visible, as
+    # sorting does not.
     top = np.max(scores, axis=1, where=relevant, initial=-np.inf)[:, None]
     equal = scores == top
     return Ranks(
@@ -84,6 +86,7 @@ def recall_at(ranks: Ranks, k: int) -> float:
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
     places = np.clip(k - ranks.ahead, 0, ranks.tied + 1)
+    # As a product of ratios: the binomials themselves overflow with a few hundred ties.
     miss = np.ones(len(places))
     for i in range(1, int(ranks.relevant.max()) + 1):
         factor = (ranks.tied - places + i) / (ranks.tied + i)

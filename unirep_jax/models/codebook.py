@@ -1,4 +1,4 @@
-"""A shared codebook kept by moving averages: its start, its step and its health."""
+"""A shared EMA codebook: initialisation, update and usage statistics."""
 
 import jax
 import jax.numpy as jnp
@@ -78,6 +78,7 @@ def update_codebook(
 
     `share`: of the other modalities at the same token in what a code moves to.
     """
+    # The codebook follows the features by averages alone: no gradient passes through the update.
     z = jax.lax.stop_gradient(z)
     modalities, _, time, dim = z.shape
     state = losses.ema_codebook_update(
@@ -116,6 +117,7 @@ def code_statistics(
     `perplexity/<modality>`: effective number of codes it uses. `codes_used`: share of all codes
     chosen by any modality. `agreement`: share of tokens for which all modalities choose one code.
     """
+    # Summed over devices before the entropy: perplexity of a sum is not a mean of perplexities.
     counts = code_counts(indices, present, codes)
     same = jnp.all(indices == indices[:1], axis=0)
     whole = jnp.broadcast_to(present.all(0)[:, None], same.shape)

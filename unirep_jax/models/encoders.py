@@ -59,6 +59,7 @@ class AttentionPool(nn.Module):
         gate = nn.sigmoid(nn.Dense(channels, use_bias=False)(gate))
         query = nn.relu(nn.Dense(self.hidden)(average))[:, None]
         key = nn.relu(nn.Dense(self.hidden)(x * (1 + gate[:, None])))
+        # tanh bounds the logits, so that no single position can take all the attention.
         attention = nn.softmax(nn.tanh(nn.Dense(1)(key * query))[..., 0], axis=1)
         # The gate is the same at every position: applied after the sum instead of before it.
         return (1 + gate) * jnp.einsum("ts,tsc->tc", attention, x)
@@ -91,6 +92,7 @@ class ConvolutionBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x: Float[Array, "time dim"], *, train: bool) -> Float[Array, "time dim"]:
+        # Zeros before the first and after the last step tell the block where a sequence ends.
         y = jnp.pad(nn.LayerNorm()(x), ((1, 1), (0, 0)))
         window = jnp.concatenate([y[:-2], y[1:-1], y[2:]], axis=-1)
         y = nn.gelu(nn.Dense(x.shape[-1])(window))
@@ -124,6 +126,8 @@ class Encoder(nn.Module):
     def __call__(self, x: Features, *, train: bool) -> Float[Array, "time dim"]:
         if x.ndim == 4:
             x = AttentionPool(self.dim)(x)
+        # Modalities have one length from here on, so that step t of one is comparable to step t of
+        # another, and the fine loss needs no alignment of its own.
         x = nn.Dense(self.dim)(align_time(jnp.atleast_2d(x), self.time))
         if self.temporal == "transformer":
             for _ in range(self.layers):
@@ -161,6 +165,7 @@ class Decoder(nn.Module):
             return nn.Dense(self.shape[-1])(x)
         time, height, width, channels = self.shape
         channel = nn.Dense(self.basis * channels)(x).reshape(time, self.basis, channels)
+        # Patterns are shared by all steps and examples; codes only choose the channel vectors.
         init = nn.initializers.lecun_normal()
         pattern = self.param("pattern", init, (self.basis, height * width))
         bias = self.param("bias", nn.initializers.zeros, (height * width, channels))

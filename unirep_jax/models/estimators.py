@@ -1,4 +1,4 @@
-"""Networks that say what one representation tells of another, or the past of the future.
+"""CLUB Gaussian estimator, and CPC future predictor.
 
 Every module works on ONE example, like the encoders.
 """

@@ -4,8 +4,8 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Key
 
-from unirep_jax.losses._kernel import accumulation_dtype
 from unirep_jax.losses.experts import Gates, noisy_top_k_gates
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class Experts(nn.Module):

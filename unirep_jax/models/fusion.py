@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import accumulation_dtype
+from unirep_jax.losses.precision import accumulation_dtype
 
 Tokens = dict[str, Float[Array, "position dim"]]
 Masks = dict[str, Bool[Array, "position"]]
@@ -142,6 +142,8 @@ class Attend(nn.Module):
         w_value = self._kernel("value", 1, key.shape[-1], self.kv_heads, size)
         w_out = self._kernel("out", 3, self.kv_heads, share, size, self.width)
 
+        # A softmax over nothing is NaN, value and gradient: an absent modality attends to, and is
+        # attended by, all its (zero) tokens, and the last line replaces what comes of absent keys.
         rows = query_mask | ~query_mask.any()
         columns = key_mask | ~key_mask.any()
         queries = jnp.einsum("qd,dgrh->qgrh", query, w_query)
@@ -169,6 +171,8 @@ def _usable(tokens: Tokens, mask: Masks) -> dict[str, tuple[Array, Array]]:
     """Per modality, alphabetically: tokens, zero where there are none, and where there are some."""
     if tokens.keys() != mask.keys():
         raise ValueError(f"tokens of {sorted(tokens)}, masks of {sorted(mask)}")
+    # In the order of the alphabet, so that the same modalities give the same parameters in whatever
+    # order a batch names them.
     usable = {}
     for name in sorted(tokens):
         x = tokens[name].astype(accumulation_dtype(tokens[name]))

@@ -1,4 +1,4 @@
-"""The learner of an out-of-modal modality: one example of any shape to a vector."""
+"""The encoder of the out-of-modal modality: one example of any shape to a vector."""
 
 import flax.linen as nn
 import jax.numpy as jnp

@@ -1,4 +1,4 @@
-"""From an embedding space to the one that it is connected in."""
+"""Projector from an embedding space to the common space of two connected ones."""
 
 import flax.linen as nn
 from jaxtyping import Array, Float
@@ -32,6 +32,9 @@ class Projector(nn.Module):
 
     def _normalize(self, x: Float[Array, "batch dim"], train: bool) -> Float[Array, "batch dim"]:
         return nn.BatchNorm(
-            use_running_average=not train, momentum=0.9, epsilon=1e-5, axis_name=self.axis_name,
+            use_running_average=not train,
+            momentum=0.9,
+            epsilon=1e-5,
+            axis_name=self.axis_name,
             use_fast_variance=False,
-        )(x)  # fmt: skip
+        )(x)

@@ -21,7 +21,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from unirep_jax.losses._kernel import accumulation_dtype
+from unirep_jax.losses.precision import accumulation_dtype
 
 
 class BatchNorm(nn.Module):
@@ -154,6 +154,11 @@ def _convolution(features: int, size: int, stride: int, dtype: jnp.dtype) -> nn.
     margin = (size // 2, size // 2)
     init = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
     return nn.Conv(
-        features, (size, size), stride, (margin, margin), use_bias=False, dtype=dtype,
+        features,
+        (size, size),
+        stride,
+        (margin, margin),
+        use_bias=False,
+        dtype=dtype,
         kernel_init=init,
-    )  # fmt: skip
+    )

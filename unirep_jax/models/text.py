@@ -1,4 +1,4 @@
-"""Word ids to a sequence of states, and attention that makes one vector of it.
+"""Bidirectional LSTM over word ids, and attention pooling of its states.
 
 Every module works on ONE text; callers `jax.vmap` over the batch, with a "dropout" key each.
 """
@@ -100,7 +100,7 @@ class TextEncoder(nn.Module):
 
 
 class WordAttention(nn.Module):
-    """One vector of the words' states H [time, dim].
+    """Attention pooling of the words' states H [time, dim] to one vector.
 
         α = softmax_t(wᵀ tanh(H_t)),   h = tanh(Σ_t α_t H_t)
 

@@ -39,11 +39,14 @@ class Towers(nn.Module):
         if self.layers:
             self.encoders = {
                 m: Encoder(
-                    self.width, common_time({m: shape}), "convolution", self.layers,
+                    self.width,
+                    common_time({m: shape}),
+                    "convolution",
+                    self.layers,
                     dropout=self.dropout,
                 )
                 for m, shape in self.shapes
-            }  # fmt: skip
+            }
         init = nn.initializers.zeros if self.linear else nn.initializers.lecun_normal()
         self.projections = {m: nn.Dense(self.dim, use_bias=False, kernel_init=init) for m in names}
         if self.linear:

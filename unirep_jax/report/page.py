@@ -96,8 +96,9 @@ def _facts(groups: Sequence[Group]) -> str:
     starts = [line for run in runs for line in run.environment]
     for name in unique(name for line in starts for name in line if name != "step"):
         facts[name] = ", ".join(unique(str(line[name]) for line in starts if name in line))
-    items = "".join(f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>"
-                    for k, v in facts.items())  # fmt: skip
+    items = "".join(
+        f"<div><dt>{escape(k)}</dt><dd>{escape(v)}</dd></div>" for k, v in facts.items()
+    )
     return f"<dl>{items}</dl>"
 
 
@@ -165,12 +166,18 @@ def _topics(groups: Sequence[Group]) -> dict[str, str]:
     about = {topic.title: topic.about for topic in TOPICS}
     about["Training"] = (
         "Means between two lines of the log. "
-        + ("Lines are means over seeds, bands reach from the least to the greatest of them. "
-           if any(len(group.runs) > 1 for group in groups) else "")
-        + (f"Charts show the first {MOST_CURVES} of {len(groups)} configurations. "
-           if len(groups) > MOST_CURVES else "")
+        + (
+            "Lines are means over seeds, bands reach from the least to the greatest of them. "
+            if any(len(group.runs) > 1 for group in groups)
+            else ""
+        )
+        + (
+            f"Charts show the first {MOST_CURVES} of {len(groups)} configurations. "
+            if len(groups) > MOST_CURVES
+            else ""
+        )
         + "Point at a step to read its values."
-    )  # fmt: skip
+    )
     pictures = _Pictures()
     sections = {}
     for title in ("Training", *(topic.title for topic in TOPICS), "Other pictures"):

@@ -92,7 +92,7 @@ def read_environment(folder: Path) -> list[dict[str, str]]:
     path = find(folder, ENVIRONMENT)
     if path is None:
         return []
-    found = []
+    found: list[dict[str, Any]] = []
     try:
         for start in map(_parsed, _lines(path, _ENVIRONMENT_BYTES)):
             if len(found) == _STARTS:

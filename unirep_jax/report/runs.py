@@ -5,6 +5,7 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from unirep_jax.data.files import user_path
 from unirep_jax.data.safe_text import safe_text
@@ -33,7 +34,7 @@ class Run:
     """
 
     folder: Path
-    config: dict[str, object]
+    config: dict[str, Any]
     measurements: list[Measurement]
     figures: dict[str, Path]
     environment: list[dict[str, str]]
@@ -80,7 +81,9 @@ def read_groups(folders: Sequence[Path]) -> list[Group]:
         raise ReportError(f"{len(found)} runs, more than {_MOST_RUNS}")
     by_settings: dict[str, dict[int, Run]] = {}
     for run in map(read_run, found):
-        key = json.dumps({**run.config, "seed": None}, sort_keys=True)
+        # Where a run was tracked makes it no other run.
+        settings = {k: v for k, v in run.config.items() if not k.startswith("log.")}
+        key = json.dumps({**settings, "seed": None}, sort_keys=True)
         same = by_settings.setdefault(key, {}).setdefault(run.seed, run)
         if same is not run:
             raise ReportError(

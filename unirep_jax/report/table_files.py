@@ -63,11 +63,22 @@ def as_latex(tables: Iterable[Table]) -> str:
         header, *lines = [
             " & ".join(latex_escaped(cell) for cell in row) + r" \\" for row in table.texts()
         ]
-        parts.append("\n".join([
-            r"\begin{table}", r"\centering",
-            rf"\caption{{{latex_escaped(f'{table.title}. {table.note}'.strip())}}}",
-            rf"\begin{{tabular}}{{{'l' * table.names}{'r' * len(table.columns)}}}",
-            r"\toprule", header, r"\midrule", *lines, r"\bottomrule",
-            r"\end{tabular}", r"\end{table}", "",
-        ]))  # fmt: skip
+        parts.append(
+            "\n".join(
+                [
+                    r"\begin{table}",
+                    r"\centering",
+                    rf"\caption{{{latex_escaped(f'{table.title}. {table.note}'.strip())}}}",
+                    rf"\begin{{tabular}}{{{'l' * table.names}{'r' * len(table.columns)}}}",
+                    r"\toprule",
+                    header,
+                    r"\midrule",
+                    *lines,
+                    r"\bottomrule",
+                    r"\end{tabular}",
+                    r"\end{table}",
+                    "",
+                ]
+            )
+        )
     return "\n".join(parts)

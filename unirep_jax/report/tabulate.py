@@ -72,8 +72,9 @@ def tabulate(groups: Sequence[Group]) -> list[Table]:
 
 def titled(groups: Sequence[Group]) -> Iterable[Measurement]:
     """Measurements under the titles of their groups; then baselines, of the first that has them."""
-    rows = [(group.title, run, m) for group in groups for run in group.runs
-            for m in run.measurements]  # fmt: skip
+    rows = [
+        (group.title, run, m) for group in groups for run in group.runs for m in run.measurements
+    ]
     owns = lambda run, m: m.method == run.config["method.name"]
     yield from (dataclasses.replace(m, method=title) for title, run, m in rows if owns(run, m))
     owner: dict[tuple, str] = {}

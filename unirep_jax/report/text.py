@@ -1,4 +1,4 @@
-"""Text of a stranger on its way to a page, a spreadsheet, Markdown or LaTeX."""
+"""Untrusted text on its way to a page, a spreadsheet, Markdown or LaTeX."""
 
 from unirep_jax.data.safe_text import safe_text
 

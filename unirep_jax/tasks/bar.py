@@ -65,8 +65,9 @@ def compare(
     """
     of = lambda name: {
         (m.seed, m.source, m.target): m.value
-        for m in rows if (m.metric, m.method) == (metric, name) and m.selection == section.selection
-    }  # fmt: skip
+        for m in rows
+        if (m.metric, m.method) == (metric, name) and m.selection == section.selection
+    }
     ours, theirs = of(method), of(against)
     shared = [key for key in ours if key in theirs]
     if not shared or method == against:

@@ -31,7 +31,7 @@ class CheckpointError(ValueError):
 
 
 class Saved(NamedTuple):
-    """A checkpoint that was read.
+    """A restored checkpoint.
 
     state: on the host; log: what `save` was given; version: of the package that wrote it.
     """
@@ -88,9 +88,11 @@ class Checkpoints:
             self._settle()
             _check_writable(self._directory)
             self._manager.save(
-                step, args=ocp.args.StandardSave(state),
-                custom_metadata=self._note(state, log or {}), force=True,
-            )  # fmt: skip
+                step,
+                args=ocp.args.StandardSave(state),
+                custom_metadata=self._note(state, log or {}),
+                force=True,
+            )
             self._unsynced = step
 
     def wait(self) -> None:

@@ -1,4 +1,4 @@
-"""A method made ready for a feature set, and fitted to it."""
+"""Prepares a method for a feature set, and trains it."""
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -26,11 +26,12 @@ from unirep_jax.train.optimizer import make_optimizer
 from unirep_jax.train.parallel import AXIS, Engine, make_engine
 from unirep_jax.train.settings import CHECKPOINT_SECONDS, check_training
 from unirep_jax.train.step import TrainState, fused_step, init_state, train_step
+from unirep_jax.train.tracking import check_tracking, tracking
 from unirep_jax.train.watch import Watch
 
 
 class Fitting(NamedTuple):
-    """All that training needs.
+    """Everything that training needs: method, step, initial state, batches.
 
     method: for the shapes of the data; engine: its step; initial: makes the state before step 0;
     batches: (start, steps) -> what the engine's step takes, on the host, for these steps: this
@@ -74,6 +75,7 @@ def prepare(
         name = type(method).__name__
         raise ValueError(f"steps={settings.steps}: {name} is not trained by steps; must be 0")
     check_training(settings, seed, section)
+    check_tracking(settings)
     shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
     method = method.for_data(shapes, training_set.num_classes)
     if isinstance(method, TrainedMethod):
@@ -153,6 +155,7 @@ def fit(
         checkpoint_seconds=settings.train.get("checkpoint_seconds", CHECKPOINT_SECONDS),
         fused=fitting.steps_per_call, examples=fitting.examples, identity=identity,
         watch=Watch(method, settings.steps) if isinstance(method, TrainedMethod) else None,
+        tracked=tracking(settings, workdir),
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from tensorboardX import SummaryWriter
 from unirep_jax import __version__
 from unirep_jax.data.mapped import replace_file
 from unirep_jax.terminal import say
+from unirep_jax.train.tracking import Tracking
 from unirep_jax.train.watch import Watch
 
 
@@ -32,6 +33,7 @@ class RunLog:
       start_step: from which on the run trains; what was logged after it is forgotten.
       unwritten: of a log that ended there, whose next line is then that of an unbroken run.
       watch: reads every line; nobody by default.
+      tracked: where the same means go, too.
     """
 
     def __init__(
@@ -41,12 +43,14 @@ class RunLog:
         start_step: int,
         unwritten: dict[str, Any] | None = None,
         watch: Watch | None = None,
+        tracked: Tracking | None = None,
     ) -> None:
         _write_environment(workdir / "environment.jsonl", start_step)
         self._path = workdir / "metrics.jsonl"
         _keep_lines_until(self._path, start_step)
         self._file = self._path.open("a")
         self._board = SummaryWriter(str(workdir / "tensorboard"), purge_step=start_step)
+        self._tracker = tracked.open() if tracked else None
         self._pending: list[tuple[int, dict]] = []
         self._watch, self._noticed = watch, []
         if watch is not None:  # what was said before the run was interrupted is not said again
@@ -61,7 +65,7 @@ class RunLog:
         self._pending.append((step, metrics))
 
     def unwritten(self) -> dict[str, Any]:
-        """What the next line is made of so far, for the log that goes on from here.
+        """Sums since the last line, which a resumed log continues from.
 
         Raises:
           NonFiniteError: a value is not finite, naming the first step and the terms at fault.
@@ -96,6 +100,8 @@ class RunLog:
         for name, value in means.items():
             self._board.add_scalar(name, value, step)
         self._noticed = self._watch.look(step, means) if self._watch else []
+        if self._tracker is not None:
+            self._tracker.log(step, means)
         return means["loss"]
 
     def noticed(self) -> list[str]:
@@ -105,10 +111,12 @@ class RunLog:
     def close(self) -> None:
         self._file.close()
         self._board.close()
+        if self._tracker is not None:
+            self._tracker.close()
 
 
 def read_log(path: Path) -> list[dict[str, float]]:
-    """The lines of metrics.jsonl; what is no such line is passed over.
+    """Reads the lines of metrics.jsonl; skips what is no such line.
 
     A process that was killed may have cut one short; where there is no file, there are none.
     """
@@ -162,7 +170,7 @@ def _keep_lines_until(path: Path, step: int) -> None:
 
 
 def _make_room(path: Path) -> None:
-    """Renames what is there and is no file: the checkpoint is what a run depends on."""
+    """Renames a folder or link that stands where the file has to be."""
     if (path.exists() or path.is_symlink()) and not path.is_file():
         aside = path.with_name(f"{path.name}.set-aside-{os.getpid()}")
         path.rename(aside)

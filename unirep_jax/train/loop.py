@@ -19,6 +19,7 @@ from unirep_jax.train.progress import Progress, compiling, progress_stream
 from unirep_jax.train.settings import CHECKPOINT_SECONDS, check_numbers
 from unirep_jax.train.signals import Interrupted, Noted
 from unirep_jax.train.step import TrainState
+from unirep_jax.train.tracking import Tracking
 from unirep_jax.train.watch import Watch
 
 AGREE_SECONDS = 2.0  # between two questions of processes to one another
@@ -54,6 +55,7 @@ def train(
     examples: int = 0,
     identity: Identity | None = None,
     watch: Watch | None = None,
+    tracked: Tracking | None = None,
 ) -> TrainState:
     """Trains to `steps`, from the last whole checkpoint in `workdir` where there is one.
 
@@ -69,6 +71,7 @@ def train(
       examples: of an epoch, to say how many were seen; 0 for none to speak of.
       identity: what the training depends on; checkpoints of another are refused.
       watch: reads the log, and says what does nothing.
+      tracked: where the first process also sends what it logs.
 
     Returns:
       The state after `steps` steps, on the host.
@@ -79,13 +82,16 @@ def train(
       CheckpointError: there are checkpoints, and none is whole; or they are of another training.
       Interrupted: a signal came, and the state was saved.
     """
-    check_numbers({
-        "steps": steps, "train.log_every": log_every, "train.checkpoint_every": checkpoint_every,
-        "train.checkpoint_seconds": checkpoint_seconds, "train.fused": fused,
-    })  # fmt: skip
-    pace = Pace(
-        steps, batch_size, log_every, checkpoint_every, checkpoint_seconds, fused, examples
-    )  # fmt: skip
+    check_numbers(
+        {
+            "steps": steps,
+            "train.log_every": log_every,
+            "train.checkpoint_every": checkpoint_every,
+            "train.checkpoint_seconds": checkpoint_seconds,
+            "train.fused": fused,
+        }
+    )
+    pace = Pace(steps, batch_size, log_every, checkpoint_every, checkpoint_seconds, fused, examples)
     with owned(workdir), Checkpoints(workdir / "checkpoints", identity=identity) as checkpoints:
         saved = checkpoints.restore(jax.eval_shape(initial))
         if saved is None:
@@ -98,7 +104,9 @@ def train(
         if saved is not None:
             _check_version(saved, identity, workdir)
             say(f"continuing from step {saved.step} of {steps}")
-        with _Run(engine, checkpoints, own_folder(workdir), pace, saved, watch) as run:
+        tracked = tracked if is_first() else None
+        folder = own_folder(workdir)
+        with _Run(engine, checkpoints, folder, pace, saved, watch, tracked) as run:
             return run.train(engine.place_state(state), batches)
 
 
@@ -113,18 +121,26 @@ class _Run(contextlib.ExitStack):
         pace: Pace,
         saved: Saved | None,
         watch: Watch | None,
+        tracked: Tracking | None,
     ) -> None:
         super().__init__()
         self._engine, self._checkpoints, self._pace = engine, checkpoints, pace
         self._start = saved.step if saved else 0
         self._log = RunLog(
-            folder, start_step=self._start, unwritten=saved.log if saved else None, watch=watch
+            folder,
+            start_step=self._start,
+            unwritten=saved.log if saved else None,
+            watch=watch,
+            tracked=tracked,
         )
         self.callback(self._log.close)
         self._progress = Progress(
-            start=self._start, steps=pace.steps, batch_size=pace.batch_size,
-            examples=pace.examples, stream=progress_stream(is_first()),
-        )  # fmt: skip
+            start=self._start,
+            steps=pace.steps,
+            batch_size=pace.batch_size,
+            examples=pace.examples,
+            stream=progress_stream(is_first()),
+        )
         self.callback(self._progress.close)
 
     def train(self, placed: Any, batches: Callable[[int], Iterator[Any]]) -> TrainState:
@@ -157,7 +173,7 @@ class _Run(contextlib.ExitStack):
         return placed
 
     def _write(self, step: int, placed: Any, moments: "Moments") -> bool:
-        """Logs and saves what is due after a step; whether it was the last one."""
+        """Logs and saves what is due after a step; returns whether it was the last one."""
         pace, last = self._pace, step >= self._pace.steps
         number, due = moments.look(step)
         if last or step % pace.log_every == 0:
@@ -189,7 +205,7 @@ class Moments:
         self._last, self._next = 0, 0
 
     def look(self, step: int) -> tuple[int, bool]:
-        """The number of a signal that came, or 0; whether a checkpoint is due by time."""
+        """Returns the number of a signal that came (or 0), and whether a checkpoint is due."""
         now = time.monotonic()
         due = now - self._saved >= self._pace.checkpoint_seconds
         if jax.process_count() == 1:
@@ -212,7 +228,7 @@ class Moments:
 
 
 def _check_version(saved: Saved, identity: Identity | None, workdir: Path) -> None:
-    """A network that is trained by two versions is that of neither."""
+    """Refuses to continue a network that another version of the package began."""
     if identity is not None and saved.version != identity.version:
         raise CheckpointError(
             f"{workdir}: its {saved.step} steps were trained by unirep_jax {saved.version}, and "

@@ -16,7 +16,7 @@ Step = Callable[[Any, Any], tuple[Any, Any]]
 
 
 class Engine(NamedTuple):
-    """A step over all devices, and how what it takes gets there and back.
+    """A step over all devices, and the functions that move state and batches to and from them.
 
     step: (placed state, placed batch) -> (placed state, metrics); the state it is given is donated.
     place_state, place_batch: host arrays to the devices (replicated; this process's share of a

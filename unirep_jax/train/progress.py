@@ -9,7 +9,8 @@ from typing import TextIO
 
 import tqdm
 
-LINE_SECONDS = 30.0  # between two lines of a log
+from unirep_jax.bar import LINE_SECONDS, duration
+
 TICK_SECONDS = 1.0  # between two updates while a program is compiled
 
 
@@ -47,7 +48,7 @@ class Progress:
             _print(self._line(), self._stream)
 
     def tell(self, loss: float) -> None:
-        """The loss from now on."""
+        """Sets the loss that is shown from now on."""
         self._loss = f"loss {loss:.3f}"
 
     def remark(self, line: str) -> None:
@@ -68,7 +69,7 @@ class Progress:
         now, (then, before) = time.monotonic(), self._marked
         self._marked = (now, self._step)
         rate = (self._step - before) / max(now - then, 1e-9)
-        left = f"{_duration((self._steps - self._step) / rate)} left" if rate else ""
+        left = f"{duration((self._steps - self._step) / rate)} left" if rate else ""
         speed = f"{rate * self._batch_size:.0f} examples/s"
         parts = [f"step {self._step} of {self._steps}", self._epoch(), self._loss, speed, left]
         return ", ".join(part for part in parts if part)
@@ -162,14 +163,6 @@ def _tick(what: str, stream: TextIO, begun: float, done: threading.Event) -> Non
             stream.write(f"\rcompiling {what} ... {time.monotonic() - begun:.0f} s")
             stream.flush()
         stream.write("\r\x1b[K")
-
-
-def _duration(seconds: float) -> str:
-    minutes, seconds = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min" if minutes >= 10 else f"{60 * minutes + seconds} s"
 
 
 def progress_stream(first: bool) -> TextIO | None:

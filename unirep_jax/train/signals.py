@@ -23,7 +23,7 @@ _ECHO = 0.2
 
 
 class Interrupted(KeyboardInterrupt):
-    """A signal ended what was under way, and it was saved. `code` is the exit status for it."""
+    """A signal stopped the work, after its state was saved. `code` is the exit status."""
 
     def __init__(self, number: int, what: str) -> None:
         super().__init__(f"{signal.Signals(number).name}: {what}")

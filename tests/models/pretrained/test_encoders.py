@@ -148,13 +148,26 @@ def words(tmp_path):
 
 
 CLIP = {
-    "model_type": "clip", "projection_dim": 8,
-    "vision_config": {"image_size": 16, "patch_size": 8, "hidden_size": 12,
-                      "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16},
-    "text_config": {"vocab_size": 6, "max_position_embeddings": 9, "hidden_size": 12,
-                    "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
-                    "eos_token_id": 3},
-}  # fmt: skip
+    "model_type": "clip",
+    "projection_dim": 8,
+    "vision_config": {
+        "image_size": 16,
+        "patch_size": 8,
+        "hidden_size": 12,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+    },
+    "text_config": {
+        "vocab_size": 6,
+        "max_position_embeddings": 9,
+        "hidden_size": 12,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 16,
+        "eos_token_id": 3,
+    },
+}
 
 
 def test_clip_makes_banks_of_both_spaces_from_one_folder(published, words, tmp_path, rng):
@@ -189,10 +202,16 @@ def test_clip_makes_banks_of_both_spaces_from_one_folder(published, words, tmp_p
 
 
 VIT = {
-    "model_type": "vit", "image_size": 16, "patch_size": 8, "hidden_size": 12,
-    "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 16,
-    "layer_norm_eps": 1e-12, "hidden_act": "gelu",
-}  # fmt: skip
+    "model_type": "vit",
+    "image_size": 16,
+    "patch_size": 8,
+    "hidden_size": 12,
+    "num_hidden_layers": 1,
+    "num_attention_heads": 2,
+    "intermediate_size": 16,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+}
 
 
 def test_frames_of_videos_go_through_an_image_encoder(published, tmp_path, rng):

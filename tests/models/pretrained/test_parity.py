@@ -198,9 +198,13 @@ def test_vggish_gives_the_embedding_of_the_published_sequence(folder_of, rng):
     model.features = sequence(VGGISH, 1)
     linear = torch.nn.Linear
     model.embeddings = torch.nn.Sequential(
-        linear(512 * 24, 4096), torch.nn.ReLU(), linear(4096, 4096), torch.nn.ReLU(),
-        linear(4096, 128), torch.nn.ReLU(),
-    )  # fmt: skip
+        linear(512 * 24, 4096),
+        torch.nn.ReLU(),
+        linear(4096, 4096),
+        torch.nn.ReLU(),
+        linear(4096, 128),
+        torch.nn.ReLU(),
+    )
     randomized(model)
     mel = rng.normal(size=(2, 96, 64)).astype(np.float32)
     params = load_params(Vggish(), (mel,), folder_of(model))

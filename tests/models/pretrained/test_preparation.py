@@ -49,9 +49,14 @@ def test_pictures_are_prepared_as_transformers_does(transformers, picture, kind,
 
 def test_a_published_configuration_says_how_pictures_are_prepared(transformers, picture):
     processor = original(
-        transformers, "CLIP", size={"shortest_edge": 60}, crop_size={"height": 48, "width": 48},
-        image_mean=[0.1, 0.2, 0.3], image_std=[0.4, 0.5, 0.6], resample=2,
-    )  # fmt: skip
+        transformers,
+        "CLIP",
+        size={"shortest_edge": 60},
+        crop_size={"height": 48, "width": 48},
+        image_mean=[0.1, 0.2, 0.3],
+        image_std=[0.4, 0.5, 0.6],
+        resample=2,
+    )
     ours = Picture.from_config(processor.to_dict(), CLIP_PICTURE)
     assert ours == Picture(60, 48, 2, (0.1, 0.2, 0.3), (0.4, 0.5, 0.6))
     expected = processor(images=picture, return_tensors="np")["pixel_values"][0]
@@ -131,9 +136,15 @@ def test_the_patches_of_vggish_are_those_of_its_port(clip):
     mel_features = port_of_vggish()
     wave = clip[::3].astype(np.float64)  # as if at 16 kHz
     expected = mel_features.log_mel_spectrogram(
-        wave, audio_sample_rate=16000, log_offset=0.01, window_length_secs=0.025,
-        hop_length_secs=0.010, num_mel_bins=64, lower_edge_hertz=125, upper_edge_hertz=7500,
-    )  # fmt: skip
+        wave,
+        audio_sample_rate=16000,
+        log_offset=0.01,
+        window_length_secs=0.025,
+        hop_length_secs=0.010,
+        num_mel_bins=64,
+        lower_edge_hertz=125,
+        upper_edge_hertz=7500,
+    )
     whole = mel_features.frame(expected, window_length=96, hop_length=96)
     found = vggish_patches(wave, 4)
     assert found.shape == (4, 96, 64)

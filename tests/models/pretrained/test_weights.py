@@ -35,10 +35,14 @@ INPUTS = (np.ones((1, 2, 5, 3), np.float32),)
 def tensors(rng):
     normal = lambda *shape: rng.normal(size=shape).astype(np.float32)
     return {
-        "layer.0.conv.weight": normal(2, 3, 1, 3), "layer.0.conv.bias": normal(2),
-        "out.weight": normal(4, 2), "out.bias": normal(4),
-        "LayerNorm.weight": normal(4), "LayerNorm.bias": normal(4), "head.weight": normal(9, 9),
-    }  # fmt: skip
+        "layer.0.conv.weight": normal(2, 3, 1, 3),
+        "layer.0.conv.bias": normal(2),
+        "out.weight": normal(4, 2),
+        "out.bias": normal(4),
+        "LayerNorm.weight": normal(4),
+        "LayerNorm.bias": normal(4),
+        "head.weight": normal(9, 9),
+    }
 
 
 def test_outputs_come_last_here_and_first_where_it_is_published(tensors, tmp_path):

@@ -30,7 +30,7 @@ class OpenSetCounts(NamedTuple):
     test_unknown: int
 
 
-class FeatureBuilder(ManualBuilder, skip_registration=True):
+class FeatureBuilder(ManualBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A builder of features that others have extracted.
 
     `index` gives for each example a value of every modality: the path of a zip file, an `H5Row`, an

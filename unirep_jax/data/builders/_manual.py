@@ -57,7 +57,7 @@ COMPLETE = CopyConfig(name="complete", description="Every file of the published 
 PARTIAL = CopyConfig(name="partial", description="Whatever part is there.", partial=True)
 
 
-class ManualBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):
+class ManualBuilder(tfds.core.GeneratorBasedBuilder, skip_registration=True):  # type: ignore[call-arg]
     """A builder that reads `manual_dir` and never downloads.
 
     A subclass says in `index` which files make which example; this class sees that they exist, and

@@ -101,7 +101,8 @@ def check_ids(path: Path, ids: Iterable[str]) -> None:
 def check_classes(path: Path, found: Iterable[str], classes: Iterable[str]) -> None:
     """Every class of a table is one of the known ones."""
     known = set(classes)
-    wrong = [f"class {name!r}: not a known one" for name in dict.fromkeys(found)
-             if name not in known]  # fmt: skip
+    wrong = [
+        f"class {name!r}: not a known one" for name in dict.fromkeys(found) if name not in known
+    ]
     if wrong:
         raise DataFolderError(path, wrong)

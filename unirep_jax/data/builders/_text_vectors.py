@@ -34,8 +34,9 @@ class TextVectors:
 
     def check(self, texts: Iterable[str]) -> None:
         """Every text has vectors, or one error names all that have none."""
-        absent = [f"no vectors of {text!r}" for text in dict.fromkeys(texts)
-                  if text not in self._place]  # fmt: skip
+        absent = [
+            f"no vectors of {text!r}" for text in dict.fromkeys(texts) if text not in self._place
+        ]
         if absent:
             raise DataFolderError(self.path, absent)
 

@@ -111,8 +111,9 @@ def read_order(path: Path, clips: int) -> list[int]:
         raise DataFolderError(path, [f"expected row numbers, found {order.dtype}"])
     rows, times = np.unique(order, return_counts=True)
     problems = [f"row {row}: not within 0 … {clips - 1}" for row in rows if not 0 <= row < clips]
-    problems += [f"row {row}: listed {n} times" for row, n in zip(rows, times, strict=True)
-                 if n > 1]  # fmt: skip
+    problems += [
+        f"row {row}: listed {n} times" for row, n in zip(rows, times, strict=True) if n > 1
+    ]
     if problems:
         raise DataFolderError(path, problems)
     return order.tolist()
@@ -128,15 +129,17 @@ def second_labels(path: Path, clips: int, classes: int, *, exclusive: bool) -> n
     if exclusive:
         good &= (label.sum(2) == 1).all(1)
     if not good.all():
-        wrong = [f"row {row}: expected 0 and 1, background where no event is"
-                 for row in np.flatnonzero(~good)]  # fmt: skip
+        wrong = [
+            f"row {row}: expected 0 and 1, background where no event is"
+            for row in np.flatnonzero(~good)
+        ]
         raise DataFolderError(path, wrong)
     return label[..., :-1] == 1
 
 
 def _check_agreement(folder: Path, events: np.ndarray, label: np.ndarray) -> None:
     """A clip has events of the class that its annotation names alone; one clip has none."""
-    found = events.any(1)
+    found: np.ndarray = np.any(events, 1)
     good = found.sum(1) == found[np.arange(len(label)), label]
     if not good.all():
         wrong = [

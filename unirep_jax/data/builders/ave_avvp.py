@@ -17,8 +17,10 @@ from unirep_jax.data.builders.vggsound_avel40k import CITATION, HOMEPAGE
 
 _CLASSES = 12
 _LABELS, _ORDER, _CATEGORIES = (
-    "ave_avvp_labels.h5", "ave_avvp_order.h5", "AVE_AVVP_Categories.txt",
-)  # fmt: skip
+    "ave_avvp_labels.h5",
+    "ave_avvp_order.h5",
+    "AVE_AVVP_Categories.txt",
+)
 _FILES = {
     "audio": ("AVE_AVVP_eval_audio_checked_combined.csv", 1085),
     "video": ("AVE_AVVP_eval_visual_checked_combined.csv", 1032),
@@ -48,9 +50,15 @@ class AveAvvp(FeatureBuilder):
 
     def index(self, folder: Path) -> dict:
         require(
-            folder, *(f"ave/{name}" for name in FILES.values()), _LABELS, _ORDER, _CATEGORIES,
-            *(name for name, _ in _FILES.values()), "feature/audio/zip", "feature/video/zip",
-        )  # fmt: skip
+            folder,
+            *(f"ave/{name}" for name in FILES.values()),
+            _LABELS,
+            _ORDER,
+            _CATEGORIES,
+            *(name for name, _ in _FILES.values()),
+            "feature/audio/zip",
+            "feature/video/zip",
+        )
         classes = read_categories(folder / _CATEGORIES, _CLASSES)
         self.info.features["label"].names = classes
         check_features(folder / "ave", CLIPS)

@@ -53,8 +53,9 @@ class Avvp(FeatureBuilder):
 
     def index(self, folder: Path) -> dict:
         files = {m: _annotations(folder, names) for m, names in _FILES.items()}
-        require(folder, *files.values(), _CATEGORIES, _TEST, "feature/audio/zip",
-                "feature/video/zip")  # fmt: skip
+        require(
+            folder, *files.values(), _CATEGORIES, _TEST, "feature/audio/zip", "feature/video/zip"
+        )
         classes = read_categories(folder / _CATEGORIES, 25)
         self.info.features["label"].names = classes
         events = {
@@ -118,10 +119,9 @@ def read_events(
 def clip_example(folder: Path, clip: str, events: dict[str, np.ndarray | None]) -> dict:
     """An example that has the modalities for which its events are known."""
     return {
-        modality: None if events[modality] is None
-        else zipped(folder, modality, clip[:_VIDEO_NAME])
+        modality: None if events[modality] is None else zipped(folder, modality, clip[:_VIDEO_NAME])
         for modality in ANNOTATED
-    } | {"label": -1, "events": events}  # fmt: skip
+    } | {"label": -1, "events": events}
 
 
 def _second(word: str) -> bool:

@@ -31,7 +31,7 @@ class _Clip(NamedTuple):
     captions: Sequence[str]
 
 
-class _Captioned(FeatureBuilder, skip_registration=True):
+class _Captioned(FeatureBuilder, skip_registration=True):  # type: ignore[call-arg]
     """One example for each caption; the examples of one clip are a group."""
 
     FITTED: ClassVar = {"audio": "spread", "video": "spread"}
@@ -52,8 +52,11 @@ class _Captioned(FeatureBuilder, skip_registration=True):
 
     def index(self, folder: Path) -> dict:
         tables = self.tables(folder)
-        require(folder, *(str(path.relative_to(folder)) for path in tables.values()),
-                *self.FOLDERS.values())  # fmt: skip
+        require(
+            folder,
+            *(str(path.relative_to(folder)) for path in tables.values()),
+            *self.FOLDERS.values(),
+        )
         parts = {split: self.clips(path) for split, path in tables.items()}
         for split, clips in parts.items():
             check_ids(tables[split], (clip.name for clip in clips))
@@ -65,13 +68,14 @@ class _Captioned(FeatureBuilder, skip_registration=True):
         number = {name: place for place, name in enumerate(names)}
         return {
             split: {
-                key: self._files(folder, clip) | {"text": vectors[caption]}
+                key: self._files(folder, clip)
+                | {"text": vectors[caption]}
                 | {"label": -1, "group": number[clip.name]}
                 for clip in clips
                 for key, caption in _keys(clip)
             }
             for split, clips in parts.items()
-        }  # fmt: skip
+        }
 
     def _files(self, folder: Path, clip: _Clip) -> dict[str, Any]:
         return {m: folder / place / f"{clip.name}.zip" for m, place in self.FOLDERS.items()}
@@ -102,8 +106,9 @@ class ClothoFeatures(_Captioned):
     def clips(self, path: Path) -> list[_Clip]:
         columns = [f"caption_{i}" for i in range(1, 6)]
         rows = table(path, "file_name", *columns)
-        return [_Clip(row["file_name"].removesuffix(".wav"), [row[c] for c in columns])
-                for row in rows]  # fmt: skip
+        return [
+            _Clip(row["file_name"].removesuffix(".wav"), [row[c] for c in columns]) for row in rows
+        ]
 
 
 class MsvdFeatures(_Captioned):
@@ -178,8 +183,11 @@ class Valor32k(_Captioned):
 
     def clips(self, path: Path) -> list[_Clip]:
         found = records(path, "video_id", "desc")
-        odd = [f"{entry}: expected two texts" for entry in found
-               if not all(isinstance(entry[key], str) for key in ("video_id", "desc"))]  # fmt: skip
+        odd = [
+            f"{entry}: expected two texts"
+            for entry in found
+            if not all(isinstance(entry[key], str) for key in ("video_id", "desc"))
+        ]
         if odd:
             raise DataFolderError(path, odd)
         if path.stem.startswith("random_"):

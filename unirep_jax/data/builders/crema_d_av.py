@@ -173,8 +173,11 @@ def _require_decoder(folder: Path) -> None:
 
 
 def _by_actor(folder: Path, clips: list[str]) -> dict[str, list[str]]:
-    odd = [f"{clip}: not named ACTOR_SENTENCE_EMOTION_LEVEL" for clip in clips
-           if not _CLIP.fullmatch(clip)]  # fmt: skip
+    odd = [
+        f"{clip}: not named ACTOR_SENTENCE_EMOTION_LEVEL"
+        for clip in clips
+        if not _CLIP.fullmatch(clip)
+    ]
     if odd:
         raise DataFolderError(folder, odd)
     return {

@@ -75,8 +75,11 @@ class OxfordFlowers102Captions(ManualBuilder):
         numbers = np.concatenate(list(parts.values()))
         refuse_repeats(folder / "setid.mat", [f"image {i}" for i in numbers])
         problems = [f"image {i}: no label for it" for i in numbers if not 1 <= i <= len(labels)]
-        problems += [f"class {c}: not within 1 … {_CLASSES}" for c in set(labels.tolist())
-                     if not 1 <= c <= _CLASSES]  # fmt: skip
+        problems += [
+            f"class {c}: not within 1 … {_CLASSES}"
+            for c in set(labels.tolist())
+            if not 1 <= c <= _CLASSES
+        ]
         if problems:
             raise DataFolderError(folder / "imagelabels.mat", problems)
         return {

@@ -2,7 +2,7 @@
 
 import io
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -29,10 +29,26 @@ _CITATION = """@inproceedings{song2015sun,
 }"""
 # Those with more than 80 images.
 SCENES = (
-    "bathroom", "bedroom", "classroom", "computer_room", "conference_room", "corridor",
-    "dining_area", "dining_room", "discussion_area", "furniture_store", "home_office", "kitchen",
-    "lab", "lecture_theatre", "library", "living_room", "office", "rest_space", "study_space",
-)  # fmt: skip
+    "bathroom",
+    "bedroom",
+    "classroom",
+    "computer_room",
+    "conference_room",
+    "corridor",
+    "dining_area",
+    "dining_room",
+    "discussion_area",
+    "furniture_store",
+    "home_office",
+    "kitchen",
+    "lab",
+    "lecture_theatre",
+    "library",
+    "living_room",
+    "office",
+    "rest_space",
+    "study_space",
+)
 _SPLIT_FILE = "SUNRGBDtoolbox/traintestSUNRGBD/allsplit.mat"
 _DEPTH_BITS = 3  # by which the stored depth is rotated
 
@@ -103,7 +119,8 @@ class SunRgbdScenes(ManualBuilder):
         frames = [frame for part in parts.values() for frame in part]
         refuse_repeats(folder / _SPLIT_FILE, frames)
         group = {name: i for i, name in enumerate(sorted({_place(frame) for frame in frames}))}
-        splits, missing = {}, []
+        splits: dict[str, dict[str, dict[str, Any]]] = {}
+        missing: list[str] = []
         for split, part in parts.items():
             splits[split] = {}
             for frame in part:

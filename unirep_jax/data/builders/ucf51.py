@@ -83,8 +83,11 @@ def clip_groups(path: Path, clips: list[str]) -> list[int]:
     """The group in the name of each clip, v_CLASS_gGROUP_cNUMBER; no clip comes twice."""
     refuse_repeats(path, clips)
     matches = [_CLIP.fullmatch(clip) for clip in clips]
-    odd = [f"{clip}: not named v_CLASS_gGROUP_cNUMBER"
-           for clip, match in zip(clips, matches, strict=True) if not match]  # fmt: skip
+    odd = [
+        f"{clip}: not named v_CLASS_gGROUP_cNUMBER"
+        for clip, match in zip(clips, matches, strict=True)
+        if not match
+    ]
     if odd:
         raise DataFolderError(path, odd)
     return [int(match[2]) for match in matches if match]

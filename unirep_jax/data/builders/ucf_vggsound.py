@@ -49,9 +49,12 @@ class UcfVggsound(FeatureBuilder):
     def index(self, folder: Path) -> dict:
         folders = {"video": folder / "ucf/feature", "audio": folder / "vggsound/feature"}
         require(
-            folder, *_LISTS.values(), *_CATEGORIES.values(), "ucf/feature/video/zip",
+            folder,
+            *_LISTS.values(),
+            *_CATEGORIES.values(),
+            "ucf/feature/video/zip",
             "vggsound/feature/audio/zip",
-        )  # fmt: skip
+        )
         classes = {m: _categories(folder / name) for m, name in _CATEGORIES.items()}
         self.info.features["label"].names = classes["video"]
         splits: dict[str, dict] = {"ucf": {}, "vggsound": {}}

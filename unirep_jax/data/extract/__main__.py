@@ -19,25 +19,31 @@ from unirep_jax.data.extract.run import DTYPES, FORMATS, extract
 
 
 def arguments_parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m unirep_jax.data.extract",
-                                     description=__doc__.splitlines()[2])  # fmt: skip
+    parser = argparse.ArgumentParser(
+        prog="python -m unirep_jax.data.extract", description=__doc__.splitlines()[2]
+    )
     parser.add_argument(
-        "--path", required=True,
+        "--path",
+        required=True,
         help="manifest.csv, a folder with one, or a folder with a folder for each modality",
-    )  # fmt: skip
+    )
     parser.add_argument("--out", required=True, help="a new folder")
     parser.add_argument(
-        "--encode", action="append", default=[], metavar="MODALITY[@COLUMN]:ENCODER[,k=v...]",
+        "--encode",
+        action="append",
+        default=[],
+        metavar="MODALITY[@COLUMN]:ENCODER[,k=v...]",
         help=f"once for each modality: {', '.join(sorted(ENCODERS))}, or package.module:function",
-    )  # fmt: skip
+    )
     parser.add_argument("--modalities", default="", help="the ones to use: image,speech")
     parser.add_argument("--weights", help="folder of published weights, for encoders that need it")
     parser.add_argument("--format", dest="form", default="features", choices=FORMATS)
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument(
-        "--skip_damaged", action="store_true",
+        "--skip_damaged",
+        action="store_true",
         help="go on without files that cannot be read, and list them in damaged.csv",
-    )  # fmt: skip
+    )
     parser.add_argument(
         "--test_fraction", type=float, default=0.25, help="where the manifest has no split"
     )

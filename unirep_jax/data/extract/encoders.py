@@ -1,4 +1,4 @@
-"""What turns pictures, sound, video and texts into features: the contract, and who offers it.
+"""Encoders of pictures, sound, video and texts: the contract, and the table of those there are.
 
 An encoder is made by a function whose keyword arguments are its settings. On the command line it is
 

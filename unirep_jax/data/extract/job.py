@@ -6,7 +6,6 @@ import dataclasses
 import io
 import itertools
 import os
-import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from unirep_jax.bar import Bar
 from unirep_jax.data.extract.encoders import Encoder, EncoderError
 from unirep_jax.data.extract.manifest import Manifest
 from unirep_jax.data.extract.media import MediaError, naming
@@ -74,7 +74,7 @@ def encode_modality(
     values = itertools.islice(enumerate(manifest.values(column)), start, None)
     with (
         ThreadPoolExecutor(threads) as pool,
-        _progress(modality, len(manifest), start) as bar,
+        Bar(modality, len(manifest), "items", done=start) as bar,
         output,
     ):
         prepare = preparation(encoder, manifest.root)
@@ -153,11 +153,12 @@ def _encode(encoder: Encoder, items: list[Any], modality: str) -> np.ndarray:
 class _Output:
     """An `.npy` file that grows by whole batches; the first one says its shape."""
 
+    _stream: BinaryIO  # while it is entered
+
     def __init__(self, path: Path, count: int, dtype: str):
         self.path, self.count = path, count
         self.dtype = np.dtype(dtype).newbyteorder("<")
         self.shape: tuple[int, ...] | None = None
-        self._stream: BinaryIO | None = None
         self._empty = 0  # absent examples before the first that is there
         self._start = 0
 
@@ -177,7 +178,7 @@ class _Output:
         return (self.path.stat().st_size - self._start) // self._row_bytes()
 
     def _row_bytes(self) -> int:
-        return int(np.prod(self.shape)) * self.dtype.itemsize
+        return int(np.prod(self.shape or ())) * self.dtype.itemsize
 
     def truncate(self, rows: int) -> None:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -201,17 +202,18 @@ class _Output:
 
     def append(self, size: int, places: list[int], rows: np.ndarray | None) -> None:
         """A batch of `size` examples, of which those at `places` have the rows."""
-        if rows is None and self.shape is None:
-            self._empty += size
-            return
-        if rows is not None and self.shape is None:
-            self._begin(rows.shape[1:])
-        if rows is not None and rows.shape[1:] != self.shape:
+        shape = self.shape
+        if shape is None:
+            if rows is None:
+                self._empty += size
+                return
+            shape = self._begin(rows.shape[1:])
+        if rows is not None and rows.shape[1:] != shape:
             raise EncoderError(
-                f"{self.path.stem}: the encoder gave {rows.shape[1:]} after {self.shape}; every "
+                f"{self.path.stem}: the encoder gave {rows.shape[1:]} after {shape}; every "
                 "example has to have the same shape"
             )
-        batch = np.zeros((size, *self.shape), self.dtype)
+        batch = np.zeros((size, *shape), self.dtype)
         if rows is not None:
             with np.errstate(over="ignore"):
                 batch[places] = rows
@@ -221,7 +223,7 @@ class _Output:
         self._stream.write(batch.tobytes())
         self._stream.flush()
 
-    def _begin(self, shape: tuple[int, ...]) -> None:
+    def _begin(self, shape: tuple[int, ...]) -> tuple[int, ...]:
         self.shape = tuple(shape)
         header = io.BytesIO()
         fields = {"descr": self.dtype.str, "fortran_order": False}
@@ -230,6 +232,7 @@ class _Output:
         nothing = bytes(self._row_bytes())
         for _ in range(self._empty):
             self._stream.write(nothing)
+        return self.shape
 
 
 class Journal:
@@ -263,14 +266,3 @@ class Journal:
         kept = [damage for damage in self.read() if wanted(damage)]
         self.path.unlink(missing_ok=True)
         self.add(kept)
-
-
-def _progress(modality: str, count: int, start: int) -> Any:
-    """A bar with items a second and the time left; in a log, a line every half a minute."""
-    from tqdm import tqdm
-
-    interval = 0.2 if sys.stderr.isatty() else 30
-    return tqdm(
-        desc=modality, total=count, initial=start, unit=" items", mininterval=interval,
-        miniters=1, delay=0 if sys.stderr.isatty() else interval,
-    )  # fmt: skip

@@ -74,7 +74,7 @@ def open_manifest(
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             rows = csv.DictReader(stream, strict=True)
-            reading.header(rows.fieldnames or [])
+            reading.header(list(rows.fieldnames or []))
             for row in _rows(rows):
                 reading.add(row, rows.line_num)
     except (UnicodeDecodeError, csv.Error) as error:
@@ -88,9 +88,15 @@ def open_manifest(
     else:
         train = ~draw_groups(group, test_fraction, seed)
     return Manifest(
-        path, path.parent if root is None else root, reading.media(), label, group, train,
-        class_names, digest,
-    )  # fmt: skip
+        path,
+        path.parent if root is None else root,
+        reading.media(),
+        label,
+        group,
+        train,
+        class_names,
+        digest,
+    )
 
 
 def _rows(reader: csv.DictReader) -> Iterator[dict]:

@@ -27,8 +27,11 @@ VIDEO = frozenset({".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".mpg", ".mp
 TEXT = frozenset({".txt"})
 # The medium of a file by its suffix.
 SUFFIXES = {
-    "image": IMAGE | VECTOR, "audio": AUDIO | CODED_AUDIO, "video": VIDEO, "text": TEXT,
-}  # fmt: skip
+    "image": IMAGE | VECTOR,
+    "audio": AUDIO | CODED_AUDIO,
+    "video": VIDEO,
+    "text": TEXT,
+}
 _VECTOR_SIDE = 512  # pixels of the longer side of a drawing
 _DPI = 96.0  # of drawings whose size is in points or inches
 _MOST_DRAWING = 1 << 26  # bytes

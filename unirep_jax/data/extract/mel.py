@@ -31,9 +31,16 @@ def _hertz(scale: Scale, mel: np.ndarray, highest: float) -> np.ndarray:
 
 
 def mel_filters(
-    rate: int, fft: int, mels: int, lowest: float, highest: float, *,
-    scale: Scale = htk, over_mel: bool = False, unit_area: bool = False,
-) -> Float[np.ndarray, "bin mel"]:  # fmt: skip
+    rate: int,
+    fft: int,
+    mels: int,
+    lowest: float,
+    highest: float,
+    *,
+    scale: Scale = htk,
+    over_mel: bool = False,
+    unit_area: bool = False,
+) -> Float[np.ndarray, "bin mel"]:
     """Triangular filters over the bins of a Fourier transform.
 
     Args:
@@ -46,7 +53,8 @@ def mel_filters(
       unit_area: every filter has the same area over hertz (Slaney's norm).
     """
     bins = np.linspace(0, rate / 2, fft // 2 + 1)
-    edges = np.linspace(scale(np.float64(lowest)), scale(np.float64(highest)), mels + 2)
+    first, last = (scale(np.asarray(edge, np.float64)) for edge in (lowest, highest))
+    edges = np.linspace(first, last, mels + 2)
     hertz = _hertz(scale, edges, highest)
     bins, edges = (scale(bins), edges) if over_mel else (bins, hertz)
     rising = (bins[:, None] - edges[:-2]) / np.diff(edges)[:-1]

@@ -40,12 +40,18 @@ class Bert(nn.Module):
         """Sizes of a published config.json."""
         roberta = config["model_type"] in ("roberta", "clap_text_model")
         return cls(
-            config["vocab_size"], config["hidden_size"], config["num_hidden_layers"],
-            config["num_attention_heads"], config["intermediate_size"],
-            config["max_position_embeddings"], config["type_vocab_size"],
-            config["layer_norm_eps"], config["hidden_act"],
-            config.get("pad_token_id", 1) + 1 if roberta else 0, pooler,
-        )  # fmt: skip
+            config["vocab_size"],
+            config["hidden_size"],
+            config["num_hidden_layers"],
+            config["num_attention_heads"],
+            config["intermediate_size"],
+            config["max_position_embeddings"],
+            config["type_vocab_size"],
+            config["layer_norm_eps"],
+            config["hidden_act"],
+            config.get("pad_token_id", 1) + 1 if roberta else 0,
+            pooler,
+        )
 
     @nn.compact
     def __call__(
@@ -61,8 +67,15 @@ class Bert(nn.Module):
         bias = padding_bias(mask)
         activation = ACTIVATIONS[self.activation]
         for i in range(self.depth):
-            layer = Layer(BERT, self.heads, self.hidden, False, self.epsilon, activation,
-                          name=f"encoder.layer.{i}")  # fmt: skip
+            layer = Layer(
+                BERT,
+                self.heads,
+                self.hidden,
+                False,
+                self.epsilon,
+                activation,
+                name=f"encoder.layer.{i}",
+            )
             x = layer(x, bias)
         if not self.pooler:
             return x

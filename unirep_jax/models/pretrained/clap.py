@@ -62,9 +62,10 @@ class WindowLayer(nn.Module):
             for part in ("query", "key", "value")
         )
         table = self.param(
-            "attention.self.relative_position_bias_table", nn.initializers.normal(0.02),
+            "attention.self.relative_position_bias_table",
+            nn.initializers.normal(0.02),
             ((2 * window - 1) ** 2, self.heads),
-        )  # fmt: skip
+        )
         bias = table[_relative_places(window)].transpose(2, 0, 1)[None]
         if shift:
             apart = _apart(rows, columns, window, shift)
@@ -169,13 +170,18 @@ class ClapAudio(nn.Module):
             )
         stride = audio.get("patch_stride", 4)
         return cls(
-            config.get("projection_dim", 512), audio.get("patch_embeds_hidden_size", 96),
+            config.get("projection_dim", 512),
+            audio.get("patch_embeds_hidden_size", 96),
             tuple(audio.get("depths", cls.depths)),
-            tuple(audio.get("num_attention_heads", cls.heads)), audio.get("num_mel_bins", 64),
-            audio.get("spec_size", 256), audio.get("patch_size", 4),
-            stride if isinstance(stride, int) else stride[0], audio.get("window_size", 8),
-            audio.get("mlp_ratio", 4.0), audio.get("layer_norm_eps", 1e-5),
-        )  # fmt: skip
+            tuple(audio.get("num_attention_heads", cls.heads)),
+            audio.get("num_mel_bins", 64),
+            audio.get("spec_size", 256),
+            audio.get("patch_size", 4),
+            stride if isinstance(stride, int) else stride[0],
+            audio.get("window_size", 8),
+            audio.get("mlp_ratio", 4.0),
+            audio.get("layer_norm_eps", 1e-5),
+        )
 
     @nn.compact
     def __call__(self, mel: Float[Array, "batch frame mel"]) -> Vectors:
@@ -183,15 +189,23 @@ class ClapAudio(nn.Module):
         x = self._fold(x)[..., None]
         margin = (self.patch - self.stride) // 2
         x = nn.Conv(
-            self.width, (self.patch, self.patch), (self.stride, self.stride), margin,
+            self.width,
+            (self.patch, self.patch),
+            (self.stride, self.stride),
+            margin,
             name=f"{_SWIN}.patch_embed.proj",
-        )(x)  # fmt: skip
+        )(x)
         x = nn.LayerNorm(1e-5, name=f"{_SWIN}.patch_embed.norm")(x)
         for i, (depth, heads) in enumerate(zip(self.depths, self.heads, strict=True)):
             x = Stage(
-                depth, heads, self.window, self.ratio, self.epsilon, i + 1 < len(self.depths),
+                depth,
+                heads,
+                self.window,
+                self.ratio,
+                self.epsilon,
+                i + 1 < len(self.depths),
                 name=f"{_SWIN}.layers.{i}",
-            )(x)  # fmt: skip
+            )(x)
         x = nn.LayerNorm(1e-5, name=f"{_SWIN}.norm")(x).mean(axis=(1, 2))
         return unit(_projection(x, self.dim, "audio_projection"))
 
@@ -257,8 +271,15 @@ def _keys(distance: np.ndarray, a: float = -0.75) -> np.ndarray:
 
 
 _TEXT = {
-    "model_type": "clap_text_model", "vocab_size": 50265, "hidden_size": 768,
-    "num_hidden_layers": 12, "num_attention_heads": 12, "intermediate_size": 3072,
-    "max_position_embeddings": 514, "type_vocab_size": 1, "layer_norm_eps": 1e-12,
-    "hidden_act": "gelu", "pad_token_id": 1,
-}  # fmt: skip
+    "model_type": "clap_text_model",
+    "vocab_size": 50265,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+    "max_position_embeddings": 514,
+    "type_vocab_size": 1,
+    "layer_norm_eps": 1e-12,
+    "hidden_act": "gelu",
+    "pad_token_id": 1,
+}

@@ -25,8 +25,9 @@ class _Transformer(nn.Module):
     def __call__(self, x: Tokens, bias: Float[Array, "..."] | None = None) -> Tokens:
         activation = ACTIVATIONS[self.activation]
         for i in range(self.depth):
-            layer = Layer(CLIP, self.heads, self.hidden, True, self.epsilon, activation,
-                          name=f"layers.{i}")  # fmt: skip
+            layer = Layer(
+                CLIP, self.heads, self.hidden, True, self.epsilon, activation, name=f"layers.{i}"
+            )
             x = layer(x, bias)
         return x
 
@@ -67,17 +68,28 @@ class ClipImage(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> "ClipImage":
         """Sizes of a published config.json of the two encoders together."""
         vision = _VISION | config.get("vision_config", {})
-        return cls(config.get("projection_dim", 512), vision["image_size"], vision["patch_size"],
-                   **_transformer(vision))  # fmt: skip
+        return cls(
+            config.get("projection_dim", 512),
+            vision["image_size"],
+            vision["patch_size"],
+            **_transformer(vision),
+        )
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch size size 3"]) -> Vectors:
         side = (self.patch, self.patch)
-        project = nn.Conv(self.width, side, side, "VALID", use_bias=False,
-                          name="vision_model.embeddings.patch_embedding")  # fmt: skip
+        project = nn.Conv(
+            self.width,
+            side,
+            side,
+            "VALID",
+            use_bias=False,
+            name="vision_model.embeddings.patch_embedding",
+        )
         x = project(images).reshape(len(images), -1, self.width)
-        first = self.param("vision_model.embeddings.class_embedding",
-                           nn.initializers.normal(0.02), (self.width,))  # fmt: skip
+        first = self.param(
+            "vision_model.embeddings.class_embedding", nn.initializers.normal(0.02), (self.width,)
+        )
         x = jnp.concatenate([jnp.broadcast_to(first, (len(x), 1, self.width)), x], axis=1)
         count = 1 + (self.size // self.patch) ** 2
         positions = nn.Embed(count, self.width, name="vision_model.embeddings.position_embedding")
@@ -117,8 +129,13 @@ class ClipText(nn.Module):
         text = _TEXT | config.get("text_config", {})
         # The first published configurations have 2 here; their end token is the largest id.
         end = text["eos_token_id"] if text["eos_token_id"] != 2 else text["vocab_size"] - 1
-        return cls(config.get("projection_dim", 512), text["vocab_size"],
-                   text["max_position_embeddings"], end=end, **_transformer(text))  # fmt: skip
+        return cls(
+            config.get("projection_dim", 512),
+            text["vocab_size"],
+            text["max_position_embeddings"],
+            end=end,
+            **_transformer(text),
+        )
 
     @nn.compact
     def __call__(self, ids: Int[Array, "batch token"]) -> Vectors:
@@ -138,11 +155,19 @@ class ClipText(nn.Module):
 
 # What a published configuration leaves out.
 _VISION = {
-    "image_size": 224, "patch_size": 32, "hidden_size": 768, "num_hidden_layers": 12,
-    "num_attention_heads": 12, "intermediate_size": 3072,
-}  # fmt: skip
+    "image_size": 224,
+    "patch_size": 32,
+    "hidden_size": 768,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 12,
+    "intermediate_size": 3072,
+}
 _TEXT = {
-    "vocab_size": 49408, "max_position_embeddings": 77, "hidden_size": 512,
-    "num_hidden_layers": 12, "num_attention_heads": 8, "intermediate_size": 2048,
+    "vocab_size": 49408,
+    "max_position_embeddings": 77,
+    "hidden_size": 512,
+    "num_hidden_layers": 12,
+    "num_attention_heads": 8,
+    "intermediate_size": 2048,
     "eos_token_id": 49407,
-}  # fmt: skip
+}

@@ -23,9 +23,14 @@ class Blocks(NamedTuple):
 
 
 LITE0 = (
-    Blocks(1, 3, 1, 1, 16), Blocks(2, 3, 2, 6, 24), Blocks(2, 5, 2, 6, 40), Blocks(3, 3, 2, 6, 80),
-    Blocks(3, 5, 1, 6, 112), Blocks(4, 5, 2, 6, 192), Blocks(1, 3, 1, 6, 320),
-)  # fmt: skip
+    Blocks(1, 3, 1, 1, 16),
+    Blocks(2, 3, 2, 6, 24),
+    Blocks(2, 5, 2, 6, 40),
+    Blocks(3, 3, 2, 6, 80),
+    Blocks(3, 5, 1, 6, 112),
+    Blocks(4, 5, 2, 6, 192),
+    Blocks(1, 3, 1, 6, 320),
+)
 
 
 class Block(nn.Module):

@@ -1,4 +1,4 @@
-"""Parts of convolutional networks that are only read, never trained."""
+"""Layers of frozen convolutional networks."""
 
 import flax.linen as nn
 import jax

@@ -13,7 +13,7 @@ Tokens = Float[Array, "batch token width"]
 
 
 class Names(NamedTuple):
-    """What a layer's eight parts are called where it is published."""
+    """Published names of the eight parts of a layer."""
 
     norm_1: str
     query: str
@@ -26,19 +26,35 @@ class Names(NamedTuple):
 
 
 BERT = Names(
-    "attention.output.LayerNorm", "attention.self.query", "attention.self.key",
-    "attention.self.value", "attention.output.dense", "output.LayerNorm", "intermediate.dense",
+    "attention.output.LayerNorm",
+    "attention.self.query",
+    "attention.self.key",
+    "attention.self.value",
+    "attention.output.dense",
+    "output.LayerNorm",
+    "intermediate.dense",
     "output.dense",
-)  # fmt: skip
+)
 VIT = Names(
-    "layernorm_before", "attention.attention.query", "attention.attention.key",
-    "attention.attention.value", "attention.output.dense", "layernorm_after", "intermediate.dense",
+    "layernorm_before",
+    "attention.attention.query",
+    "attention.attention.key",
+    "attention.attention.value",
+    "attention.output.dense",
+    "layernorm_after",
+    "intermediate.dense",
     "output.dense",
-)  # fmt: skip
+)
 CLIP = Names(
-    "layer_norm1", "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.out_proj",
-    "layer_norm2", "mlp.fc1", "mlp.fc2",
-)  # fmt: skip
+    "layer_norm1",
+    "self_attn.q_proj",
+    "self_attn.k_proj",
+    "self_attn.v_proj",
+    "self_attn.out_proj",
+    "layer_norm2",
+    "mlp.fc1",
+    "mlp.fc2",
+)
 
 
 def gelu(x: Array) -> Array:

@@ -1,4 +1,4 @@
-"""What pictures, sound and texts go through before a published encoder sees them."""
+"""Preprocessing of pictures, sound and texts for published encoders."""
 
 import dataclasses
 from typing import TYPE_CHECKING, Any
@@ -45,10 +45,12 @@ class Picture:
             size = size.get("shortest_edge") or size["height"]
         crop = crop["height"] if isinstance(crop, dict) else crop
         return cls(
-            size, (crop or size) if cut else None, config.get("resample", default.resample),
+            size,
+            (crop or size) if cut else None,
+            config.get("resample", default.resample),
             tuple(config.get("image_mean", default.mean)),
             tuple(config.get("image_std", default.std)),
-        )  # fmt: skip
+        )
 
     def __call__(self, image: "Image") -> Float[np.ndarray, "height width 3"]:
         side = self.resize

@@ -34,16 +34,22 @@ class ViT(nn.Module):
     def from_config(cls, config: dict[str, Any]) -> "ViT":
         """Sizes of a published config.json."""
         return cls(
-            config["image_size"], config["patch_size"], config["hidden_size"],
-            config["num_hidden_layers"], config["num_attention_heads"],
-            config["intermediate_size"], config["layer_norm_eps"], config["hidden_act"],
-        )  # fmt: skip
+            config["image_size"],
+            config["patch_size"],
+            config["hidden_size"],
+            config["num_hidden_layers"],
+            config["num_attention_heads"],
+            config["intermediate_size"],
+            config["layer_norm_eps"],
+            config["hidden_act"],
+        )
 
     @nn.compact
     def __call__(self, images: Float[Array, "batch height width 3"]) -> Tokens:
         side = (self.patch, self.patch)
-        project = nn.Conv(self.width, side, side, "VALID",
-                          name="embeddings.patch_embeddings.projection")  # fmt: skip
+        project = nn.Conv(
+            self.width, side, side, "VALID", name="embeddings.patch_embeddings.projection"
+        )
         x = project(images).reshape(len(images), -1, self.width)
         init = nn.initializers.normal(0.02)
         first = self.param("embeddings.cls_token", init, (1, 1, self.width))
@@ -52,7 +58,14 @@ class ViT(nn.Module):
         x = x + self.param("embeddings.position_embeddings", init, (1, positions, self.width))
         activation = ACTIVATIONS[self.activation]
         for i in range(self.depth):
-            layer = Layer(VIT, self.heads, self.hidden, True, self.epsilon, activation,
-                          name=f"encoder.layer.{i}")  # fmt: skip
+            layer = Layer(
+                VIT,
+                self.heads,
+                self.hidden,
+                True,
+                self.epsilon,
+                activation,
+                name=f"encoder.layer.{i}",
+            )
             x = layer(x)
         return nn.LayerNorm(self.epsilon, name="layernorm")(x)

@@ -88,16 +88,27 @@ class FewLabel(RepresentationTask):
             rows = self._labelled(data, m, subject.seed)
             test = np.flatnonzero(~data.train & data.present[m] & (data.label >= 0))
             params = probe.fit(
-                jax.random.key(subject.seed), table, indices[rows], jnp.asarray(data.label[rows]),
-                jnp.ones(len(rows), bool), jnp.ones(data.num_classes, bool),
-            )  # fmt: skip
+                jax.random.key(subject.seed),
+                table,
+                indices[rows],
+                jnp.asarray(data.label[rows]),
+                jnp.ones(len(rows), bool),
+                jnp.ones(data.num_classes, bool),
+            )
             predicted = np.asarray(probe.logits(params, table, indices[test])).argmax(1)
-            yield "few_label", {
-                "split": f"{self.labelled:.0%} labelled", "source": m, "target": "",
-                "metric": "accuracy", "value": float(np.mean(predicted == data.label[test])),
-                "num_examples": len(test), "selection": "none",
-                "chance": guess("accuracy", data.num_classes),
-            }  # fmt: skip
+            yield (
+                "few_label",
+                {
+                    "split": f"{self.labelled:.0%} labelled",
+                    "source": m,
+                    "target": "",
+                    "metric": "accuracy",
+                    "value": float(np.mean(predicted == data.label[test])),
+                    "num_examples": len(test),
+                    "selection": "none",
+                    "chance": guess("accuracy", data.num_classes),
+                },
+            )
 
     def _labelled(self, data: FeatureSet, modality: str, seed: int) -> np.ndarray:
         """Rows of the labelled examples; ValueError where a class has none."""

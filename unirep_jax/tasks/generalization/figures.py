@@ -19,9 +19,9 @@ def usage_shares(indices: dict[str, np.ndarray], codes: int) -> tuple[np.ndarray
 
     Counts are divided by each modality's number of tokens, so modalities weigh alike.
     """
-    counts = np.stack([
-        np.bincount(i.ravel(), minlength=codes) / max(i.size, 1) for i in indices.values()
-    ])  # fmt: skip
+    counts = np.stack(
+        [np.bincount(i.ravel(), minlength=codes) / max(i.size, 1) for i in indices.values()]
+    )
     total = counts.sum(0)
     return total, counts / np.where(total > 0, total, 1)
 
@@ -55,14 +55,17 @@ def codebook_usage(
         )
         bottom += values
     bars.set(
-        xlim=(-0.5, len(order) - 0.5), ylim=(0, 1), xlabel="used codes, most shared first",
+        xlim=(-0.5, len(order) - 0.5),
+        ylim=(0, 1),
+        xlabel="used codes, most shared first",
         ylabel="share of use",
         title=f"{figure_text(feature_set.name)}, test split: {len(used)} of {len(codebook)} codes "
         "used",
-    )  # fmt: skip
+    )
     # Above both panels: bars fill theirs, and five names are wider than a corner of it.
-    figure.legend(*bars.get_legend_handles_labels(), ncols=min(len(chosen), 4),
-                  loc="outside upper center")  # fmt: skip
+    figure.legend(
+        *bars.get_legend_handles_labels(), ncols=min(len(chosen), 4), loc="outside upper center"
+    )
 
     centred = codebook[used] - codebook[used].mean(0)
     _, _, directions = np.linalg.svd(centred)  # whole: one used code has no direction of its own
@@ -72,13 +75,19 @@ def codebook_usage(
         here = sharing[used] == count
         name = "modality" if count == 1 else "modalities"
         scatter.scatter(
-            x[here], y[here], size[here], color=PALETTE[(count - 1) % 8], alpha=0.75, linewidths=0,
+            x[here],
+            y[here],
+            size[here],
+            color=PALETTE[(count - 1) % 8],
+            alpha=0.75,
+            linewidths=0,
             label=f"{count} {name}: {here.sum()} codes ({100 * here.sum() / len(used):.0f} %)",
-        )  # fmt: skip
+        )
     scatter.set(
-        xlabel="first principal direction", ylabel="second principal direction",
+        xlabel="first principal direction",
+        ylabel="second principal direction",
         title=f"codes by number of modalities with at least {SHARED_AT:.0%} of their use; "
         "area: frequency",
-    )  # fmt: skip
+    )
     scatter.legend(loc="best")
     figure.savefig(path, dpi=120)

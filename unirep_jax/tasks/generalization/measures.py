@@ -46,9 +46,16 @@ def closed_set(
                 continue
             _, prediction = _answers(probe, params, representation, target, test)
             correct = prediction == feature_set.label[test]
-            yield {"split": "all", "source": source, "target": target, "metric": "accuracy",
-                   "value": float(correct.mean()), "num_examples": len(test),
-                   "selection": "none", "chance": guess("accuracy", classes)}  # fmt: skip
+            yield {
+                "split": "all",
+                "source": source,
+                "target": target,
+                "metric": "accuracy",
+                "value": float(correct.mean()),
+                "num_examples": len(test),
+                "selection": "none",
+                "chance": guess("accuracy", classes),
+            }
 
 
 def open_set(
@@ -84,9 +91,15 @@ def open_set(
             thresholds = {}
             if "honest" in selections:
                 thresholds["honest"] = source_threshold(
-                    representation, feature_set, source, rows, count,
-                    folds=folds, probe=probe, seed=seed,
-                )  # fmt: skip
+                    representation,
+                    feature_set,
+                    source,
+                    rows,
+                    count,
+                    folds=folds,
+                    probe=probe,
+                    seed=seed,
+                )
             for target in feature_set.modalities:
                 if target == source:
                     continue
@@ -106,9 +119,12 @@ def open_set(
                     for metric, value in _accuracies(labels, answer).items():
                         by_chance = guess(metric, count) if metric in GUESSABLE else None
                         yield where | {
-                            "metric": metric, "value": value, "selection": selection,
-                            "num_examples": _counted(metric, labels), "chance": by_chance,
-                        }  # fmt: skip
+                            "metric": metric,
+                            "value": value,
+                            "selection": selection,
+                            "num_examples": _counted(metric, labels),
+                            "chance": by_chance,
+                        }
 
 
 def _without_threshold(
@@ -123,8 +139,13 @@ def _without_threshold(
         "oscr": (metrics.oscr(inside, outside, right), 0.5 / classes),
     }
     for metric, (value, by_chance) in values.items():
-        yield where | {"metric": metric, "value": float(value), "num_examples": len(labels),
-                       "selection": "none", "chance": by_chance}  # fmt: skip
+        yield where | {
+            "metric": metric,
+            "value": float(value),
+            "num_examples": len(labels),
+            "selection": "none",
+            "chance": by_chance,
+        }
 
 
 def _counted(metric: str, labels: np.ndarray) -> int:
@@ -174,9 +195,13 @@ def source_threshold(
     folds = len(allowed)
     table, indices = representation.table[source], representation.indices[source][rows]
     params = jax.vmap(probe.fit, in_axes=(0, None, None, None, 0, 0))(
-        jax.random.split(jax.random.key(seed), folds), table, indices, jnp.asarray(labels),
-        jnp.asarray(~hidden_class & ~hidden_group), jnp.asarray(allowed),
-    )  # fmt: skip
+        jax.random.split(jax.random.key(seed), folds),
+        table,
+        indices,
+        jnp.asarray(labels),
+        jnp.asarray(~hidden_class & ~hidden_group),
+        jnp.asarray(allowed),
+    )
     thresholds = np.linspace(1 / classes, 1, NUM_CANDIDATES)
     shuffled = np.random.default_rng(seed).permuted(np.asarray(indices), axis=1)
     steps = shuffled.shape[1]

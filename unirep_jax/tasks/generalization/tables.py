@@ -57,10 +57,13 @@ def _modality_table(rows: Sequence[Measurement]) -> str:
     """A row per method, a column per modality, and their mean."""
     modalities = unique(m.source for m in rows)
     lines = [
-        [method, *(cell(rows, method=method, source=m) for m in modalities),
-         cell(rows, method=method)]
+        [
+            method,
+            *(cell(rows, method=method, source=m) for m in modalities),
+            cell(rows, method=method),
+        ]
         for method in unique(m.method for m in rows)
-    ]  # fmt: skip
+    ]
     return markdown_table(["method", *modalities, "mean"], lines, names=1)
 
 
@@ -79,8 +82,10 @@ def _direction_table(rows: Sequence[Measurement], metrics: Sequence[tuple[str, s
             directions = ((a, b), (b, a))
             cells = [
                 cell(rows, method=method, split=split, source=s, target=t, metric=metric)
-                for split in splits for s, t in directions for metric, _ in metrics
-            ]  # fmt: skip
+                for split in splits
+                for s, t in directions
+                for metric, _ in metrics
+            ]
             lines.append([f"{a} → {b}", method, *cells])
     if len(pairs) > 1:
         for method in methods:

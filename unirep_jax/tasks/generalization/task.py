@@ -75,8 +75,12 @@ class ClosedSet(RepresentationTask):
 
     open_set: ClassVar[bool] = False
     evaluation_settings: ClassVar[tuple[str, ...]] = (
-        "known", "selections", "folds", "control", "probe",
-    )  # fmt: skip
+        "known",
+        "selections",
+        "folds",
+        "control",
+        "probe",
+    )
     vocabulary: ClassVar[Vocabulary] = WORDS
     tables = staticmethod(cross_modal_tables)
 
@@ -112,9 +116,14 @@ class ClosedSet(RepresentationTask):
             yield "cmg", row
         if self.open_set and across:
             rows = measures.open_set(
-                representation, data, known=self._known(data.num_classes),
-                selections=self.selections, folds=self.folds, probe=probe, seed=seed,
-            )  # fmt: skip
+                representation,
+                data,
+                known=self._known(data.num_classes),
+                selections=self.selections,
+                folds=self.folds,
+                probe=probe,
+                seed=seed,
+            )
             yield from (("oscmg", row) for row in rows)
 
     def draw(self, trained: Trained, subject: Subject) -> None:

@@ -79,9 +79,12 @@ def osr_split(
 
     rows = np.flatnonzero(np.where(feature_set.train, label >= 0, feature_set.label >= 0))
     part = _select(
-        feature_set, rows, label=label[rows], train=feature_set.train[rows],
+        feature_set,
+        rows,
+        label=label[rows],
+        train=feature_set.train[rows],
         class_names=tuple(feature_set.class_names[c] for c in chosen),
-    )  # fmt: skip
+    )
     _check_parts(part, chosen)
     unknown = tuple(c for c in range(classes) if c not in chosen)
     return OpenSetSplit(

@@ -34,8 +34,14 @@ class Readout(NamedTuple):
 
 
 def _row(metric, value, by_chance, examples, target="", selection="test") -> dict[str, Any]:
-    return {"metric": metric, "value": float(value), "chance": by_chance, "target": target,
-            "num_examples": int(examples), "selection": selection}  # fmt: skip
+    return {
+        "metric": metric,
+        "value": float(value),
+        "chance": by_chance,
+        "target": target,
+        "num_examples": int(examples),
+        "selection": selection,
+    }
 
 
 def classification(readout: Readout) -> Iterator[dict[str, Any]]:
@@ -80,8 +86,13 @@ def agreement(readout: Readout, selection: str) -> Iterator[dict[str, Any]]:
     """
     agree, label = agreeing(readout.votes), readout.label
     right, guess = readout.logits.argmax(1) == label, 1 / readout.logits.shape[1]
-    yield _row("agreement_share", agree.mean(), guess ** (len(readout.votes) - 1), len(label),
-               selection=selection)  # fmt: skip
+    yield _row(
+        "agreement_share",
+        agree.mean(),
+        guess ** (len(readout.votes) - 1),
+        len(label),
+        selection=selection,
+    )
     yield from _split(right, agree, guess, selection)
     for modality, vote in zip(readout.mapped, readout.votes, strict=True):
         value = metrics.accuracy(label, vote.argmax(1))

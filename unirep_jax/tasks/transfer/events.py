@@ -133,10 +133,11 @@ def localize_events(
         rows = _labelled(feature_set, events, source, train=True)
         target = metrics.with_background(events.events[source][rows])
         params = probe.fit(
-            jax.random.key(seed), representation.table[source],
+            jax.random.key(seed),
+            representation.table[source],
             representation.indices[source][rows],
             jnp.asarray(target),
-        )  # fmt: skip
+        )
         said = {}
         for target in names if across else (source,):
             test = _labelled(feature_set, events, target, train=False)
@@ -179,8 +180,15 @@ def _scores(true: np.ndarray, said: np.ndarray) -> dict[str, float]:
 
 def _rows(source: str, target: str, values: dict[str, float], count: int) -> Iterator[Row]:
     for metric, value in values.items():
-        yield {"split": "all", "source": source, "target": target, "metric": metric,
-               "value": value, "num_examples": count, "selection": "none"}  # fmt: skip
+        yield {
+            "split": "all",
+            "source": source,
+            "target": target,
+            "metric": metric,
+            "value": value,
+            "num_examples": count,
+            "selection": "none",
+        }
 
 
 def _labelled(feature_set, events: EventLabels, modality: str, *, train: bool) -> np.ndarray:

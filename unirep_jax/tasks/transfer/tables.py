@@ -41,11 +41,13 @@ def event_tables(measurements: Sequence[Measurement]) -> str:
         metrics = [name for name in EVENT_COLUMNS if any(m.metric == name for m in rows)]
         lines = [
             [f"{source} → {target}", method]
-            + [cell(rows, source=source, target=target, method=method, metric=metric)
-               for metric in metrics]
+            + [
+                cell(rows, source=source, target=target, method=method, metric=metric)
+                for metric in metrics
+            ]
             for source, target in unique((m.source, m.target) for m in rows)
             for method in unique(m.method for m in rows)
-        ]  # fmt: skip
+        ]
         header = ["direction", "method", *(EVENT_COLUMNS[name] for name in metrics)]
         parts.append(
             f"### {dataset}: events in time\n\nPercent, over seconds but for event F1. Published: "

@@ -36,9 +36,11 @@ def test_items_that_do_not_count_are_never_chosen(rng):
     z, mapped = rng.normal(size=(9, 3)), rng.normal(size=(2, 11, 3))
     where = np.arange(11) % 3 == 1
     found = nearest_correspondence(
-        jnp.asarray(z, jnp.float32), jnp.asarray(mapped, jnp.float32), where=jnp.asarray(where),
+        jnp.asarray(z, jnp.float32),
+        jnp.asarray(mapped, jnp.float32),
+        where=jnp.asarray(where),
         block_size=4,
-    )  # fmt: skip
+    )
     distance, index = reference(z, mapped[:, where])
     np.testing.assert_array_equal(found.index, np.flatnonzero(where)[index])
     np.testing.assert_allclose(found.distance, distance, rtol=1e-5)
@@ -92,7 +94,9 @@ def test_of_equally_near_items_the_first_is_chosen_and_no_gradient_flows():
 
 def test_no_matrix_of_all_pairs_is_made():
     count, dim = 4096, 8
-    shapes = (jax.ShapeDtypeStruct((count, dim), jnp.float32),
-              jax.ShapeDtypeStruct((2, count, dim), jnp.float32))  # fmt: skip
+    shapes = (
+        jax.ShapeDtypeStruct((count, dim), jnp.float32),
+        jax.ShapeDtypeStruct((2, count, dim), jnp.float32),
+    )
     compiled = nearest_correspondence.lower(*shapes, block_size=128).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < count * count * 4 / 16

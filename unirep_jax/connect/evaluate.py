@@ -35,9 +35,10 @@ def retrieval(
     return {
         title: {m: (v, c) for m, v, c in searching.search(queries, items, searching.cosine)}
         for title, queries, items in (
-            ("first → second", one, other), ("second → first", other, one)
+            ("first → second", one, other),
+            ("second → first", other, one),
         )
-    }  # fmt: skip
+    }
 
 
 def classification(
@@ -70,11 +71,12 @@ def localization(
     for name in sorted(needed ^ (boxes.keys() - {"truth_by"})):
         raise ValueError(f"boxes: array {name!r} is {'missing' if name in needed else 'unknown'}")
     located = protocols.locate(
-        audio, proposals,
+        audio,
+        proposals,
         protocols.Boxes(boxes["proposal_box"], boxes["proposal_of"]),
         protocols.Boxes(boxes["truth_box"], boxes["truth_of"], boxes.get("truth_by")),
         agreement=agreement,
-    )  # fmt: skip
+    )
     rows: Rows = {"localisation": {m: (v, c) for m, v, c in protocols.localization(located)}}
     if not located.has_object.all():
         counterfactual = protocols.counterfactual(located)
