@@ -475,15 +475,15 @@ def test_evaluation_measures_every_direction_beside_chance(paired_features, tmp_
 def test_progress_counts_every_query_of_every_search(rng, monkeypatch, paired_features):
     counted = []
 
-    class Work(retrieval.Work):
-        def __init__(self, what, total, unit, stream):
-            super().__init__(what, total, unit, None)
+    class Counted(retrieval.Bar):
+        def __init__(self, what, total, unit):
+            super().__init__(what, total, unit)
             counted.append(-total)
 
-        def update(self, count):
+        def update(self, count=1):
             counted.append(count)
 
-    monkeypatch.setattr(retrieval, "Work", Work)
+    monkeypatch.setattr(retrieval, "Bar", Counted)
     monkeypatch.setattr(retrieval, "TILE", 70)
     present = {m: p.copy() for m, p in paired_features.present.items()}
     present["sensor"][70:75] = False  # queries without a relevant item count as done

@@ -104,24 +104,3 @@ def test_other_processes_than_the_first_print_nothing(capfd):
         shown.update(1)
     shown.close()
     assert capfd.readouterr() == ("", "")
-
-
-def test_work_says_in_a_log_how_much_is_done_and_how_long_the_rest_takes(monkeypatch):
-    clock, stream = [0.0], io.StringIO()
-    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
-    work = progress.Work("retrieval", 400, "queries", stream)
-    for clock[0] in (10.0, 20.0, 40.0, 50.0, 70.0):
-        work.update(50)
-    work.close()
-    assert stream.getvalue().splitlines() == [
-        "retrieval: 150 of 400 queries, 67 s left", "retrieval: 250 of 400 queries, 42 s left",
-    ]  # fmt: skip
-
-
-def test_work_that_is_done_soon_is_not_spoken_of():
-    stream = io.StringIO()
-    work = progress.Work("retrieval", 4, "queries", stream)
-    work.update(4)
-    work.close()
-    progress.Work("retrieval", 4, "queries", None).update(4)
-    assert not stream.getvalue()

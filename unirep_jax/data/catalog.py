@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from unirep_jax.data import (
     digits4,
@@ -50,6 +50,11 @@ class DataSet(NamedTuple):
     spaces: tuple[str, str, str] = ("", "", "")
 
 
+def _generated(load: Callable[..., FeatureSet], *arguments: Any) -> Callable[[str], FeatureSet]:
+    """How a data set is loaded that needs no file."""
+    return lambda path: load(*arguments)
+
+
 DATA_SETS = {
     "digits_avt": DataSet(
         lambda path: digits_avt.load(), (*CROSS_MODAL, "connect", "oom", "mmosr"),
@@ -73,7 +78,7 @@ DATA_SETS = {
     ),
     **{
         name: DataSet(
-            lambda path, name=name: known_information.load(name), ("known_information",),
+            _generated(known_information.load, name), ("known_information",),
             out_of_modal=known_information.MODALITIES[0],
         )
         for name in known_information.LEVELS
@@ -84,7 +89,7 @@ DATA_SETS = {
     "features": DataSet(load_features, (*CROSS_MODAL, "oom", "mmosr", "transfer"), steps=1200),
     **{
         f"gapped_spaces_{round(10 * gap):02d}": DataSet(
-            lambda path, gap=gap: gapped_spaces.load(gap), ("connect",),
+            _generated(gapped_spaces.load, gap), ("connect",),
             spaces=("text", "image", "audio"),
         )
         for gap in (0.0, 0.5, 1.0, 2.0)

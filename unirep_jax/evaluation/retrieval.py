@@ -4,6 +4,7 @@ Queries are handled a tile at a time, so the matrix of all scores never exists. 
 expectation (`unirep_jax.metrics.retrieval`): an embedding that has collapsed scores as chance.
 """
 
+import contextlib
 import itertools
 import os
 from collections import deque
@@ -18,9 +19,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from unirep_jax import losses, metrics
+from unirep_jax.bar import Bar
 from unirep_jax.metrics import Ranks
 from unirep_jax.train.processes import is_first
-from unirep_jax.train.progress import Work, progress_stream
 
 RECALLS = (1, 5, 10)
 TILE = 1 << 22  # scores held at a time, by each thread
@@ -209,16 +210,15 @@ def directions(
     parts_of = partial(_parts, embeddings, feature_set, captions)
     size = lambda parts: sum(len(queries.item) for queries, _ in parts)
     total = sum(size(parts_of(source, target)) for source, target, _ in searches)
-    progress = Work("retrieval", total, "queries", progress_stream(is_first()))
-    try:
+    with contextlib.ExitStack() as stack:
+        bar = stack.enter_context(Bar("retrieval", total, "queries")) if is_first() else None
+        advance = bar.update if bar else lambda _: None
         for source, target, score in searches:
             parts = parts_of(source, target)
-            for metric, value, by_chance in search_parts(parts, score, progress.update):
+            for metric, value, by_chance in search_parts(parts, score, advance):
                 yield {"split": "all", "source": "+".join(source), "target": "+".join(target),
                        "metric": metric, "value": value, "chance": by_chance,
                        "num_examples": size(parts), "selection": score.__name__}  # fmt: skip
-    finally:
-        progress.close()
 
 
 def _parts(

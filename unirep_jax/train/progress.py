@@ -93,45 +93,6 @@ class Progress:
             self._bar.set_postfix_str(", ".join(p for p in parts if p), refresh=False)
 
 
-class Work:
-    """How much of some work is done and how long the rest will take; nothing of what is done soon.
-
-    Args:
-      what: is done; a word or two.
-      total: number of its parts.
-      unit: what a part is called.
-      stream: where it is printed; None for nowhere.
-    """
-
-    def __init__(self, what: str, total: int, unit: str, stream: TextIO | None) -> None:
-        self._what, self._total, self._unit, self._stream = what, total, unit, stream
-        self._begun = self._printed = time.monotonic()
-        self._done, self._bar = 0, None
-        if stream is not None and stream.isatty():
-            self._bar = tqdm.tqdm(
-                desc=what, total=total, unit=unit, delay=TICK_SECONDS, file=stream, leave=False,
-                dynamic_ncols=True,
-            )  # fmt: skip
-
-    def update(self, count: int) -> None:
-        """So many more are done."""
-        self._done += count
-        now = time.monotonic()
-        if self._bar is not None:
-            with contextlib.suppress(OSError):  # the terminal was closed
-                self._bar.update(count)
-        elif now - self._printed >= LINE_SECONDS and self._done:
-            self._printed = now
-            left = (now - self._begun) * (self._total - self._done) / self._done
-            done = f"{self._done} of {self._total} {self._unit}"
-            _print(f"{self._what}: {done}, {_duration(left)} left", self._stream)
-
-    def close(self) -> None:
-        if self._bar is not None:
-            with contextlib.suppress(OSError):
-                self._bar.close()
-
-
 @contextlib.contextmanager
 def compiling(what: str, stream: TextIO | None) -> Iterator[None]:
     """Says that a program is compiled, which may take minutes, and in the end how long it took."""
