@@ -23,6 +23,8 @@ COMMANDS = {
     "prepare": ("unirep_jax.data.prepare", "published features to a folder to train from"),
     "aggregate": ("unirep_jax.aggregate", "soft nearest neighbours of one bank in another"),
     "connect": ("unirep_jax.connect", "project, search and evaluate with a connector"),
+    "noisy_pairs": ("unirep_jax.tasks.noisy_pairs", "recall over the share of wrong pairs"),
+    "information": ("unirep_jax.tasks.oom", "accuracy against known information, a picture"),
     "doctor": ("unirep_jax.doctor", "check packages, devices, memory and folders of this machine"),
 }
 # Of the extra `train`, which loss kernels do not need, but commands do.
@@ -56,7 +58,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _help() -> str:
-    rows = [f"  {name:10} {what}" for name, (_, what) in COMMANDS.items()]
+    rows = [f"  {name:12} {what}" for name, (_, what) in COMMANDS.items()]
     return "\n".join([USAGE, "", *rows, "", "  --version  of this package"])
 
 
