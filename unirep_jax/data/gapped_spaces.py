@@ -5,8 +5,8 @@ et al., "Mind the Gap", NeurIPS 2022); here the distance of these regions is a s
 """
 
 import numpy as np
+from scipy.special import softmax
 
-from unirep_jax import losses
 from unirep_jax.data.features import FeatureSet
 
 TRAINING, TEST = 2000, 500
@@ -49,9 +49,9 @@ def load(gap: float, seed: int = 0) -> FeatureSet:
             return _unit(x + noise + side * gap / 2 * apart).astype(np.float32)
 
         text, stream, memory = embed(latent, 1), embed(latent, -1), embed(latents(TRAINING)[1], -1)
-        mixed = losses.soft_aggregate(text[train], memory, temperature=TEMPERATURE)
+        mixed = softmax(text[train] @ memory.T / TEMPERATURE, axis=1) @ memory  # eq. 2
         features |= {f"text_{place}": text, f"{other}_{place}": stream}
-        features[f"{other}_{place}"][train] = np.asarray(mixed)
+        features[f"{other}_{place}"][train] = mixed
     names = tuple(f"class {i}" for i in range(CLASSES))
     name = f"gapped_spaces_{round(10 * gap):02d}"
     return FeatureSet.from_arrays(name, features, label, train, class_names=names)

@@ -207,6 +207,9 @@ def directions(
         groups = [((one,), tuple(m for m in names if m != one)) for one in names]
         for score in (volume, height):
             searches += [(s, t, score) for pair in groups for s, t in (pair, pair[::-1])]
+    test = ~feature_set.train
+    absent = {m for m in names if not (test & feature_set.present[m]).any()}
+    searches = [s for s in searches if not absent & {*s[0], *s[1]}]
     parts_of = partial(_parts, embeddings, feature_set, captions)
     size = lambda parts: sum(len(queries.item) for queries, _ in parts)
     total = sum(size(parts_of(source, target)) for source, target, _ in searches)

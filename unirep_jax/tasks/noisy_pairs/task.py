@@ -1,6 +1,7 @@
 """When correspondence is wrong: training on spoilt pairs, evaluation on clean ones."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import ClassVar
 
@@ -28,7 +29,7 @@ class NoisyPairs(RepresentationTask):
 
     noise: "batch", "set", "unpaired" or "missing" (`data.correspondence_noise.mispair`).
     share: of the training examples. block: examples among which "batch" shuffles, and which batches
-    keep together; a divisor of the batch size.
+    keep together where their size is a multiple of it, else in parts.
     held_out: above 0, to choose settings: so many of the training examples are evaluated on instead
     of the test part, and they are as noisy as the others.
     plan_epsilon: ε of the plans by which recovery is measured.
@@ -93,11 +94,8 @@ class NoisyPairs(RepresentationTask):
     def pools(self, seen: FeatureSet, batch_size: int, seed: int) -> Pool:
         rows, together = np.flatnonzero(seen.train), 1
         if self.noise == "batch":
-            if batch_size % self.block:
-                raise ValueError(
-                    f"batch_size={batch_size} is not a multiple of task.block={self.block}"
-                )
-            rows, together = blocks(rows, self.block, seed).reshape(-1), self.block
+            rows = blocks(rows, self.block, seed).reshape(-1)
+            together = math.gcd(self.block, batch_size)
         if not 1 <= batch_size <= len(rows):
             raise ValueError(f"batch_size={batch_size} is not within 1 … {len(rows)} examples")
         return Pool(rows, batch_size, seen.modalities, together=together)
