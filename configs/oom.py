@@ -76,7 +76,14 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
             "retrace": True,
         },
         "pretrain": SHARED["pretraining"](dim=64, steps=200),
+        **SHARED["SPACES"]["searchable"](_space(method), 0 if paper else 300),
     })  # fmt: skip
+
+
+def _space(method: str) -> dict:
+    """What `--config.search` draws from."""
+    space = SHARED["SPACES"]["LEARNER"]
+    return space | ({"weight_explore": (0.0, 0.1, 1.0)} if method in WITH_COX else {})
 
 
 def _method(name: str, paper: bool = False, **changes) -> dict:

@@ -21,7 +21,8 @@ def config(search=4, **changes):
             "data": {"name": "toy", "path": ""},
             "method": {"name": "mover", "dropout": 0.1, "warm_start": 40},
             "train": {"lr": 1e-3, "warmup": 8},
-            "task": {"control": True},
+            "task": {"control": True, "retrace": True},
+            "pretrain": {"path": ""},
             "search": search,
             "space": {
                 "steps": (80, 160),
@@ -64,7 +65,8 @@ def test_trials_see_held_out_training_examples_and_no_baselines(tmp_path, runs):
     tuning.tuned(config(), tmp_path)
     for _, trial in runs:
         assert trial.data.held_out == tuning.HELD_OUT
-        assert trial.search == 0 and trial.task.control is False
+        assert trial.search == 0 and not trial.task.control and not trial.task.retrace
+        assert trial.pretrain.path == str(tmp_path / "pretrain")
 
 
 def test_the_last_round_has_all_steps_and_the_first_a_part_of_every_phase(tmp_path, runs):
@@ -87,7 +89,7 @@ def test_no_more_settings_are_drawn_than_there_are():
 
 def test_the_result_is_the_whole_configuration_without_what_trials_changed(tmp_path, runs):
     found = tuning.tuned(config(), tmp_path)
-    assert "held_out" not in found.data and found.task.control is True
+    assert "held_out" not in found.data and found.task.control is True and not found.pretrain.path
     assert found.method.warm_start == 40
 
 

@@ -16,7 +16,7 @@ from unirep_jax.model_files import ModelFileError
 from unirep_jax.ready import Ready, load_settled, set_up
 from unirep_jax.rehearsal import rehearse
 from unirep_jax.remarks import remarks
-from unirep_jax.results import RESULTS, write_results
+from unirep_jax.result_files import RESULTS, write_results
 from unirep_jax.tasks import TASKS
 from unirep_jax.tasks.results import printed_results
 from unirep_jax.tasks.task import Trained

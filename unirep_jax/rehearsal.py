@@ -18,7 +18,7 @@ from unirep_jax.data.sample import few
 from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.pretrain import untrained
 from unirep_jax.ready import set_up
-from unirep_jax.results import RESULTS, write_results
+from unirep_jax.result_files import RESULTS, write_results
 from unirep_jax.tasks.task import Trained
 from unirep_jax.terminal import say
 from unirep_jax.train.checkpoints import CheckpointError

@@ -156,8 +156,11 @@ def _try(
     _shorten(trial, halvings - rung)
     with trial.unlocked():
         trial.data.held_out = HELD_OUT
-    if "control" in trial.task:
-        trial.task.control = False
+    for extra in ("control", "retrace"):  # what is measured besides the method
+        if extra in trial.task:
+            trial.task[extra] = False
+    if "pretrain" in trial:  # all trials start from the same frozen encoders
+        trial.pretrain.path = str(folder / "pretrain")
     workdir = run(trial, folder / f"round{rung}" / f"setting{number}", trial=True)
     found = read_measurements(workdir / "results.jsonl")
     headline = TASKS[config.experiment].vocabulary.headline
