@@ -80,7 +80,7 @@ def _run(folders, title, folder):
     single = varied(config, row(config))
     single.update_from_flattened_dict({
         "data.path": str(folders["avel40k"]), "task.sets": (str(folders["ave"]),), "steps": 2,
-        "batch_size": 2, "task.selections": ("paper",), "task.probe.steps": 2,
+        "batch_size": 8, "task.selections": ("paper",), "task.probe.steps": 2,
         "task.event_probe.steps": 2, "task.control": False,
     })  # fmt: skip
     run(single, folder)
