@@ -149,10 +149,9 @@ class Recognition(Task):
         training: list[Part] = [(fitted, fitted.train)]
         reference = decide(trained, training) if self.scores or self.control else {}
         for score in self.scores:
-            rescored = (rescore(score, part, reference) for part in (held, tested))
-            found += self._measured(
-                trained, f"{trained.name}, {score}", *rescored, splits, chance=False
-            )
+            name = f"{trained.name}, {score}"
+            inside, outside = (rescore(score, part, reference) for part in (held, tested))
+            found += self._measured(trained, name, inside, outside, splits, chance=False)
         if not self.control:
             return found
         parts = (training, held_out, tests)
