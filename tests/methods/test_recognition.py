@@ -1,6 +1,7 @@
 """MRN and its baselines: what every method owes, and each head's loss against NumPy."""
 
 import dataclasses
+import types
 from functools import partial
 
 import chex
@@ -12,9 +13,10 @@ import pytest
 from conformance import assert_devices_agree, start
 from scipy.special import log_softmax, softmax
 
+from unirep_jax import experiment
 from unirep_jax.data import FeatureSet, Kind, gather
 from unirep_jax.methods import METHODS, RECOGNIZERS, OpenSetClassifier
-from unirep_jax.train.step import train_step
+from unirep_jax.train.step import TrainState, train_step
 
 SMALL = {
     "width": 16, "tokens": 2, "heads": 2, "kv_heads": 1, "hidden": 12, "embedding": 6, "latent": 3,
@@ -238,6 +240,19 @@ def test_the_kind_of_a_modality_chooses_its_encoder(kind, shape, reads, rng):
 def test_a_kind_that_the_data_cannot_be_of_is_refused(settings, message, rng):
     with pytest.raises(ValueError, match=message):
         OpenSetClassifier(**settings).for_features(worded(rng))
+
+
+def test_the_first_line_of_a_run_says_what_modalities_are_made_of_and_what_reads_them(rng, capsys):
+    feature_set = worded(rng)
+    method = small("concat").for_features(feature_set)
+    fitting = types.SimpleNamespace(
+        method=method,
+        engine=types.SimpleNamespace(devices=1),
+        initial=lambda: TrainState(jnp.int32(0), jnp.int32(0), {"w": jnp.zeros(3)}, (), {}),
+    )
+    experiment._announce(feature_set, fitting)
+    line = capsys.readouterr().out
+    assert "text words [6] by Bi-LSTM, sound vector [5] by MLP" in line
 
 
 @pytest.mark.parametrize("name", ["mover", "cox", "cca", "dcid"])
