@@ -6,7 +6,11 @@
     python -m unirep_jax.main --config=configs/mmosr.py:digits_avt,alone \\
       --config.method.modality=audio
     python -m unirep_jax.sweep --config=configs/mmosr.py:handwritten6 --config.data.path=FILE \\
-      --variants=configs/mmosr.py:rivals --seeds=5 --workdir=runs/rivals
+      --variants=configs/mmosr.py:baselines --seeds=5 --workdir=runs/baselines
+
+  # Figure 9 is the table "Fusion degradation" of a sweep with the row "single".
+  python -m unirep_jax.sweep --config=configs/mmosr.py --workdir=runs/table2 --seeds=5 \\
+      --variants=configs/mmosr.py:table2:video,audio,text
 
 Of digits_avt, sight and sound are used: its captions name the digit (--config.data.modalities="()"
 for all three). The argument names a data set, a method, or both; methods are listed in
@@ -16,6 +20,7 @@ docs/results/mrn.md has what to expect.
 """
 
 import dataclasses
+import itertools
 
 from ml_collections import ConfigDict
 
@@ -62,15 +67,25 @@ def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
             "classes": (),  # or these, by number
             "unknown": (),  # Table 6: test with fewer unknown classes, too
             "held_out": 0.2,
-            "foreign": "",  # Table 5: another data set instead of unknown classes
-            "foreign_path": "",
             "control": True,  # also the features and the untrained network, read linearly
+            "out_of_distribution": "",  # Table 5: another data set instead of unknown classes
+            "out_of_distribution_path": "",
+            "scores": (),  # further ones of the trained network, a row each
+            "generated": (),  # "noise", "mismatched": sets to reject besides the unknown classes
         },
     })  # fmt: skip
 
 
 def get_variants(name: str) -> dict[str, dict]:
-    """Rows of a table, for `python -m unirep_jax.sweep --variants=configs/mmosr.py:NAME`."""
+    """Rows of a table, for `python -m unirep_jax.sweep --variants=configs/mmosr.py:NAME`.
+
+    Tables with rows of single modalities name these after a colon: `table1:video,text`.
+    """
+    table, _, modalities = name.partition(":")
+    if table in OF_MODALITIES:
+        if not modalities:
+            raise ValueError(f"{table} has rows of single modalities: {table}:video,text")
+        return OF_MODALITIES[table](tuple(modalities.split(",")))
     return variants(name, VARIANTS)
 
 
@@ -82,16 +97,68 @@ def _row(method: str, **changes) -> dict:
     }
 
 
+def _alone(method: str, modalities: tuple[str, ...], title: str, **changes) -> dict[str, dict]:
+    return {f"{title}, {m}": _row(method, modality=m, **changes) for m in modalities}
+
+
+def _table1(modalities: tuple[str, ...]) -> dict[str, dict]:
+    """Whether a fusion keeps what its modalities know: OpenAUC alone, fusion, fusion with it."""
+    return {
+        **_alone("openauc-alone", modalities, "OSR"),
+        "fusion": _row("add"),
+        "fusion-OSR": _row("openauc-add"),
+    }
+
+
+def _table2(modalities: tuple[str, ...]) -> dict[str, dict]:
+    """Single modalities with a head for rejection, fusions, and fusions with such a head."""
+    rows = {}
+    for head in ("arpl", "openauc", "cssr"):
+        rows |= _alone(f"{head}-alone", modalities, head.upper())
+    rows |= _alone("alone", modalities, "ASH", score="ash")
+    rows |= {"TMC": _row("tmc"), "GQA": _row("gqa"), "MLA": _row("mla"), "MRN": {}}
+    for head, fusion in itertools.product(("arpl", "cssr"), ("add", "concat", "gqa", "mrn")):
+        rows[f"{head.upper()}-{fusion}"] = _row(f"{head}-{fusion}")
+    return rows
+
+
+def _table4(modalities: tuple[str, ...]) -> dict[str, dict]:
+    """Either direction of attention alone; C₁ has queries of the first modality named."""
+    one, two = modalities
+    return {
+        "neither": _row("mrn", fusion="concat"),
+        "C1": _row("mrn", pairs=((one, two),)),
+        "C2": _row("mrn", pairs=((two, one),)),
+        "C1 and C2": _row("mrn", pairs=((one, two), (two, one))),
+    }
+
+
+OF_MODALITIES = {"table1": _table1, "table2": _table2, "table4": _table4}
 VARIANTS = {
-    # Tables 2 and 3.
-    "rivals": {
+    "baselines": {
         "MRN": {},
         **{m: _row(m) for m in (
             "single", "add", "concat", "gqa", "openauc-concat", "arpl-concat", "arpl-mrn",
             "rcssr-concat", "rcssr-mrn", "tmc", "mla",
         )},
     },
-    # Table 4. One direction alone is --config.method.pairs='(("text", "image"),)', text asking.
+    # What experts do beyond having parameters, and what becomes of their gates.
+    "controls": {
+        "MRN": {},
+        "cross-attention": _row("cross_attention"),
+        "cross-attention, matched": _row("cross_attention", matched=15),
+        "concat": _row("concat"),
+        "concat, matched": _row("concat", matched=15),
+        "concat, experts": _row("mrn", fusion="concat"),
+    },
+    "gates": {
+        "MRN": {},
+        "all experts": _row("mrn", count=15),
+        "4 of 4": _row("mrn", experts=4, count=4),
+        "1 of 4": _row("mrn", experts=4, count=1),
+        "no balance": _row("mrn", weight_balance=0.0),
+        "ten times the balance": _row("mrn", weight_balance=0.1),
+    },
     "fusion": {
         "both directions": {},
         "no attention": _row("mrn", fusion="concat"),
@@ -104,13 +171,14 @@ VARIANTS = {
         "1 of 1": _row("mrn", experts=1, count=1),
         "1 of 15": _row("mrn", count=1),
         "4 of 15": {},
-        "15 of 15": _row("mrn", count=15),
-        "no balance": _row("mrn", weight_balance=0.0),
     },
+    # Figures 4 and 5.
+    "figure4": {f"{e} experts": _row("mrn", experts=e) for e in (10, 12, 15, 18, 20)},
+    "figure5": {f"{k} used": _row("mrn", count=k) for k in (2, 3, 4, 5, 6, 7)},
+    # Scores that need a network of their own; `task.scores` has those of any trained network.
     "scores": {
         "max softmax": _row("concat"),
-        "max logit": _row("concat", score="max_logit"),
-        "energy": _row("concat", score="energy"),
+        "ensemble": _row("ensemble-concat"),
         "ASH": _row("concat", score="ash"),
         "TMC uncertainty": _row("tmc", score="certainty"),
     },

@@ -171,9 +171,14 @@ def _has_checkpoint(workdir: Path) -> bool:
 
 
 def _announce(feature_set, fitting: Fitting) -> None:
-    """The first line of a run: devices, data, parameters."""
+    """The first line of a run: devices, data, what modalities are made of, parameters."""
     leaves = jax.tree.leaves(jax.eval_shape(fitting.initial).params)
-    features = ", ".join(f"{m} {list(x.shape[1:])}" for m, x in feature_set.features.items())
+    shapes = {m: tuple(x.shape[1:]) for m, x in feature_set.features.items()}
+    read_by = {m: f" by {name}" for m, name in fitting.method.encoders(shapes).items()}
+    features = ", ".join(
+        f"{m} {kind.value} {list(shapes[m])}{read_by.get(m, '')}"
+        for m, kind in feature_set.kinds.items()
+    )
     train_count = int(feature_set.train.sum())
     processes = jax.process_count()
     shared = f" of {processes} processes" if processes > 1 else ""

@@ -18,6 +18,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from unirep_jax.data.kinds import is_words
 from unirep_jax.losses import unit
 from unirep_jax.methods.method import (
     ClassifyingMethod,
@@ -242,7 +243,7 @@ def _batch(
     batch = np.array(features[rows[0] : rows[-1] + 1])[rows - rows[0]]
     if present is not None:
         batch[~np.asarray(present)[rows]] = 0
-    return batch.astype(np.float32)
+    return batch.astype(np.int32 if is_words(batch) else np.float32)
 
 
 @partial(jax.jit, static_argnums=(0, 1, 2))

@@ -53,7 +53,7 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     from unirep_jax.train.processes import own_folder
     from unirep_jax.tuning import tuned
 
-    measurements = []
+    measurements, titles = [], dict.fromkeys(variants)
     for place, (title, settings) in enumerate(variants.items()):
         row = workdir / file_name(title.replace("/", "-"))
         found = tuned(varied(config, settings), row / "search")  # once, for all seeds
@@ -67,15 +67,17 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
             print(f"== {title}, seed {seed} of {seeds}", flush=True)
             folder = run(single, row / f"seed{seed}")
             for m in read_measurements(folder / "results.jsonl"):
-                if m.method == single.method.name:
-                    measurements.append(dataclasses.replace(m, method=title))
+                name, mark, score = m.method.partition(", ")
+                if name == single.method.name:  # a further score of the same network: NAME, SCORE
+                    measurements.append(dataclasses.replace(m, method=title + mark + score))
+                    titles.setdefault(title + mark + score)
                 elif place == 0:
                     measurements.append(m)
     task, made = TASKS[config.experiment], own_folder(workdir)
-    page = results_page(task, measurements, [*variants])
+    page = results_page(task, measurements, [*titles])
     replace_file(made / "results.md", lambda stream: stream.write(page.encode()))
     write_measurements(made / "results.jsonl", measurements)
-    return printed_results(task, measurements, [*variants])
+    return printed_results(task, measurements, [*titles])
 
 
 def varied(config: ConfigDict, settings: dict) -> ConfigDict:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from unirep_jax.data import load_features
+from unirep_jax.data import Kind, load_features
 from unirep_jax.data.banks import open_bank
 from unirep_jax.data.extract import (
     Encoder,
@@ -141,8 +141,25 @@ def test_word_ids_come_from_the_training_texts_alone(manifest, tmp_path):
     card = extract(path, tmp_path / "out", encode=["caption:words,length=4,min_count=1"])
     vocabulary = card["modalities"]["caption"]["vocabulary"]
     assert "unseen" not in vocabulary and "words" in vocabulary
-    ids = load_features(tmp_path / "out").features["caption"]
+    loaded = load_features(tmp_path / "out")
+    ids = loaded.features["caption"]
     np.testing.assert_array_equal(ids[0], [1, 1, vocabulary.index("words"), 0])
+    assert loaded.kinds["caption"] is Kind.WORDS and card["kinds"] == {"caption": "words"}
+
+
+def test_word_ids_stay_exact_integers_whatever_the_type_of_the_other_features(manifest, tmp_path):
+    extract(manifest(), tmp_path / "out", encode=["caption:words,min_count=1"], dtype="float16")
+    loaded = load_features(tmp_path / "out")
+    assert loaded.features["caption"].dtype == np.int32
+    assert loaded.features["image"].dtype == np.float16
+
+
+def test_word_ids_are_no_bank(manifest, tmp_path):
+    with pytest.raises(EncoderError, match="caption: a bank holds vectors, the encoder gives word"):
+        extract(
+            manifest(), tmp_path / "out", encode=["caption:words"], modalities=["caption"],
+            form="banks",
+        )  # fmt: skip
 
 
 @pytest.mark.parametrize("after", [1, 3, 4])

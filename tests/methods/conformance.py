@@ -16,7 +16,7 @@ from unirep_jax.train.step import init_state, train_step
 def start(method, feature_set, seed=0):
     """The method for these data, an optimiser, and the state before the first step."""
     shapes = {m: x.shape[1:] for m, x in feature_set.features.items()}
-    method = method.for_data(shapes, feature_set.num_classes)
+    method = method.for_features(feature_set)
     optimizer = optax.adam(3e-3)
     state = init_state(
         method, optimizer, seed=seed, shapes=shapes, statistics=standardization(feature_set)

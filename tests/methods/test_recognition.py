@@ -1,6 +1,7 @@
-"""MRN and its rivals: what every method owes, and each head's loss against NumPy."""
+"""MRN and its baselines: what every method owes, and each head's loss against NumPy."""
 
 import dataclasses
+import types
 from functools import partial
 
 import chex
@@ -12,9 +13,10 @@ import pytest
 from conformance import assert_devices_agree, start
 from scipy.special import log_softmax, softmax
 
-from unirep_jax.data import FeatureSet, gather
-from unirep_jax.methods import RECOGNIZERS, OpenSetClassifier
-from unirep_jax.train.step import train_step
+from unirep_jax import experiment
+from unirep_jax.data import FeatureSet, Kind, gather
+from unirep_jax.methods import METHODS, RECOGNIZERS, OpenSetClassifier
+from unirep_jax.train.step import TrainState, train_step
 
 SMALL = {
     "width": 16, "tokens": 2, "heads": 2, "kv_heads": 1, "hidden": 12, "embedding": 6, "latent": 3,
@@ -147,19 +149,116 @@ def test_images_train_with_batch_statistics_that_evaluation_uses():
     assert not np.allclose(first, second)
 
 
-def test_word_ids_are_neither_standardised_nor_augmented():
-    rng = np.random.default_rng(0)
-    ids = rng.integers(1, 9, size=(16, 5)).astype(np.float32)
-    ids[:, 3:] = 0
-    features = {"text": ids, "sound": rng.normal(size=(16, 5)).astype(np.float32)}
-    feature_set = FeatureSet.from_arrays("words", features, np.arange(16) % 4, np.arange(16) < 15)
-    settings = {"vocabulary": (("text", 9),), "noise": 0.5}
-    method, _, state = start(small("concat", **settings), feature_set)
-    value, _, gradient, _ = evaluate(method, state, batch_of(feature_set, rows=np.arange(16)))
+def worded(rng, largest=8):
+    """A text of word ids, four of which say the class and stand anywhere, and some sound."""
+    label = np.arange(96) % 4
+    ids = rng.integers(5, largest + 1, size=(96, 6)).astype(np.int32)
+    ids[np.arange(96), rng.integers(0, 4, 96)] = label + 1
+    ids[:, 5:] = 0
+    sound = rng.normal(size=(96, 5)).astype(np.float32)
+    return FeatureSet.from_arrays("words", {"text": ids, "sound": sound}, label, np.arange(96) < 64)
+
+
+def test_word_ids_are_neither_standardised_nor_augmented(rng):
+    feature_set = worded(rng)
+    method, _, state = start(small("concat", noise=0.5), feature_set)
+    assert dict(method.vocabulary) == {"text": 9} and dict(method.kinds)["text"] == "words"
+    rows = np.arange(8)
+    value, _, gradient, _ = evaluate(method, state, batch_of(feature_set, rows=rows))
     embedding = gradient["network"]["encoders_text"]["Embed_0"]["embedding"]
-    used = np.isin(np.arange(9), ids[:, :3])
+    used = np.isin(np.arange(9), feature_set.features["text"][rows, :5])
     norms = np.linalg.norm(embedding, axis=1)
     assert np.isfinite(value) and (norms[used] > 0).all() and (norms[~used] == 0).all()
+
+
+@pytest.mark.parametrize("name", ["concat", "mrn", "tmc"])
+def test_words_are_read_by_their_identity_not_by_the_size_of_their_ids(
+    name, rng, standard_promotion
+):
+    """A class is one of four ids among others that say nothing: an average of ids knows little."""
+    feature_set = worded(rng)
+    method, optimizer, state = start(small(name, anneal=30), feature_set)
+    assert method.encoders({"text": (6,), "sound": (5,)}) == {"text": "Bi-LSTM", "sound": "MLP"}
+    step = jax.jit(partial(train_step, method=method, optimizer=optimizer, axis_name=None))
+    for seed in range(80):
+        rows = np.random.default_rng(seed).permutation(64)[:32]
+        state, _ = step(state, batch_of(feature_set, rows=rows))
+    test = np.flatnonzero(~feature_set.train)
+    (decision,) = decide(method, state, batch_of(feature_set, rows=test)).values()
+    assert np.mean(decision.logits.argmax(1) == feature_set.label[test]) > 0.8, "chance is 0.25"
+
+
+def test_a_word_that_training_has_not_seen_is_the_unknown_one(rng):
+    feature_set = worded(rng)
+    method, _, state = start(small("concat"), feature_set)
+    batch = batch_of(feature_set)
+    found = []
+    for number in (1, 9, 123456):
+        ids = batch["features"]["text"].copy()
+        ids[:, 2] = number
+        changed = batch | {"features": batch["features"] | {"text": ids}}
+        (decision,) = decide(method, state, changed).values()
+        found.append(decision.logits)
+    np.testing.assert_array_equal(found[0], found[1])
+    np.testing.assert_array_equal(found[0], found[2])
+
+
+@pytest.mark.parametrize(("name", "attends"), [("concat", True), ("alone", True), ("mrn", False)])
+def test_where_words_become_one_vector_attention_weighs_them(name, attends, rng):
+    changes = {"modality": "text"} if name == "alone" else {}
+    _, _, state = start(small(name, **changes), worded(rng))
+    assert ("pools_text" in state.params["network"]) == attends
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape", "reads"),
+    [(None, (12, 9), "convolutions"), (Kind.SPECTROGRAM, (12, 9), "ResNet"),
+     (None, (8, 8, 3), "ResNet"), (None, (2, 8, 8, 1), "ResNet"),
+     (None, (4, 5, 5, 16), "convolutions"), (None, (7,), "MLP")],
+)  # fmt: skip
+def test_the_kind_of_a_modality_chooses_its_encoder(kind, shape, reads, rng):
+    features = {"sound": rng.normal(size=(16, *shape)).astype(np.float32),
+                "other": rng.normal(size=(16, 5)).astype(np.float32)}  # fmt: skip
+    kinds = {"sound": kind} if kind else None
+    feature_set = FeatureSet.from_arrays(
+        "x", features, np.arange(16) % 4, np.arange(16) < 15, kinds=kinds
+    )
+    method, _, state = start(small("mrn"), feature_set)
+    assert method.encoders({"sound": shape, "other": (5,)}) == {"sound": reads, "other": "MLP"}
+    assert bool(jax.tree.leaves(state.state["batch_stats"])) == (reads == "ResNet")
+    value, _, gradient, _ = evaluate(method, state, batch_of(feature_set, 15))
+    chex.assert_tree_all_finite(gradient)
+    assert np.isfinite(value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"kinds": (("text", "image"),)}, "does not fit the data: text words, sound vector"),
+     ({"kinds": (("text", "prose"),)}, "prose"), ({"kinds": (("smell", "words"),)}, "smell"),
+     ({"vocabulary": (("sound", 9),)}, "'sound' is none of the modalities made of words")],
+)  # fmt: skip
+def test_a_kind_that_the_data_cannot_be_of_is_refused(settings, message, rng):
+    with pytest.raises(ValueError, match=message):
+        OpenSetClassifier(**settings).for_features(worded(rng))
+
+
+def test_the_first_line_of_a_run_says_what_modalities_are_made_of_and_what_reads_them(rng, capsys):
+    feature_set = worded(rng)
+    method = small("concat").for_features(feature_set)
+    fitting = types.SimpleNamespace(
+        method=method,
+        engine=types.SimpleNamespace(devices=1),
+        initial=lambda: TrainState(jnp.int32(0), jnp.int32(0), {"w": jnp.zeros(3)}, (), {}),
+    )
+    experiment._announce(feature_set, fitting)
+    line = capsys.readouterr().out
+    assert "text words [6] by Bi-LSTM, sound vector [5] by MLP" in line
+
+
+@pytest.mark.parametrize("name", ["mover", "cox", "cca", "dcid"])
+def test_methods_without_an_embedding_of_words_refuse_word_ids(name, rng):
+    with pytest.raises(ValueError, match=r"text holds word ids, and \w+ learns no embedding"):
+        METHODS[name]().for_features(worded(rng))
 
 
 @pytest.mark.parametrize("name", ["cross_attention", "tmc"])
@@ -273,3 +372,54 @@ def test_the_order_of_modalities_is_that_of_their_names_with_jit_and_without(pai
         for loss in (jax.jit(method.loss), method.loss)
     ]
     np.testing.assert_allclose(*values, rtol=1e-5)
+
+
+@pytest.mark.parametrize("name", ["cross_attention", "concat", "arpl-concat"])
+def test_a_matched_control_has_the_parameters_of_the_experts(name, pairs):
+    head = name.partition("-")[0] if "-" in name else "softmax"
+    _, _, experts = start(small("mrn", experts=6, head=head), pairs)
+    method, _, control = start(small(name, matched=6), pairs)
+    counts = [sum(x.size for x in jax.tree.leaves(s.params)) for s in (experts, control)]
+    one_unit = counts[1] / method.hidden
+    assert abs(counts[0] - counts[1]) < one_unit and method.matched == 0
+    again = method.for_features(pairs)
+    assert again == method, "made for the data already"
+
+
+@pytest.mark.parametrize("settings", [{}, {"experts": 0, "hidden": 0},
+                                      {"experts": 0, "fusion": "late"}])  # fmt: skip
+def test_what_has_no_hidden_layer_of_its_own_cannot_be_matched(settings):
+    with pytest.raises(ValueError, match="matched needs"):
+        OpenSetClassifier(matched=15, **settings)
+
+
+def test_an_ensemble_trains_its_members_as_if_each_were_alone_and_averages_probabilities(pairs):
+    method, _, state = start(small("ensemble-mrn", members=3), pairs)
+    one = dataclasses.replace(method, members=1)
+    batch = batch_of(pairs)
+    value, _, gradient, after = evaluate(method, state, batch)
+    part = lambda tree, i: jax.tree.map(lambda x: x[i], tree)
+    total, probabilities = 0.0, []
+    for i in range(3):
+        key = jax.random.fold_in(jax.random.key(0), i)
+        loss = jax.value_and_grad(one.loss, has_aux=True)
+        (alone, _), expected = loss(part(state.params, i), part(state.state, i), batch, key=key)
+        chex.assert_trees_all_close(part(gradient, i), expected, rtol=1e-4, atol=1e-6)
+        total += alone
+        outputs = one.classify(
+            part(state.params, i), part(state.state, i), batch["features"], batch["present"]
+        )
+        probabilities.append(softmax(np.asarray(outputs["camera+caption"].logits), axis=1))
+    np.testing.assert_allclose(value, total, rtol=1e-5)
+    assert after["step"].tolist() == [1, 1, 1]
+    decision = decide(method, state, batch)["camera+caption"]
+    np.testing.assert_allclose(np.exp(decision.logits), np.mean(probabilities, 0), rtol=1e-4)
+    scores = method.known_scores(state.params, decision)
+    np.testing.assert_allclose(scores, np.mean(probabilities, 0).max(1), rtol=1e-4)
+    np.testing.assert_allclose(decision.gates.sum(1), 1, rtol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [{"head": "arpl"}, {"score": "energy"}])
+def test_an_ensemble_averages_probabilities_and_nothing_else(settings):
+    with pytest.raises(ValueError, match="members > 1 needs"):
+        OpenSetClassifier(members=2, **settings)

@@ -107,6 +107,9 @@ EXAMPLES = {
     "localization_auc": Example(IOUS),
     "localization_success": Example(IOUS, numbers={"threshold": 0.5}),
     "macro_accuracy": Example({"labels": LABELS, "predictions": PREDICTIONS}),
+    "mahalanobis": Example(
+        {"features": LOGITS, "reference": EVIDENCE, "label": np.array([0, 1, 0, 1])}
+    ),
     "max_expected_probability": Example({"evidence": EVIDENCE}),
     "max_logit": Example({"logits": LOGITS}),
     "max_softmax": Example({"logits": LOGITS}),
@@ -116,6 +119,7 @@ EXAMPLES = {
     ),
     "mean_average_precision": Example(RETRIEVAL),
     "median_rank": Example(RETRIEVAL, call=of_ranks),
+    "nearest_neighbour": Example({"features": LOGITS, "reference": EVIDENCE}, options={"k": 2}),
     "open_set_accuracy": Example({"labels": OPEN_LABELS, "predictions": PREDICTIONS}),
     "openness": Example({}, options={"num_known": 3, "num_unknown": 2}),
     "oscr": Example(CORRECT),
@@ -129,6 +133,15 @@ EXAMPLES = {
     ),
     "tnr_at_known_tpr": Example(PAIR, numbers={"tpr": 0.5}),
     "top_k_accuracy": Example({"labels": LABELS, "scores": LOGITS}, options={"k": 2}),
+    "virtual_logit": Example(
+        {
+            "features": LOGITS,
+            "logits": LOGITS,
+            "reference": EVIDENCE,
+            "reference_logits": EVIDENCE,
+        },
+        options={"dim": 1},
+    ),
     "with_background": Example(ACTIVE),
 }
 

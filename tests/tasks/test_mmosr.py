@@ -10,7 +10,8 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, ro
 from unirep_jax.data import FeatureSet, catalog
 from unirep_jax.data.catalog import DataSet
 from unirep_jax.methods.method import Batches, ClassifyingMethod, Decision
-from unirep_jax.tasks.mmosr.measures import Decisions, measure, rejecting
+from unirep_jax.tasks.mmosr.generated import generate
+from unirep_jax.tasks.mmosr.measures import Decisions, effective_experts, measure, rejecting
 from unirep_jax.tasks.mmosr.task import Recognition
 
 CLASSES, PER_CLASS = 6, 20
@@ -53,7 +54,7 @@ class Oracle(ClassifyingMethod):
 
 
 def evaluated(protocol, data, tmp_path, seed=0, **settings):
-    split = protocol._split(data, seed) if not protocol.foreign else None
+    split = protocol._split(data, seed) if not protocol.out_of_distribution else None
     known = split.known if split else range(data.num_classes)
     method = Oracle(tuple(known), **settings)
     prepared = as_it_is(data)._replace(seen=protocol.seen(data, seed))
@@ -178,7 +179,7 @@ def test_examples_without_what_the_decision_needs_do_not_count(tmp_path):
 
 def test_another_data_set_can_be_what_must_be_rejected(tmp_path, monkeypatch):
     monkeypatch.setitem(catalog.DATA_SETS, "elsewhere", DataSet(lambda path: feature_set("far", 3)))
-    protocol = Recognition(foreign="elsewhere")
+    protocol = Recognition(out_of_distribution="elsewhere")
     data = feature_set()
     part = protocol.seen(data, 0)
     assert part.num_classes == 6 and len(part.label) == data.train.sum()
@@ -190,26 +191,99 @@ def test_another_data_set_can_be_what_must_be_rejected(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"known": 6}, "at least 2 must be known"), ({"known": 4, "unknown": (3,)}, "2 unknown"),
-     ({"foreign": "nowhere"}, "nowhere"), ({"held_out": 0.0}, "between 0 and 1")],
+     ({"out_of_distribution": "nowhere"}, "nowhere"), ({"held_out": 0.0}, "between 0 and 1")],
 )  # fmt: skip
 def test_settings_that_do_not_fit_the_data_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Recognition(**settings).seen(feature_set(), 0)
 
 
-def test_foreign_data_are_seen_through_the_modalities_of_the_data(tmp_path, monkeypatch):
+def test_out_of_distribution_data_are_seen_through_the_modalities_of_the_data(
+    tmp_path, monkeypatch
+):
     far = feature_set("far", 3)
     more = far.features | {"c": np.zeros((len(far.label), 2), np.float32)}
     far = FeatureSet.from_arrays("far", more, far.label, far.train)
     monkeypatch.setitem(catalog.DATA_SETS, "elsewhere", DataSet(lambda path: far))
-    protocol = Recognition(foreign="elsewhere", control=False)
+    protocol = Recognition(out_of_distribution="elsewhere", control=False)
     by = values(evaluated(protocol, feature_set(), tmp_path))
     assert by["known against far", "macro_accuracy"] == 1.0
 
 
-def test_foreign_data_of_other_shapes_are_refused(monkeypatch):
+def test_out_of_distribution_data_of_other_shapes_are_refused(monkeypatch):
     other = feature_set()
     other = dataclasses.replace(other, features=other.features | {"b": np.zeros((120, 5), "f")})
     monkeypatch.setitem(catalog.DATA_SETS, "elsewhere", DataSet(lambda path: other))
-    with pytest.raises(ValueError, match="foreign data have"):
-        Recognition(foreign="elsewhere").seen(feature_set(), 0)
+    with pytest.raises(ValueError, match="out-of-distribution data have"):
+        Recognition(out_of_distribution="elsewhere").seen(feature_set(), 0)
+
+
+def test_further_scores_are_rows_of_their_own_with_thresholds_of_their_own(tmp_path):
+    protocol = Recognition(known=4, scores=("max_logit", "nearest_neighbour", "mahalanobis"))
+    found = evaluated(protocol, feature_set(), tmp_path)
+    plain = values(evaluated(Recognition(known=4), feature_set(), tmp_path))
+    assert values(found) == plain, "its own score is as before"
+    far = values(found, "oracle, max_logit")
+    assert far["4 known of 6", "auroc"] == 1, "an unknown class is away from all known numbers"
+    assert far["4 known of 6", "macro_accuracy"] == plain["4 known of 6", "macro_accuracy"]
+    assert far["4 known of 6", "hos"] == 1 > plain["4 known of 6", "hos"]
+    noise = values(found, "oracle, mahalanobis")["4 known of 6", "auroc"]
+    assert 0.2 < noise < 0.8, "features are noise"
+
+
+def test_scores_equal_those_of_the_kernels_on_what_was_fitted(tmp_path):
+    from unirep_jax import metrics
+
+    data, protocol = feature_set(), Recognition(known=4, scores=("nearest_neighbour",))
+    by = values(evaluated(protocol, data, tmp_path), "oracle, nearest_neighbour")
+    seen, split = protocol.seen(data, 0), protocol._split(data, 0).feature_set
+    reference = seen.features["b"][seen.train]
+    test = ~split.train
+    scores = metrics.nearest_neighbour(split.features["b"][test], reference)
+    known = split.label[test] >= 0
+    assert by["4 known of 6", "auroc"] == pytest.approx(roc_auc_score(known, scores))
+
+
+def test_generated_sets_are_rejected_beside_unknown_classes(tmp_path):
+    protocol = Recognition(known=4, generated=("noise", "mismatched"))
+    found = evaluated(protocol, feature_set(), tmp_path)
+    plain = values(evaluated(Recognition(known=4), feature_set(), tmp_path))
+    by = values(found)
+    assert {key: by[key] for key in plain} == plain, "unknown classes count as before"
+    assert {split for split, _ in by} == {
+        "4 known of 6", "4 known against noise", "4 known against mismatched"
+    }  # fmt: skip
+    sizes = {m.split: m.num_examples for m in found if m.metric == "auroc"}
+    assert sizes == {
+        "4 known of 6": 60, "4 known against noise": 80, "4 known against mismatched": 80
+    }  # fmt: skip
+
+
+def test_a_mismatched_example_has_the_first_modality_of_another_class_and_noise_no_class(rng):
+    label = rng.integers(0, 3, 50).astype(np.int32)
+    words = rng.integers(1, 9, (50, 4)).astype(np.int32)
+    features = {"a": np.stack([label, np.arange(50)], 1).astype(np.float32), "w": words}
+    train = np.arange(50) == 0
+    data = FeatureSet.from_arrays("x", features, label, train)
+    made = generate("mismatched", data, np.ones(50, bool), 0)
+    rows = np.array([np.flatnonzero((words == w).all(1))[0] for w in made.features["w"]])
+    assert (made.features["a"][:, 0] != label[rows]).all() and (made.label == -1).all()
+    noisy = generate("noise", data, label == 1, 0)
+    assert len(noisy.label) == (label == 1).sum() and noisy.features["w"].dtype == np.int32
+    assert set(np.unique(noisy.features["w"])) <= set(np.unique(words[label == 1]))
+    assert abs(noisy.features["a"][:, 1].mean() - np.arange(50)[label == 1].mean()) < 12
+
+
+@pytest.mark.parametrize("field", ["scores", "generated"])
+def test_an_unknown_score_or_set_is_refused_by_name(field):
+    with pytest.raises(ValueError, match=f"{field}: 'best' is none of"):
+        Recognition(**{field: ("best",)})
+
+
+def test_effective_experts_are_exponentials_of_entropies():
+    assert effective_experts(np.full((5, 4), 0.25)) == pytest.approx((4, 4))
+    assert effective_experts(np.eye(4)[[0, 0, 0]]) == pytest.approx((1, 1))
+    assert effective_experts(np.eye(4)) == pytest.approx((4, 1))
+    half = np.array([[0.5, 0.5, 0], [0.0, 0.5, 0.5]])
+    mean = np.array([0.25, 0.5, 0.25])
+    assert effective_experts(half) == pytest.approx((np.exp(-(mean @ np.log(mean))), 2))

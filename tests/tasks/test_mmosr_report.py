@@ -360,3 +360,22 @@ def test_fusion_is_compared_within_a_seed_with_the_modalities_that_it_has():
         }
     }
     assert "degradation" not in recognition_tables([m for m in rows if m.method != "single"])
+
+
+def test_mean_ranks_stand_beside_the_difference_that_tells_rows_apart():
+    rows = [
+        measurement(value, "oscr", method, seed=seed)
+        for method, values in {"mrn": (0.9, 0.6, 0.7), "add": (0.5, 0.7, 0.2)}.items()
+        for seed, value in enumerate(values)
+    ]
+    text = recognition_tables([*rows, measurement(0.1, "oscr", "chance")])
+    assert "Over 3 class splits" in text and "less than 1.13 are not" in text
+    ranks = text.partition("Mean rank by OSCR")[2]
+    assert ranks.index("mrn (a+b) |      1.33") < ranks.index("add (a+b) |      1.67")
+    assert "Mean rank" not in recognition_tables(rows[:1])
+
+
+def test_the_use_of_experts_is_a_table_of_its_own():
+    rows = [measurement(0.5, "experts_used"), measurement(0.2, "experts_per_example")]
+    table = parsed(recognition_tables(rows))["toy: 10 known of 27", "Experts"]
+    assert table["mrn", "a+b"] == {"used by all": "50.00", "used by an example": "20.00"}

@@ -14,6 +14,7 @@ from unirep_jax.data import (
     latent_views,
     mosi,
     published_shapes,
+    regimes,
     tuxpaint,
     utd_mhad,
     wikipedia,
@@ -83,6 +84,8 @@ DATA_SETS = {
         )
         for name in known_information.LEVELS
     },
+    "regimes": DataSet(lambda path: regimes.load(), ("mmosr",)),
+    "emoji_words": DataSet(partial(emoji.load, pictures=True), ("mmosr",)),
     "emoji": DataSet(
         partial(emoji.load, word_dim=64), ("connect",), spaces=("keywords", "noto", "emojitwo")
     ),

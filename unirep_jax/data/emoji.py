@@ -15,7 +15,7 @@ _SIDE, _COLORS = 32, 3
 _WORDS = 24  # the longest list of keywords has 20 or so
 
 
-def load(path: str | Path, *, word_dim: int | None = None) -> FeatureSet:
+def load(path: str | Path, *, word_dim: int | None = None, pictures: bool = False) -> FeatureSet:
     """The pictograms of `emoji.npz` as modalities noto, emojitwo and keywords.
 
     An example is one pictogram, so its modalities share more than the class. A drawing is a
@@ -28,6 +28,7 @@ def load(path: str | Path, *, word_dim: int | None = None) -> FeatureSet:
         keywords, label, train [pictogram] and class_name [class].
       word_dim: by default keywords are word ids, for a method with its own embedding. With a number
         each word is a random unit vector of so many dimensions, which suits every method.
+      pictures: drawings as images [32, 32, 3] instead of sequences of rows.
 
     Returns:
       Features: noto and emojitwo, float32 [pictogram, 32, 96], each row 32 pixels of 3 colours in
@@ -45,8 +46,8 @@ def load(path: str | Path, *, word_dim: int | None = None) -> FeatureSet:
         drawings = {}
         for vendor in ("noto", "emojitwo"):
             pixels = archive.read(vendor, "integer", (count, _SIDE, _SIDE, _COLORS))
-            rows = pixels.reshape(count, _SIDE, _SIDE * _COLORS)
-            drawings[vendor] = rows.astype(np.float32) / 255
+            shape = pixels.shape if pictures else (count, _SIDE, _SIDE * _COLORS)
+            drawings[vendor] = pixels.reshape(shape).astype(np.float32) / 255
         words = [split_words(text) for text in archive.read("keywords", "string", (count,))]
         vocabulary = build_vocabulary(text for text, t in zip(words, train, strict=True) if t)
         ids = word_ids(words, vocabulary, _WORDS)

@@ -13,6 +13,7 @@ import numpy as np
 from unirep_jax.bar import Bar
 from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features, save_features
 from unirep_jax.data.files import read_text, user_path
+from unirep_jax.data.kinds import Kind
 from unirep_jax.data.limits import TEXT_BYTES
 from unirep_jax.data.mapped import scratch_array
 from unirep_jax.data.recipe import check_recipe
@@ -76,7 +77,7 @@ def raw_features(
       Those of these modalities that the builder has, and its groups if it has any:
       image [example, 1, size, size, 3] and video [example, frame, size, size, 3], float16 in 0 … 1;
       depth [example, 1, size, size, 1], float16 metres;
-      audio [example, 188, 257], float16, see `log_spectrogram`;
+      audio [example, 188, 257], float16, a spectrogram, see `log_spectrogram`;
       text [example, num_words], int32 word ids (0 = padding, 1 = unknown) for an embedding. An
       empty text is absent.
 
@@ -105,6 +106,7 @@ def raw_features(
     feature_set = FeatureSet.from_arrays(
         builder.name, arrays, columns["label"], is_train, present=present,
         group=columns.get("group"), class_names=tuple(builder.info.features["label"].names),
+        kinds={"audio": Kind.SPECTROGRAM} if "audio" in arrays else None,
     )  # fmt: skip
     _write(folder, feature_set, settings | {"vocabulary": vocabulary}, columns["id"])
     return load_features(folder, builder.name)

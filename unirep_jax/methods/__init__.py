@@ -12,7 +12,8 @@ from unirep_jax.methods.method import Method
 from unirep_jax.methods.micu import MICU
 from unirep_jax.methods.mover import MOVER
 from unirep_jax.methods.out_of_modal import BASELINES as UNIMODAL
-from unirep_jax.methods.recognition import RECOGNIZERS, OpenSetClassifier
+from unirep_jax.methods.recognition import OpenSetClassifier
+from unirep_jax.methods.recognizers import RECOGNIZERS
 from unirep_jax.methods.released import Released
 from unirep_jax.methods.turn import TURN
 

@@ -29,6 +29,7 @@ from jaxtyping import Array, Bool, Float, Int, Key
 
 from unirep_jax import losses, metrics
 from unirep_jax.data.features import FeatureSet
+from unirep_jax.data.kinds import Kind
 from unirep_jax.data.resident import Pool, Whole
 from unirep_jax.methods.ranges import check_settings
 
@@ -92,6 +93,27 @@ class Method(abc.ABC):
     def settings(self) -> dict[str, Any]:
         """All hyper-parameters by name; the method is made of them again."""
         return {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}  # type: ignore[arg-type]
+
+    def for_features(self, feature_set: FeatureSet) -> Self:
+        """The method with what it takes from a feature set filled in.
+
+        Raises:
+          ValueError: as `for_data`; or a modality holds word ids, of which only a method that
+            learns an embedding of words can make anything.
+        """
+        words = [m for m, kind in feature_set.kinds.items() if kind is Kind.WORDS]
+        if words:
+            raise ValueError(
+                f"{words[0]} holds word ids, and {type(self).__name__} learns no embedding of "
+                "words: extract texts as vectors (words,dim=64, or an encoder of texts), or leave "
+                "them out by data.modalities"
+            )
+        shapes = {m: x.shape[1:] for m, x in feature_set.features.items()}
+        return self.for_data(shapes, feature_set.num_classes)
+
+    def encoders(self, shapes: Shapes) -> Mapping[str, str]:
+        """What reads a modality, where its kind decides that, by modality; for a run's log."""
+        return {}
 
     @abc.abstractmethod
     def for_data(self, shapes: Shapes, classes: int) -> Self:

@@ -14,10 +14,11 @@ RANGES: dict[str, Whole | Real] = {
     **dict.fromkeys(
         ("dim", "codes", "heads", "kv_heads", "width", "tokens", "embedding", "latent", "pieces",
          "components", "projection", "slots", "count", "group_count", "iterations",
-         "predicted_steps"), _COUNT,
+         "predicted_steps", "members"), _COUNT,
     ),
     **dict.fromkeys(
-        ("layers", "hidden", "queue", "experts", "classes", "examples", "block_size", "time"),
+        ("layers", "hidden", "queue", "experts", "matched", "classes", "examples", "block_size",
+         "time"),
         _COUNT_OR_NONE,
     ),
     **dict.fromkeys(("warm_start", "steps", "refresh_every"), _STEPS),

@@ -17,6 +17,7 @@ from unirep_jax.metrics.counterfactual import (
     counterfactual_curve,
     counterfactual_recognition,
 )
+from unirep_jax.metrics.fitted_scores import mahalanobis, nearest_neighbour, virtual_logit
 from unirep_jax.metrics.known_scores import (
     ash,
     energy,
@@ -107,12 +108,14 @@ __all__ = [
     "localization_auc",
     "localization_success",
     "macro_accuracy",
+    "mahalanobis",
     "max_expected_probability",
     "max_logit",
     "max_softmax",
     "maximum_concept_matching",
     "mean_average_precision",
     "median_rank",
+    "nearest_neighbour",
     "open_set_accuracy",
     "openness",
     "oscr",
@@ -123,5 +126,6 @@ __all__ = [
     "threshold_sweep",
     "tnr_at_known_tpr",
     "top_k_accuracy",
+    "virtual_logit",
     "with_background",
 ]

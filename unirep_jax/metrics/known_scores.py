@@ -34,7 +34,7 @@ def max_softmax(logits: Float[ArrayLike, "example class"]) -> Float[np.ndarray, 
     Examples in Neural Networks", ICLR 2017; MRN ("Towards Multimodal Open Set Recognition", 2024),
     eq. 4.
     """
-    logits = _finite_matrix("logits", logits)
+    logits = finite_matrix("logits", logits)
     return 1 / np.sum(np.exp(logits - logits.max(axis=1, keepdims=True)), axis=1)
 
 
@@ -46,7 +46,7 @@ def max_logit(logits: Float[ArrayLike, "example class"]) -> Float[np.ndarray, "e
     Reference: Vaze et al., "Open-Set Recognition: A Good Closed-Set Classifier Is All You Need?",
     ICLR 2022.
     """
-    return _finite_matrix("logits", logits).max(axis=1)
+    return finite_matrix("logits", logits).max(axis=1)
 
 
 def energy(
@@ -62,7 +62,7 @@ def energy(
 
     Reference: Liu et al., "Energy-based Out-of-distribution Detection", NeurIPS 2020, eq. 4.
     """
-    logits = _finite_matrix("logits", logits)
+    logits = finite_matrix("logits", logits)
     _positive("temperature", temperature)
     peak = logits.max(axis=1, keepdims=True)
     sums = np.sum(np.exp((logits - peak) / temperature), axis=1)
@@ -188,18 +188,18 @@ def maximum_concept_matching(
     Reference: Ming et al., "Delving into Out-of-Distribution Detection with Vision-Language
     Representations", NeurIPS 2022.
     """
-    images = _finite_matrix("image_embeddings", image_embeddings)
-    texts = _finite_matrix("text_embeddings", text_embeddings)
+    images = finite_matrix("image_embeddings", image_embeddings)
+    texts = finite_matrix("text_embeddings", text_embeddings)
     if images.shape[1] != texts.shape[1]:
         raise ValueError(
             f"image_embeddings have {images.shape[1]} dimensions, "
             f"text_embeddings {texts.shape[1]}: they must be of one space"
         )
     _positive("temperature", temperature)
-    return max_softmax(_unit(images) @ _unit(texts).T / temperature)
+    return max_softmax(unit_rows(images) @ unit_rows(texts).T / temperature)
 
 
-def _finite_matrix(name, values):
+def finite_matrix(name, values):
     array = as_array(name, values)
     if array.ndim != 2 or array.size == 0:
         raise ValueError(f"{name} must be a non-empty matrix, got shape {array.shape}")
@@ -211,7 +211,7 @@ def _finite_matrix(name, values):
 
 
 def _evidence(values):
-    array = _finite_matrix("evidence", values)
+    array = finite_matrix("evidence", values)
     if array.min() < 0:
         raise ValueError(f"evidence must be at least 0, got {array.min()}")
     return array
@@ -222,7 +222,7 @@ def _positive(name, value):
         raise ValueError(f"{name} must be positive and finite, got {value}")
 
 
-def _unit(vectors):
+def unit_rows(vectors):
     largest = np.abs(vectors).max(axis=1, keepdims=True)  # whose square may overflow
     scaled = vectors / np.where(largest > 0, largest, 1)
     norms = np.linalg.norm(scaled, axis=1, keepdims=True)

@@ -1,21 +1,24 @@
 """A multimodal classifier of one example: encoders, fusion, then one head or one per modality."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Bool, Float, Key
 
+from unirep_jax.data.kinds import Kind, kind_of
 from unirep_jax.losses import Gates
 from unirep_jax.models.experts import Experts
 from unirep_jax.models.fusion import Add, Concat, CrossAttention, Single
 from unirep_jax.models.resnet import ResNet
-from unirep_jax.models.text import TextEncoder
+from unirep_jax.models.text import TextEncoder, WordAttention
 from unirep_jax.models.tokens import SequenceTokens, VectorTokens
 
 Inputs = dict[str, Float[Array, "..."]]
 Present = dict[str, Bool[Array, ""]]
+PICTURE_CHANNELS = 4  # of a picture at most; what has more is maps of features
 
 
 class Outputs(NamedTuple):
@@ -27,12 +30,59 @@ class Outputs(NamedTuple):
     gates: Gates | None
 
 
-class Recognizer(nn.Module):
-    """Called on ONE example, with axis "example" named where there are images (`ResNet`).
+class Reader(NamedTuple):
+    """What reads a kind of modality: its name, and how a `Recognizer` makes it."""
 
-    The encoder follows from the shape of a modality: images [..., height, width, ≤ 4 channels] have
-    a `ResNet`, word ids (`vocabulary`) a `TextEncoder`, other sequences `SequenceTokens`, vectors
-    `VectorTokens`.
+    title: str
+    make: Callable[["Recognizer", str], nn.Module]
+
+
+_WORDS = Reader(
+    "Bi-LSTM", lambda r, m: TextEncoder(dict(r.vocabulary)[m], r.width // 2, dropout=r.dropout)
+)
+_PICTURE = Reader(
+    "ResNet", lambda r, m: ResNet(r.images, r.width // 2 ** (len(r.images) - 1), axes=r.axes)
+)
+_VECTOR = Reader("MLP", lambda r, m: VectorTokens(r.width, r.tokens, r.width, r.dropout))
+_SEQUENCE = Reader("convolutions", lambda r, m: SequenceTokens(r.width, r.layers, r.dropout))
+_READERS = {
+    Kind.WORDS: _WORDS,
+    Kind.SPECTROGRAM: _PICTURE,
+    Kind.IMAGE: _PICTURE,
+    Kind.VIDEO: _PICTURE,
+    Kind.VECTOR: _VECTOR,
+    Kind.SEQUENCE: _SEQUENCE,
+}
+
+
+def reader(kind: str, shape: tuple[int, ...]) -> Reader:
+    """The encoder of a modality of this kind, one example of which has this shape.
+
+    Images and videos of more channels than a picture has are maps of features extracted before, and
+    read as the sequence of their first axis.
+    """
+    maps = Kind(kind) in (Kind.IMAGE, Kind.VIDEO) and shape[-1] > PICTURE_CHANNELS
+    return _SEQUENCE if maps else _READERS[Kind(kind)]
+
+
+def kinds_of_shapes(
+    shapes: Mapping[str, tuple[int, ...]], *, words: Collection[str] = ()
+) -> dict[str, str]:
+    """The kinds of modalities of which nothing is known but shapes, and which are word ids."""
+    kinds = {}
+    for m, shape in shapes.items():
+        kind = kind_of(np.empty((0, *shape), np.int32 if m in words else np.float32))
+        kinds[m] = (kind or Kind.SEQUENCE).value
+    return kinds
+
+
+class Recognizer(nn.Module):
+    """Called on ONE example, with axis "example" named where there are pictures (`ResNet`).
+
+    The kind of a modality chooses its encoder (`reader`): images, videos and spectrograms have a
+    `ResNet`, words a `TextEncoder`, other sequences `SequenceTokens`, vectors `VectorTokens`. Where
+    tokens are not fused one by one, but as one vector of each modality, that of words is made by
+    `WordAttention`, and that of the others is their mean.
 
     Attributes:
       shapes: (modality, shape of one example); late fusion has them in alphabetical order.
@@ -46,7 +96,8 @@ class Recognizer(nn.Module):
       pairs: (query, key) that attend; (): all.
       experts, count: of adaptive fusion; 0 experts: one hidden layer, or with hidden=0 none.
       hidden: of the head or of each expert.
-      vocabulary: (modality, number of ids) of those that are texts.
+      kinds: (modality, name of its `Kind`); (): told by the shapes and `vocabulary`.
+      vocabulary: (modality, number of ids) of those that are words.
       axes: named axes over which batch statistics are taken.
     """
 
@@ -66,11 +117,16 @@ class Recognizer(nn.Module):
     experts: int = 15
     count: int = 4
     hidden: int = 512
+    kinds: tuple[tuple[str, str], ...] = ()
     vocabulary: tuple[tuple[str, int], ...] = ()
     axes: tuple[str, ...] = ("example",)
 
     def setup(self) -> None:
-        self.encoders = {m: self._encoder(m, shape) for m, shape in self.shapes}
+        kinds = kinds_of_shapes(dict(self.shapes), words=dict(self.vocabulary)) | dict(self.kinds)
+        self.encoders = {m: reader(kinds[m], shape).make(self, m) for m, shape in self.shapes}
+        attends = self.fusion in ("gqa", "cross_attention")
+        self.pools = {} if attends else {m: WordAttention() for m, _ in self.vocabulary}
+        self.spectrograms = [m for m, kind in kinds.items() if Kind(kind) is Kind.SPECTROGRAM]
         if self.fusion.startswith("late"):
             self.means = {m: Single(m) for m, _ in self.shapes}
         if self.fusion == "late":
@@ -96,17 +152,6 @@ class Recognizer(nn.Module):
             self.hidden_layer = nn.Dense(self.hidden)
         self.classifier = nn.Dense(self.outputs)
 
-    def _encoder(self, modality: str, shape: tuple[int, ...]) -> nn.Module:
-        if modality in dict(self.vocabulary):
-            return TextEncoder(
-                dict(self.vocabulary)[modality], self.width // 2, dropout=self.dropout
-            )
-        if len(shape) >= 3 and shape[-1] <= 4:
-            return ResNet(self.images, self.width // 2 ** (len(self.images) - 1), axes=self.axes)
-        if len(shape) == 1:
-            return VectorTokens(self.width, self.tokens, self.width, self.dropout)
-        return SequenceTokens(self.width, self.layers, self.dropout)
-
     def __call__(
         self, inputs: Inputs, present: Present, key: Key[Array, ""] | None, *, train: bool
     ) -> Outputs:
@@ -124,7 +169,12 @@ class Recognizer(nn.Module):
     def _encode(self, modality: str, x: Any, present: Bool[Array, ""], train: bool):
         if modality in dict(self.vocabulary):
             x = x.astype(jnp.int32)
-        return self.encoders[modality](x, present, train=train)
+        if modality in self.spectrograms:
+            x = x[..., None]  # of one channel
+        tokens, mask = self.encoders[modality](x, present, train=train)
+        if modality in self.pools:
+            return self.pools[modality](tokens, mask)[None], mask.any()[None]
+        return tokens, mask
 
     def classify(self, fused: Float[Array, "dim"], key: Key[Array, ""] | None) -> Outputs:
         features = nn.relu(self.hidden_layer(fused)) if self.hidden and not self.experts else fused

@@ -76,8 +76,7 @@ def prepare(
         raise ValueError(f"steps={settings.steps}: {name} is not trained by steps; must be 0")
     check_training(settings, seed, section)
     check_tracking(settings)
-    shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
-    method = method.for_data(shapes, training_set.num_classes)
+    method = method.for_features(training_set)
     if isinstance(method, TrainedMethod):
         method = method.for_examples(training_set)
     names = ("lr", "schedule", "warmup", "weight_decay", "clip")

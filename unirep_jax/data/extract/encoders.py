@@ -18,6 +18,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float
 
+from unirep_jax.data.kinds import Kind
+
 _WEIGHT_FREE = "unirep_jax.data.extract.weight_free"
 _PRETRAINED = "unirep_jax.models.pretrained.encoders"
 # As those of users, they are imported when they are asked for.
@@ -61,6 +63,8 @@ class Encoder:
     fit: of an encoder that depends on the training examples; called with them, before the others;
       gives what the card says of it.
     about: for the data card; an encoder with weights has `weights` {file: SHA-256} and `licence`.
+    kind: of the features, where type and shape do not tell it, or of word ids, which are kept as
+      integers whatever the type of the others.
     """
 
     medium: str
@@ -69,6 +73,7 @@ class Encoder:
     batch_size: int = 32
     fit: Callable[[Iterable[Path | str]], dict[str, Any]] | None = None
     about: dict[str, Any] = dataclasses.field(default_factory=dict)
+    kind: Kind | None = None
 
     def __post_init__(self) -> None:
         if self.medium not in DEFAULTS:

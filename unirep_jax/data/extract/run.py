@@ -29,6 +29,7 @@ from unirep_jax.data.extract.manifest import (
     write_manifest,
 )
 from unirep_jax.data.features import load_features
+from unirep_jax.data.kinds import Kind
 from unirep_jax.data.mapped import chunks, replace_file, write_file
 from unirep_jax.data.recipe import check_recipe
 
@@ -107,7 +108,8 @@ def extract(
             said[s.modality] = fit(encoder, manifest, s.column)
             encode_modality(
                 encoder, manifest, s.modality, s.column, work / "modality" / f"{s.modality}.npy",
-                dtype=dtype, threads=threads or os.cpu_count() or 1, skip_damaged=skip_damaged,
+                dtype="int32" if encoder.kind is Kind.WORDS else dtype,
+                threads=threads or os.cpu_count() or 1, skip_damaged=skip_damaged,
             )  # fmt: skip
         card = _card(path if root is None else Path(root), manifest, settings, licence, split)
         _finish(work, out, manifest, chosen, form, card, said)
@@ -141,7 +143,8 @@ def _settings(
     skip_damaged: bool,
 ) -> dict[str, Any]:
     """What has to be the same for one call to continue another."""
-    return {
+    kinds = {m: encoder.kind.value for m, encoder in encoders.items() if encoder.kind}
+    return ({"kinds": kinds} if kinds else {}) | {
         "manifest_sha256": manifest.sha256,
         "examples": len(manifest),
         "train_examples": int(manifest.train.sum()),
@@ -259,6 +262,7 @@ def _write_features(
         "class_name": np.array(manifest.class_names, np.str_),
     }
     columns |= {f"present/{m}": here[kept] for m, here in present.items() if not here[kept].all()}
+    columns |= {f"kind/{m}": np.array(kind) for m, kind in card.get("kinds", {}).items()}
     for key, array in columns.items():
         _save(made / f"{key}.npy", array)
     _write_examples(made / EXAMPLES, manifest, kept)
@@ -293,8 +297,8 @@ def _write_banks(
 
 
 def _unit_rows(source: np.ndarray, rows: np.ndarray, modality: str) -> Iterator[np.ndarray]:
-    if source.ndim != 2:
-        found = source.shape[1:]
+    if source.ndim != 2 or source.dtype.kind in "iu":
+        found = "word ids" if source.dtype.kind in "iu" else source.shape[1:]
         raise EncoderError(f"{modality}: a bank holds vectors, the encoder gives {found}")
     for chunk in chunks(len(rows), source[0].nbytes):
         values = np.asarray(source[rows[chunk]], np.float32)

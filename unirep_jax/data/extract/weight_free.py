@@ -9,6 +9,7 @@ import numpy as np
 from unirep_jax.data.extract.encoders import Encoder
 from unirep_jax.data.extract.media import read_audio, read_image, read_video
 from unirep_jax.data.extract.mel import mel_filters, spectrogram
+from unirep_jax.data.kinds import Kind
 from unirep_jax.data.words import build_vocabulary, split_words, word_ids, word_vectors
 
 _WINDOW_SECONDS, _HOP_SECONDS = 0.025, 0.01
@@ -49,7 +50,8 @@ def log_mel(*, seconds: float = 10.0, steps: int = 0, mels: int = 64, rate: int 
         magnitude = spectrogram(wave, window=window, hop=hop, fft=fft, centred=False)
         return average_steps(np.log(magnitude @ filters + 0.01), steps).astype(np.float32)
 
-    return Encoder("audio", prepare, np.stack)
+    # Of equal parts it is a sequence of means; of all frames a picture of time and frequency.
+    return Encoder("audio", prepare, np.stack, kind=None if steps else Kind.SPECTROGRAM)
 
 
 def average_steps(frames: np.ndarray, steps: int) -> np.ndarray:
@@ -63,7 +65,8 @@ def average_steps(frames: np.ndarray, steps: int) -> np.ndarray:
 
 
 def words(*, length: int = 32, min_count: int = 2, dim: int = 0) -> Encoder:
-    """[length]: ids of the words of a text, from a vocabulary of the training texts; 0 is padding.
+    """int32 [length]: ids of the words of a text, 0 being padding; of a vocabulary made of training
+    texts.
 
     With `dim` > 0, [length, dim]: a random unit vector for each word, for methods that learn no
     embedding of their own. Words that occur less than `min_count` times share id 1.
@@ -78,9 +81,10 @@ def words(*, length: int = 32, min_count: int = 2, dim: int = 0) -> Encoder:
 
     def encode(texts: list[list[str]]) -> np.ndarray:
         ids = word_ids(texts, vocabulary, length)
-        return word_vectors(ids, vocabulary, dim) if dim else ids.astype(np.float32)
+        return word_vectors(ids, vocabulary, dim) if dim else ids
 
-    return Encoder("text", lambda text: split_words(str(text)), encode, 1024, fit)
+    kind = None if dim else Kind.WORDS
+    return Encoder("text", lambda text: split_words(str(text)), encode, 1024, fit, kind=kind)
 
 
 def _square(image: Any, size: int) -> np.ndarray:

@@ -12,6 +12,7 @@ from unirep_jax.evaluation.linear_classifier import LinearClassifier, concatenat
 from unirep_jax.methods.method import ClassifyingMethod
 from unirep_jax.metrics import max_softmax
 from unirep_jax.tasks.mmosr.measures import Decisions
+from unirep_jax.tasks.mmosr.scores import SCORES, Features
 from unirep_jax.tasks.task import Trained
 
 Part = tuple[FeatureSet, np.ndarray]  # examples of a set, chosen by a mask
@@ -20,13 +21,25 @@ Part = tuple[FeatureSet, np.ndarray]  # examples of a set, chosen by a mask
 class Decided(NamedTuple):
     """Decisions on the examples `rows` (bool, of all parts) that have what a source needs.
 
-    features: [example, dim]; gates: [example, expert] or None.
+    features: [example, dim]; logits: [example, class]; gates: [example, expert] or None.
     """
 
     decisions: Decisions
     rows: np.ndarray
     features: np.ndarray
+    logits: np.ndarray
     gates: np.ndarray | None = None
+
+    @property
+    def shown(self) -> Features:
+        """What scores are made of."""
+        return Features(self.features, self.logits, self.decisions.label)
+
+    def of(self, chosen: np.ndarray) -> "Decided":
+        """Some of its own examples, bool; `rows` stays."""
+        gates = None if self.gates is None else self.gates[chosen]
+        decisions = Decisions(*(x[chosen] for x in self.decisions))
+        return Decided(decisions, self.rows, self.features[chosen], self.logits[chosen], gates)
 
 
 def decide(trained: Trained, parts: list[Part]) -> dict[str, Decided]:
@@ -48,8 +61,21 @@ def decide(trained: Trained, parts: list[Part]) -> dict[str, Decided]:
         decision = jax.tree.map(lambda x, there=there: x[there], decision)
         scores = method.known_scores(params, decision)
         decisions = Decisions(scores, decision.logits.argmax(1), label[there])
-        decided[source] = Decided(decisions, there, decision.features, decision.gates)
+        decided[source] = Decided(
+            decisions, there, decision.features, decision.logits, decision.gates
+        )
     return decided
+
+
+def rescore(
+    name: str, decided: Mapping[str, Decided], reference: Mapping[str, Decided]
+) -> dict[str, Decided]:
+    """The same decisions with another score, of `SCORES`; `reference` is what was fitted."""
+    found = {}
+    for source, one in decided.items():
+        scores = SCORES[name](one.shown, reference[source].shown)
+        found[source] = one._replace(decisions=one.decisions._replace(scores=scores))
+    return found
 
 
 def with_features(parts: list[Part], decided: Mapping[str, Decided]) -> dict[str, Decided]:
@@ -83,5 +109,5 @@ def decide_linearly(
             logits = classifier.logits(part[source].features, classes)
             label = part[source].decisions.label
             decisions = Decisions(max_softmax(logits), logits.argmax(1), label)
-            into[source] = part[source]._replace(decisions=decisions)
+            into[source] = part[source]._replace(decisions=decisions, logits=logits, gates=None)
     return found

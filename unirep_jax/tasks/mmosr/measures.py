@@ -30,7 +30,12 @@ def rejecting(decisions: Decisions, threshold: float) -> Int[np.ndarray, "exampl
 
 
 def measure(
-    decisions: Decisions, *, threshold: float, class_names: Sequence[str], unknown: int = 0
+    decisions: Decisions,
+    *,
+    threshold: float,
+    class_names: Sequence[str],
+    unknown: int = 0,
+    gates: Float[np.ndarray, "example expert"] | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The fields of a Measurement for every metric, with what guessing gives as `chance`.
 
@@ -39,6 +44,7 @@ def measure(
       threshold: for OS*, UNK and HOS, chosen without these examples.
       class_names: of the known classes; the accuracy on each is `class_accuracy`, its target.
       unknown: number of unknown classes, for the openness of the split; 0: they are not counted.
+      gates: of a mixture of experts, for how many of them are used.
     """
     known = decisions.label >= 0
     inside, outside = decisions.scores[known], decisions.scores[~known]
@@ -72,3 +78,18 @@ def measure(
         of_class = label == c
         if of_class.any():
             yield row("class_accuracy", right[of_class].mean(), guess, of_class.sum(), target=name)
+    if gates is not None:
+        together, each = effective_experts(gates)
+        experts = gates.shape[1]
+        yield row("experts_used", together / experts, None)
+        yield row("experts_per_example", each / experts, None)
+
+
+def effective_experts(gates: Float[np.ndarray, "example expert"]) -> tuple[float, float]:
+    """How many experts are used by all examples together, and by one: exponentials of entropies.
+
+    Together near 1: the gates have collapsed. Each as many as together: nothing is told apart.
+    """
+    entropy = lambda p: -np.sum(p * np.log(np.where(p > 0, p, 1)), axis=-1)
+    gates = np.asarray(gates, np.float64)
+    return float(np.exp(entropy(gates.mean(0)))), float(np.exp(entropy(gates).mean()))

@@ -5,7 +5,14 @@ import statistics
 from collections.abc import Sequence
 
 from unirep_jax.evaluation.measurements import Measurement
-from unirep_jax.evaluation.tables import OPEN_SET_METRICS, cell, markdown_table, unique
+from unirep_jax.evaluation.ranks import mean_ranks
+from unirep_jax.evaluation.tables import (
+    OPEN_SET_METRICS,
+    cell,
+    markdown_table,
+    seed_means,
+    unique,
+)
 
 COLUMNS = (
     ("macro_accuracy", "ACC"),
@@ -24,6 +31,7 @@ LEGEND = (
     "ones are accepted. CCR@10: known examples accepted and right where at most 10 % of unknown "
     "ones are accepted."
 )
+EXPERTS = (("experts_used", "used by all"), ("experts_per_example", "used by an example"))
 GAPS = (("gap", "mean ΔACC (points)"), ("degraded", "classes with ΔACC > 0 (%)"))
 SINGLE, CHANCE = "single", "chance"  # methods: a classifier of each modality; guessing
 
@@ -57,6 +65,14 @@ def _section(rows: Sequence[Measurement]) -> str:
             "#### Rejection\n\nThreshold fixed on held-out known examples. Percent.\n\n"
             + _table(rejection, OPEN_SET_METRICS)
         )
+    if ranks := _ranks(rows):
+        parts.append(ranks)
+    if any(m.metric == EXPERTS[0][0] for m in rows):
+        parts.append(
+            "#### Experts\n\nEffective number, exp of the entropy of the gates, in percent of all "
+            "experts; used by all near one expert: the gates have collapsed.\n\n"
+            + _table(rows, EXPERTS)
+        )
     gaps = _accuracy_gaps(rows)
     if gaps:
         parts.append(
@@ -79,6 +95,24 @@ def _table(rows: Sequence[Measurement], columns: Sequence[tuple[str, str]]) -> s
         guesses = [[CHANCE, "any", *guesses[0][2:]]]
     header = ["method", "modalities", *(title for _, title in columns)]
     return markdown_table(header, lines + guesses)
+
+
+def _ranks(rows: Sequence[Measurement]) -> str:
+    """Mean ranks by OSCR over the class splits, best first; "" where there are none."""
+    rows = [m for m in rows if m.metric == "oscr" and m.method != CHANCE]
+    values = {
+        f"{method} ({source})": seed_means(rows, method=method, source=source)
+        for method, source in unique((m.method, m.source) for m in rows)
+    }
+    ranks = mean_ranks(values)
+    if ranks is None:
+        return ""
+    lines = [[name, f"{rank:.2f}"] for name, rank in sorted(ranks.mean.items(), key=lambda x: x[1])]
+    return (
+        f"#### Mean rank by OSCR\n\nOver {ranks.splits} class splits, which all rows share. Rows "
+        f"that differ by less than {ranks.critical:.2f} are not distinguishable (Nemenyi's test at "
+        "0.05, all pairs at once).\n\n" + markdown_table(["row", "mean rank"], lines, names=1)
+    )
 
 
 def _accuracy_gaps(rows: Sequence[Measurement]) -> list[Measurement]:

@@ -20,9 +20,12 @@ from unirep_jax.tasks.mmosr.decisions import (
     Part,
     decide,
     decide_linearly,
+    rescore,
     with_features,
 )
-from unirep_jax.tasks.mmosr.measures import TPR, Decisions, measure, rejecting
+from unirep_jax.tasks.mmosr.generated import GENERATED, generate
+from unirep_jax.tasks.mmosr.measures import TPR, measure, rejecting
+from unirep_jax.tasks.mmosr.scores import SCORES
 from unirep_jax.tasks.mmosr.split import OpenSetSplit, hold_out, osr_split
 from unirep_jax.tasks.mmosr.tables import COLUMNS, recognition_tables
 from unirep_jax.tasks.task import (
@@ -36,6 +39,8 @@ from unirep_jax.tasks.task import (
     ways,
 )
 
+Splits = dict[str, tuple[np.ndarray, int]]  # which examples count; of how many unknown classes
+
 
 @dataclasses.dataclass(frozen=True)
 class Recognition(Task):
@@ -47,9 +52,13 @@ class Recognition(Task):
     known: how many classes; 0 for half of them. classes: these instead, by number.
     unknown: numbers of unknown classes to test with, besides all of them (openness, Table 6).
     held_out: share of the training examples for the threshold.
-    foreign, foreign_path: out-of-distribution detection (Table 5). All classes of the data are
-      known, and what must be rejected is the test part of this other data set, which has the same
-      modalities in the same shapes.
+    out_of_distribution, out_of_distribution_path: another data set instead of unknown classes
+      (Table 5). All classes of the data are known, and what must be rejected is the test part of
+      this one, which has the same modalities in the same shapes.
+    scores: of `SCORES`, that the trained network is evaluated with besides its own; each is a row
+      METHOD, SCORE.
+    generated: of `GENERATED`, sets to reject besides the unknown classes: "noise" is far from what
+      is known, "mismatched" modalities of different classes are near.
     control: also evaluate a logistic regression on the features and one on what the untrained
       network makes of them.
     """
@@ -58,8 +67,10 @@ class Recognition(Task):
     classes: tuple[int, ...] = ()
     unknown: tuple[int, ...] = ()
     held_out: float = 0.2
-    foreign: str = ""
-    foreign_path: str = ""
+    out_of_distribution: str = ""
+    out_of_distribution_path: str = ""
+    scores: tuple[str, ...] = ()
+    generated: tuple[str, ...] = ()
     control: bool = True
 
     requires: ClassVar[type] = ClassifyingMethod
@@ -95,7 +106,9 @@ class Recognition(Task):
             "experts": "Mean gate of every expert by class",
         },
     )
-    evaluation_settings: ClassVar[tuple[str, ...]] = ("unknown", "foreign_path", "control")
+    evaluation_settings: ClassVar[tuple[str, ...]] = (
+        "unknown", "out_of_distribution_path", "control", "scores", "generated",
+    )  # fmt: skip
     tables = staticmethod(recognition_tables)
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
@@ -104,9 +117,15 @@ class Recognition(Task):
         seen = self.seen(encoded.data, seed)
         return Prepared(data, encoded.data, seen, ways(encoded), labelled=True)
 
+    def __post_init__(self) -> None:
+        for field, known in (("scores", SCORES), ("generated", GENERATED)):
+            for name in getattr(self, field):
+                if name not in known:
+                    raise ValueError(f"{field}: {name!r} is none of {', '.join(known)}")
+
     def seen(self, data: FeatureSet, seed: int) -> FeatureSet:
         """Training examples of the known classes but those held out for the threshold."""
-        if self.foreign:
+        if self.out_of_distribution:
             _check_alike(data, self._out_of_distribution(data))
             return hold_out(data, share=self.held_out, seed=seed)
         split = self._split(data, seed)
@@ -125,12 +144,18 @@ class Recognition(Task):
         found = self._measured(trained, trained.name, held, tested, splits, chance=True)
         for source, decided in tested.items():
             threshold = fit_threshold(held[source].decisions.scores, tpr=TPR)
-            _draw(trained, source, decided, threshold, names, only=len(tested) == 1)
+            shown = decided.of(next(iter(splits.values()))[0][decided.rows])
+            _draw(trained, source, shown, threshold, names, only=len(tested) == 1)
+        training: list[Part] = [(fitted, fitted.train)]
+        reference = decide(trained, training) if self.scores or self.control else {}
+        for score in self.scores:
+            name = f"{trained.name}, {score}"
+            inside, outside = (rescore(score, part, reference) for part in (held, tested))
+            found += self._measured(trained, name, inside, outside, splits, chance=False)
         if not self.control:
             return found
-        training: list[Part] = [(fitted, fitted.train)]
         parts = (training, held_out, tests)
-        seen = decide(trained, training), held, tested
+        seen = reference, held, tested
         raw = (with_features(*pair) for pair in zip(parts, seen, strict=True))
         rows = {"linear": raw}
         if int(trained.state.step):
@@ -149,7 +174,7 @@ class Recognition(Task):
         name: str,
         held: dict[str, Decided],
         tested: dict[str, Decided],
-        splits: dict[str, tuple],
+        splits: Splits,
         *,
         chance: bool,
     ) -> list[Measurement]:
@@ -159,10 +184,11 @@ class Recognition(Task):
         for source, decided in tested.items():
             threshold = fit_threshold(held[source].decisions.scores, tpr=TPR)
             for title, (counted, unknown) in splits.items():
-                decisions = Decisions(*(x[counted[decided.rows]] for x in decided.decisions))
+                part = decided.of(counted[decided.rows])
                 for row in measure(
-                    decisions, threshold=threshold, class_names=names, unknown=unknown
-                ):
+                    part.decisions, threshold=threshold, class_names=names, unknown=unknown,
+                    gates=part.gates,
+                ):  # fmt: skip
                     row = row if chance else row | {"chance": None}
                     where = {"experiment": "mmosr", "split": title, "source": source}
                     found += measured(row, **where, **labels)
@@ -174,24 +200,26 @@ class Recognition(Task):
 
     def _out_of_distribution(self, data: FeatureSet) -> FeatureSet:
         """The other set, seen through the modalities of the data where it has more."""
-        if self.foreign not in DATA_SETS:
-            raise ValueError(f"foreign={self.foreign!r} is none of {', '.join(DATA_SETS)}")
-        others = DATA_SETS[self.foreign].load(self.foreign_path)
+        name = self.out_of_distribution
+        if name not in DATA_SETS:
+            raise ValueError(f"out_of_distribution={name!r} is none of {', '.join(DATA_SETS)}")
+        others = DATA_SETS[name].load(self.out_of_distribution_path)
         if {*data.modalities} < {*others.modalities}:
             return choose_modalities(others, data.modalities)
         return others
 
-    def _tests(self, data: FeatureSet, trained: Trained) -> tuple[list[Part], dict[str, tuple]]:
+    def _tests(self, data: FeatureSet, trained: Trained) -> tuple[list[Part], Splits]:
         """What is tested; by title which of all these examples count, and of how many unknown
         classes they are (0: of no such classes)."""
-        if self.foreign:
+        if self.out_of_distribution:
             others = few(self._out_of_distribution(data), trained.examples)
             others = dataclasses.replace(
                 others, label=np.full_like(others.label, -1), class_names=data.class_names
             )
             parts = [(data, ~data.train), (others, ~others.train)]
             count = sum(int(rows.sum()) for _, rows in parts)
-            return parts, {f"{data.name} against {others.name}": (np.ones(count, bool), 0)}
+            splits: Splits = {f"{data.name} against {others.name}": (np.ones(count, bool), 0)}
+            return self._and_generated(parts, splits, data.name, trained.seed)
         split = self._split(data, trained.seed)
         test = ~split.feature_set.train
         original = data.label[split.rows[test]]
@@ -200,7 +228,23 @@ class Recognition(Task):
         for count in (len(order), *self.unknown):
             title = f"{len(split.known)} known of {len(split.known) + count}"
             splits[title] = np.isin(original, [*split.known, *order[:count]]), count
-        return [(split.feature_set, test)], splits
+        title = f"{len(split.known)} known"
+        return self._and_generated([(split.feature_set, test)], splits, title, trained.seed)
+
+    def _and_generated(
+        self, parts: list[Part], splits: Splits, title: str, seed: int
+    ) -> tuple[list[Part], Splits]:
+        """The same with sets made of the known test examples, as further parts and splits."""
+        data, test = parts[0]
+        known = np.concatenate([d.label[rows] >= 0 for d, rows in parts])
+        for name in self.generated:
+            made = generate(name, data, test & (data.label >= 0), seed)
+            count = len(made.label)
+            splits = {t: (np.pad(mask, (0, count)), n) for t, (mask, n) in splits.items()}
+            splits[f"{title} against {name}"] = np.append(known, np.ones(count, bool)), 0
+            known = np.pad(known, (0, count))
+            parts = [*parts, (made, np.ones(count, bool))]
+        return parts, splits
 
 
 def _draw(trained, source, decided: Decided, threshold, names, *, only: bool) -> None:
@@ -222,4 +266,4 @@ def _draw(trained, source, decided: Decided, threshold, names, *, only: bool) ->
 def _check_alike(data: FeatureSet, other: FeatureSet) -> None:
     shapes, others = ({m: x.shape[1:] for m, x in s.features.items()} for s in (data, other))
     if shapes != others:
-        raise ValueError(f"foreign data have {others}, not {shapes}")
+        raise ValueError(f"out-of-distribution data have {others}, not {shapes}")
