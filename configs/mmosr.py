@@ -21,6 +21,8 @@ docs/results/mrn.md has what to expect.
 
 import dataclasses
 import itertools
+import runpy
+from pathlib import Path
 
 from ml_collections import ConfigDict
 
@@ -28,6 +30,7 @@ from unirep_jax.config_arguments import Choice, parse_argument, variants
 from unirep_jax.data.catalog import data_sets
 from unirep_jax.methods import RECOGNIZERS
 
+SPACES = runpy.run_path(str(Path(__file__).with_name("spaces.py")))
 DATASETS = data_sets("mmosr")
 SMALL = {
     "width": 64, "tokens": 4, "layers": 1, "dropout": 0.2, "heads": 4, "hidden": 128,
@@ -73,6 +76,7 @@ def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
             "scores": (),  # further ones of the trained network, a row each
             "generated": (),  # "noise", "mismatched": sets to reject besides the unknown classes
         },
+        **SPACES["searchable"](SPACES["RECOGNITION"], 300),
     })  # fmt: skip
 
 

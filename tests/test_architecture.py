@@ -10,9 +10,9 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "unirep_jax"
 FILES = sorted(PACKAGE.rglob("*.py"))
 # A folder or file imports itself and lower layers; what is not listed is above them all.
-LAYER = {"losses": -1, "metrics": -1, "data": 0, "models": 1, "methods": 2}
+LAYER = {"losses": 0, "metrics": 0, "data": 0, "models": 1, "methods": 2}
 LAYER |= {"__version__": 0, "search": 0, "terminal": 0, "ranges": 0, "identity": 1}
-LAYER |= {"config_arguments": 0, "bar": -1}
+LAYER |= {"config_arguments": 0, "progress_bar": -1}
 LAYER |= {"workdir": 2, "train": 3, "model": 3, "model_files": 4, "evaluation": 4}
 LAYER |= {"connect": 5, "tasks": 6, "report": 7}
 TOP = 8

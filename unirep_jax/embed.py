@@ -12,12 +12,12 @@ from pathlib import Path
 
 import numpy as np
 
-from unirep_jax.bar import Bar
 from unirep_jax.data import FeatureFileError, FeatureSet, load_features
 from unirep_jax.data.banks import write_bank
 from unirep_jax.data.catalog import DATA_SETS, load_data
 from unirep_jax.model import BATCH, Model
 from unirep_jax.model_files import ModelFileError, load_run
+from unirep_jax.progress_bar import Bar
 
 
 def embed_file(

@@ -13,9 +13,9 @@ import numpy as np
 from unirep_jax.aggregate.devices import Aggregator, random_items, rows_that_fit
 from unirep_jax.aggregate.estimate import estimate
 from unirep_jax.aggregate.parts import Parts, fingerprint
-from unirep_jax.bar import Bar
 from unirep_jax.data.banks import Bank, open_bank, write_bank
 from unirep_jax.data.features import FeatureFileError
+from unirep_jax.progress_bar import Bar
 from unirep_jax.train.signals import Interrupted, Noted
 
 CONSISTENCY = ("softmax", "argmax", "random")

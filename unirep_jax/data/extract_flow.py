@@ -23,11 +23,11 @@ from pathlib import Path
 
 import numpy as np
 
-from unirep_jax.bar import counted
 from unirep_jax.data.archive import Archive, FeatureFileError
 from unirep_jax.data.files import user_path
 from unirep_jax.data.mapped import write_file
 from unirep_jax.data.optical_flow import flow_histograms, tv_l1_flow
+from unirep_jax.progress_bar import counted
 
 FORMS = ("histograms", "maps")
 _CLIPS_AHEAD = 4  # for each process, sent before the first is back

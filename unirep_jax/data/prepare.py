@@ -23,7 +23,6 @@ from typing import Any
 
 import numpy as np
 
-from unirep_jax.bar import counted
 from unirep_jax.data import builders, tuxpaint
 from unirep_jax.data.archive import FeatureFileError
 from unirep_jax.data.builders import DataFolderError, FeatureBuilder, OpenSetCounts
@@ -32,6 +31,7 @@ from unirep_jax.data.files import user_path
 from unirep_jax.data.mapped import write_file
 from unirep_jax.data.prepared import EVENTS, EXAMPLES, RECIPE
 from unirep_jax.data.recipe import check_recipe
+from unirep_jax.progress_bar import counted
 
 BUILDERS: dict[str, type[FeatureBuilder]] = {
     cls.name: cls

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from unirep_jax.bar import Bar
 from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features, save_features
 from unirep_jax.data.files import read_text, user_path
 from unirep_jax.data.kinds import Kind
@@ -18,6 +17,7 @@ from unirep_jax.data.limits import TEXT_BYTES
 from unirep_jax.data.mapped import scratch_array
 from unirep_jax.data.recipe import check_recipe
 from unirep_jax.data.words import build_vocabulary, split_words, word_ids
+from unirep_jax.progress_bar import Bar
 
 _RECIPE = "recipe.json"
 _READ_AHEAD = 64  # examples decoded together

@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-from unirep_jax.bar import duration
 from unirep_jax.data.mapped import replace_file
 from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.progress_bar import duration
 from unirep_jax.train.processes import is_first
 from unirep_jax.train.progress import progress_stream
 

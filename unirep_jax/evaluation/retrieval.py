@@ -19,8 +19,8 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from unirep_jax import losses, metrics
-from unirep_jax.bar import Bar
 from unirep_jax.metrics import Ranks
+from unirep_jax.progress_bar import Bar
 from unirep_jax.train.processes import is_first
 
 RECALLS = (1, 5, 10)

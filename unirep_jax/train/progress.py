@@ -9,7 +9,7 @@ from typing import TextIO
 
 import tqdm
 
-from unirep_jax.bar import LINE_SECONDS, duration
+from unirep_jax.progress_bar import LINE_SECONDS, duration
 
 TICK_SECONDS = 1.0  # between two updates while a program is compiled
 

@@ -13,10 +13,10 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from unirep_jax.bar import Bar
 from unirep_jax.data.extract.encoders import Encoder, EncoderError
 from unirep_jax.data.extract.manifest import Manifest
 from unirep_jax.data.extract.media import MediaError, naming
+from unirep_jax.progress_bar import Bar
 
 DAMAGED = "damaged.csv"
 _FIELDS = ("modality", "row", "value", "reason")

@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from unirep_jax import bar
-from unirep_jax.bar import Bar, counted, duration
+from unirep_jax import progress_bar as bar
+from unirep_jax.progress_bar import Bar, counted, duration
 
 
 @pytest.fixture
