@@ -19,7 +19,7 @@ PAGES = {
     "train": ("Training", ("train", "compile_cache", "process_flags", "command_line")),
     "data": ("Data", ("data",)),
     "connect": ("Connectors and aggregation", ("connect", "aggregate")),
-    "report": ("Reports", ("report", "bar", "terminal")),
+    "report": ("Reports", ("report", "progress_bar", "terminal")),
 }
 # Command lines that define nothing else, and what has pages by hand.
 ELSEWHERE = ("main", "pretrain_encoders", "losses", "metrics")

@@ -37,21 +37,27 @@ def difference_rows(
     measurements: Sequence[Measurement], vocabulary: Vocabulary, variants: Sequence[str]
 ) -> list[DifferenceRow]:
     """A row for every section and variant."""
-    found = []
+    found, known = [], {*variants}
     for section, rows in by_section(measurements, vocabulary).items():
-        ours = [m for m in rows if m.method in variants]
+        of: dict[str, list[Measurement]] = {}  # each row is looked at once, however many variants
+        for m in rows:
+            of.setdefault(m.method, []).append(m)
+        ours = [m for m in rows if m.method in known]
         metric = next(iter(headline_of(section, ours, vocabulary)), "")
+        linear = [m for name in LINEAR for m in of.get(name, ())]
         for variant in variants:
+            own = of.get(variant, [])
             by_seed: dict[int, list[float]] = {}
-            for m in ours:
-                if (m.method, m.metric) == (variant, metric):
+            for m in own:
+                if m.metric == metric:
                     by_seed.setdefault(m.seed, []).append(100 * m.value)
             mean = estimate([statistics.fmean(values) for values in by_seed.values()])
             if mean is not None:
+                first = own + of.get(variants[0], [])
                 found.append(DifferenceRow(
                     section, metric, variant, mean,
-                    compare(section, rows, metric, variant, variants[0]),
-                    strongest(section, rows, metric, variant, tuple(LINEAR)),
+                    compare(section, first, metric, variant, variants[0]),
+                    strongest(section, own + linear, metric, variant, tuple(LINEAR)),
                 ))  # fmt: skip
     return found
 
