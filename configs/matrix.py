@@ -7,7 +7,8 @@
 Each method is trained once per seed, by default with the same steps and batches, and evaluated on
 closed-set and open-set generalisation, retrieval and few-label classification. The controls, an
 untrained network (MICU's), linear CCA and raw features, are rows of the same table. The data set
-after `methods` adds C-MCR, which needs to know which modality two spaces share.
+after `methods` adds C-MCR, which needs to know which modality two spaces share; where no setting
+was found on that set, settings follow the data.
 docs/results/matrix.md has what to expect.
 """
 
@@ -57,12 +58,14 @@ def get_config(argument: str = "digits_avt") -> ConfigDict:
 def get_variants(name: str) -> dict[str, dict]:
     """Rows of the table, for `python -m unirep_jax.sweep --variants=configs/matrix.py:methods`."""
     name, _, dataset = name.partition(",")
-    rows = {
-        title: {
-            "method": SHARED["chosen"](method, "default", dataset),
+    follows = DATA_SETS[dataset or "digits_avt"].untuned
+    rows = {}
+    for title, method in TITLES.items():
+        if method == "cmcr" and not dataset:
+            continue
+        settings = SHARED["chosen"](method, "default", dataset)
+        rows[title] = {
+            "method": SHARED["open_method"](settings) if follows else settings,
             "space.method": SHARED["SPACES"]["METHODS"][method],
         }
-        for title, method in TITLES.items()
-        if method != "cmcr" or dataset
-    }
     return variants(name, {"methods": rows})

@@ -126,7 +126,7 @@ def experiment(
     task: dict,
 ) -> dict:
     """A configuration of a task that evaluates representations, but for what is its own."""
-    open_settings = dataset == "features" and preset == "default" and method not in SOLVED
+    follows = DATA_SETS[dataset].untuned and preset == "default" and method not in SOLVED
     config = {
         "experiment": name,
         "seed": 0,
@@ -146,7 +146,7 @@ def experiment(
         "task": task,
         **SPACES["searchable"](SPACES["METHODS"].get(method, {}), 0 if method in SOLVED else steps),
     }
-    if open_settings:
+    if follows:
         follow_data(config)
     return config | ({"pretrain": pretraining(dim=128, steps=300)} if method == "cmcr" else {})
 
@@ -155,12 +155,15 @@ def follow_data(config: dict) -> None:
     """Leaves open what `unirep_jax.defaults` chooses for the data; a flag still sets it."""
     config |= {"batch_size": placeholder(int), "steps": placeholder(int)}
     config["space"]["steps"] = (150, 300, 600, 1200)
+    config["method"] = open_method(config["method"])
+
+
+def open_method(settings: dict) -> dict:
+    """The section `method` with what follows the data left open."""
     kinds = {"layers": int, "warp": float}
-    if "measure" in config["method"]:  # towers
+    if "measure" in settings:  # towers
         kinds |= {"linear_start": bool, "warm_start": int, "groups": str}
-    for name, kind in kinds.items():
-        if name in config["method"]:
-            config["method"][name] = placeholder(kind)
+    return settings | {name: placeholder(kind) for name, kind in kinds.items() if name in settings}
 
 
 def choices(

@@ -40,7 +40,8 @@ class DataSet(NamedTuple):
     load: path -> FeatureSet. tasks: that it suits, by name. known: known classes of the two
     open-set splits; zeros stand for a half and three quarters. steps: of training a codebook.
     out_of_modal: the modality that no encoder has seen. spaces: the modality that two contrastive
-    spaces share, then the other one of each.
+    spaces share, then the other one of each. untuned: no setting was found on it, so that defaults
+    follow the data (`unirep_jax.defaults`).
     """
 
     load: Callable[[str], FeatureSet]
@@ -49,6 +50,7 @@ class DataSet(NamedTuple):
     steps: int = 500
     out_of_modal: str = ""
     spaces: tuple[str, str, str] = ("", "", "")
+    untuned: bool = False
 
 
 def _generated(load: Callable[..., FeatureSet], *arguments: Any) -> Callable[[str], FeatureSet]:
@@ -76,6 +78,7 @@ DATA_SETS = {
     "tuxpaint": DataSet(
         tuxpaint.load, (*CROSS_MODAL, "connect", "oom", "mmosr"),
         known=(8, 12), out_of_modal="speech_fr", spaces=("text", "image", "speech_fr"),
+        untuned=True,
     ),
     **{
         name: DataSet(
@@ -89,7 +92,9 @@ DATA_SETS = {
     "emoji": DataSet(
         partial(emoji.load, word_dim=64), ("connect",), spaces=("keywords", "noto", "emojitwo")
     ),
-    "features": DataSet(load_features, (*CROSS_MODAL, "oom", "mmosr", "transfer"), steps=1200),
+    "features": DataSet(
+        load_features, (*CROSS_MODAL, "oom", "mmosr", "transfer"), steps=1200, untuned=True
+    ),
     **{
         f"gapped_spaces_{round(10 * gap):02d}": DataSet(
             _generated(gapped_spaces.load, gap), ("connect",),
