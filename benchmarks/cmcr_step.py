@@ -39,8 +39,8 @@ def initial_params() -> dict:
     return jax.tree.map(np.asarray, params)
 
 
-def ours(batch: int, noise: float):
-    """A call that makes one step and returns its loss."""
+def ours(batch: int, noise: float, *, fused: int = 1, block_size: int = 1024):
+    """A call that makes `fused` steps in one program and returns their mean loss."""
     import jax
 
     from unirep_jax.data.resident import Pool
@@ -49,7 +49,7 @@ def ours(batch: int, noise: float):
     from unirep_jax.train.parallel import AXIS, make_engine
     from unirep_jax.train.step import fused_step, init_state, train_step
 
-    method = CMCR(noise_variance=noise, block_size=1024)
+    method = CMCR(noise_variance=noise, block_size=block_size)
     shapes = dict.fromkeys(STREAMS, (DIM,))
     optimizer = make_optimizer(
         lr=1e-3, steps=1000, schedule="constant", warmup=0, weight_decay=0.01, clip=0.0
@@ -65,7 +65,8 @@ def ours(batch: int, noise: float):
     )
     state = init_state(method, optimizer, seed=0, shapes=shapes, statistics={})
     placed = [engine.place_state(state._replace(params=initial_params()))]
-    rows = engine.place_batch(np.arange(batch, dtype=np.int32)[:, None])
+    numbers = np.arange(batch, dtype=np.int32)[:, None]
+    rows = engine.place_batch(np.repeat(numbers, fused, axis=1))
 
     def run():
         placed[0], metrics = engine.step(placed[0], rows)

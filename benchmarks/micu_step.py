@@ -18,9 +18,9 @@ SHAPES = {"audio": (10, 128), "video": (10, 7, 7, 512), "text": (10, 768)}
 BATCH = 80
 
 
-def measure(preset: str, pieces: int, permutations: int, steps: int) -> dict:
+def prepared(preset: str, pieces: int, permutations: int, shapes: dict = SHAPES):
+    """(engine, placed state, placed batch) of MICU on random features."""
     import dataclasses
-    import statistics
     from functools import partial
 
     import jax
@@ -34,22 +34,30 @@ def measure(preset: str, pieces: int, permutations: int, steps: int) -> dict:
     rng = np.random.default_rng(0)
     batch = {
         "features": {
-            m: rng.standard_normal((BATCH, *s), dtype=np.float32) for m, s in SHAPES.items()
+            m: rng.standard_normal((BATCH, *s), dtype=np.float32) for m, s in shapes.items()
         },
-        "present": {m: np.ones(BATCH, bool) for m in SHAPES},
+        "present": {m: np.ones(BATCH, bool) for m in shapes},
     }
-    statistics_ = {m: (np.zeros(s[-1], np.float32), np.ones(s[-1], np.float32))
-                   for m, s in SHAPES.items()}  # fmt: skip
+    statistics = {m: (np.zeros(s[-1], np.float32), np.ones(s[-1], np.float32))
+                  for m, s in shapes.items()}  # fmt: skip
     method = dataclasses.replace(
         getattr(MICU, preset)(), pieces=pieces, permutations=permutations
-    ).for_data(SHAPES, classes=0)
+    ).for_data(shapes, classes=0)
     optimizer = make_optimizer(
         lr=4e-4, steps=1000, schedule="constant", warmup=0, weight_decay=0.0, clip=0.5
     )
-    state = init_state(method, optimizer, seed=0, shapes=SHAPES, statistics=statistics_)
+    state = init_state(method, optimizer, seed=0, shapes=shapes, statistics=statistics)
     step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
     engine = make_engine(step, devices=jax.devices()[:1])
-    state, batch = engine.place_state(state), engine.place_batch(batch)
+    return engine, engine.place_state(state), engine.place_batch(batch)
+
+
+def measure(preset: str, pieces: int, permutations: int, steps: int) -> dict:
+    import statistics
+
+    import jax
+
+    engine, state, batch = prepared(preset, pieces, permutations)
     seconds = []
     for _ in range(steps + 1):
         start = time.perf_counter()

@@ -27,7 +27,7 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
     return (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
 
 
-def _related(size: int, count: int, cosine: float) -> list[np.ndarray]:
+def related_vectors(size: int, count: int, cosine: float) -> list[np.ndarray]:
     """`count` sets of unit vectors; of that cosine with their counterparts in the first set."""
     rng = np.random.default_rng(0)
     first, *others = _unit(rng.standard_normal((count, size, DIM)))
@@ -44,7 +44,7 @@ def marginal_error(plan) -> float:
 
 
 def volume_inputs(size: int) -> dict:
-    vectors = tuple(_related(size, MEMBERS, 0.4))
+    vectors = tuple(related_vectors(size, MEMBERS, 0.4))
     return {"vectors": vectors, "temperature": 0.07, "label_smoothing": 0.1}
 
 
@@ -99,7 +99,7 @@ def _flat(value_and_gradients):
 
 
 def pair_inputs(size: int) -> dict:
-    x, y = _related(size, 2, 0.1)  # a loss that is neither 0 nor large
+    x, y = related_vectors(size, 2, 0.1)  # a loss that is neither 0 nor large
     return {"x": x, "y": y, "temperature": 0.01}
 
 
@@ -138,14 +138,14 @@ def aggregate(inputs, _):
 
 
 def transport_inputs(size: int) -> dict:
-    x, y = _related(size, 2, 0.31)  # between random and aligned: the slowest to converge
+    x, y = related_vectors(size, 2, 0.31)  # between random and aligned: the slowest to converge
     weights = np.random.default_rng(1).standard_normal((size, size), dtype=np.float32)
     return {"x": x, "y": y, "epsilon": 0.05, "iterations": 100, "weights": weights}
 
 
 def converging_inputs(size: int) -> dict:
     """Where 30 iterations come close enough to the solution for gradients to be compared."""
-    x, y = _related(size, 2, 0.2)
+    x, y = related_vectors(size, 2, 0.2)
     return transport_inputs(size) | {"x": x, "y": y, "iterations": 30}
 
 
@@ -155,15 +155,15 @@ def _threshold(reached: tuple | None) -> np.float32:
 
 
 def plan(inputs, reached):
-    return _plan(inputs, _threshold(reached))
+    return plan_to(inputs, _threshold(reached))
 
 
 def fixed_plan(inputs, _):
     """As many iterations as the peer makes."""
-    return _plan(inputs, np.float32(0), iterations=inputs["iterations"])
+    return plan_to(inputs, np.float32(0), iterations=inputs["iterations"])
 
 
-def _plan(inputs, threshold, **settings):
+def plan_to(inputs, threshold, **settings):
     from unirep_jax.losses import sinkhorn_plan
 
     def run(x, y, threshold):

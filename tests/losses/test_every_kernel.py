@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from every_kernel import EXAMPLES, NO_KERNELS, SIZES
+from every_kernel import EXAMPLES, NO_KERNELS, SIZES, floats, total
 
 from unirep_jax import losses
 
@@ -19,10 +19,6 @@ MASKED = [(name, axis) for name, example in EXAMPLES.items() for axis in example
 
 def kernel(name):
     return getattr(losses, name)
-
-
-def floats(tree):
-    return [x for x in jax.tree.leaves(tree) if jnp.issubdtype(x.dtype, jnp.floating)]
 
 
 def float32(arrays):
@@ -48,12 +44,6 @@ def test_an_example_gives_every_argument_that_removes_rows_and_every_hyper_param
 
 
 # -- rows that are removed ---------------------------------------------------------------------
-
-
-def total(tree):
-    """A number that every float of the tree changes, but for infinities that say "none"."""
-    numbers = [jnp.where(jnp.isinf(x), 0, x) for x in floats(tree)]
-    return sum(jnp.sum(x + x * x / 2) for x in numbers)
 
 
 def derivatives(name, arrays):

@@ -45,3 +45,25 @@ def test_the_state_that_was_placed_survives_donation(parallel, count):
     batch = engine.place_batch({"x": np.ones(8, np.float32)})
     jax.block_until_ready(engine.step(engine.place_state(state), batch))
     assert float(state["sum"]) == 1
+
+
+@pytest.mark.parametrize("parallel", ["shard_map", "pmap"])
+@pytest.mark.parametrize("resident", [None, {"offset": np.float32(3)}])
+def test_a_compiled_step_is_called_without_being_compiled_again(parallel, resident):
+    traced = []
+
+    def counted(state, batch, *kept):
+        traced.append(kept)
+        state, metrics = step(state, batch)
+        return {"sum": state["sum"] + sum(one["offset"] for one in kept)}, metrics
+
+    devices = jax.devices()[:2]
+    engine = make_engine(counted, parallel=parallel, devices=devices, resident=resident)
+    state = engine.place_state({"sum": np.float32(0)})
+    batch = engine.place_batch({"x": np.ones(8, np.float32)})
+    program, call = engine.compiled(state, batch)
+    before = len(traced)
+    for _ in range(2):
+        state, _ = jax.block_until_ready(call(state, batch))
+    assert len(traced) == before and program.memory_analysis() is not None
+    assert float(engine.fetch_state(state)["sum"]) == (16 if resident is None else 22)

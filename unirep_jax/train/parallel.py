@@ -4,6 +4,7 @@ Of one process or of several: then every process places its own share of a batch
 """
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import jax
@@ -22,7 +23,8 @@ class Engine(NamedTuple):
     place_state, place_batch: host arrays to the devices (replicated; this process's share of a
       batch, split along the first axis).
     fetch_state: the placed state as one copy on the host.
-    compiled: (placed state, placed batch) -> the compiled step, to ask what it costs.
+    compiled: (placed state, placed batch) -> the compiled step, to ask what it costs, and to be
+      called with the same arguments as `step`, which would compile it again.
     devices: how many, over all processes.
     must_block: wait for every step before the next. Asynchronous collectives over several CPU
       devices deadlock on JAX 0.10.
@@ -32,7 +34,7 @@ class Engine(NamedTuple):
     place_state: Callable[[Any], Any]
     place_batch: Callable[[Any], Any]
     fetch_state: Callable[[Any], Any]
-    compiled: Callable[[Any, Any], jax.stages.Compiled]
+    compiled: Callable[[Any, Any], tuple[jax.stages.Compiled, Step]]
     devices: int
     must_block: bool
 
@@ -90,7 +92,7 @@ def _shard_map_engine(step: Step, devices, must_block: bool, resident: Any) -> E
             split, _checked(batch, _local(devices))
         ),
         fetch_state=lambda state: jax.tree.map(np.array, state),  # no view: the step donates it
-        compiled=lambda state, batch: run.lower(state, batch, *kept).compile(),
+        compiled=partial(_compiled, run, kept),
         devices=len(devices),
         must_block=must_block,
     )
@@ -116,10 +118,15 @@ def _pmap_engine(step: Step, devices, must_block: bool, resident: Any) -> Engine
         place_state=replicate,
         place_batch=lambda batch: jax.tree.map(split, _checked(batch, count)),
         fetch_state=lambda state: jax.tree.map(first, state),
-        compiled=lambda state, batch: run.lower(state, batch, *kept).compile(),
+        compiled=partial(_compiled, run, kept),
         devices=len(devices),
         must_block=must_block,
     )
+
+
+def _compiled(run: Any, kept: tuple, state: Any, batch: Any) -> tuple[jax.stages.Compiled, Step]:
+    program = run.lower(state, batch, *kept).compile()
+    return program, lambda state, batch: program(state, batch, *kept)
 
 
 def _local(devices: Sequence[jax.Device]) -> int:
