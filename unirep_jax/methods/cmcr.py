@@ -43,6 +43,7 @@ from unirep_jax.methods.method import (
     TrainedMethod,
 )
 from unirep_jax.methods.streams import AGGREGATES, encode_streams
+from unirep_jax.models.initial import initialize
 from unirep_jax.models.projectors import Projector
 
 SPACES = ("first", "second")
@@ -177,10 +178,10 @@ class CMCR(RepresentationMethod, TrainedMethod, EncodedMethod):
         self, key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]], statistics: dict
     ) -> tuple[dict, dict]:
         """Parameters, and the running batch statistics. Embeddings are taken as they are."""
-        init = jax.jit(lambda key, x: self.projector().init(key, x, train=True))
         params, running = {}, {}
         for place, (space, (shared, _)) in enumerate(self.streams.items()):
-            variables = init(jax.random.fold_in(key, place), jnp.zeros((2, *shapes[shared])))
+            own, example = jax.random.fold_in(key, place), jnp.zeros((2, *shapes[shared]))
+            variables = initialize(self.projector(), own, example, train=True)
             params[space], running[space] = variables["params"], variables["batch_stats"]
         return params, {"batch_stats": running}
 

@@ -56,6 +56,7 @@ from unirep_jax.methods.out_of_modal_learner import (
     pool_keys,
 )
 from unirep_jax.models.bottleneck import Bottleneck
+from unirep_jax.models.initial import initialize
 
 
 @dataclasses.dataclass(frozen=True)
@@ -170,11 +171,11 @@ class COX(OutOfModalLearner, RefreshingMethod):
     ) -> tuple[dict, dict]:
         """As the other methods, with a bottleneck and a head per in-modal modality."""
         params, state = super().init(key, shapes, statistics)
-        init, lengths = jax.jit(self.bottleneck().init), dict(self.in_modal)
+        bottleneck, lengths = self.bottleneck(), dict(self.in_modal)
         params |= {"bottleneck": {}, "in_modal_head": {}}
         for place, (m, length) in enumerate(self.in_modal):
             own = jax.random.fold_in(key, 2 + place)
-            params["bottleneck"][m] = init(own, jnp.zeros(length))["params"]
+            params["bottleneck"][m] = initialize(bottleneck, own, jnp.zeros(length))["params"]
             params["in_modal_head"][m] = linear_head(own, self.dim, self.classes)
         if self.examples:
             count = math.ceil(self.share * self.examples)

@@ -53,6 +53,7 @@ from unirep_jax.methods.batch import Shapes, example_keys, shapes_of, standardiz
 from unirep_jax.methods.linear_start import begin_at_cca, check_linear_start
 from unirep_jax.methods.method import Embedding, RepresentationMethod, StartedMethod
 from unirep_jax.models.augmentation import augment
+from unirep_jax.models.initial import initialize
 from unirep_jax.models.towers import Towers
 
 PLANS = ("anchor", "pairs", "multimarginal", "given")
@@ -169,8 +170,8 @@ class MOVER(RepresentationMethod, StartedMethod):
     ) -> tuple[dict, dict]:
         """Parameters, and the state that no gradient changes: feature statistics, steps made."""
         example = {m: jnp.zeros(shape) for m, shape in shapes.items()}
-        init = partial(self.towers(tuple(shapes.items())).init, train=False)
-        params = {"towers": jax.jit(init)(key, example)["params"]}
+        towers = self.towers(tuple(shapes.items()))
+        params = {"towers": initialize(towers, key, example, train=False)["params"]}
         if self.learn_temperature:
             params["log_temperature"] = jnp.log(jnp.float32(self.temperature))
         state = {"statistics": jax.tree.map(jnp.asarray, statistics), "step": jnp.int32(0)}

@@ -30,6 +30,7 @@ from unirep_jax.methods.method import (
     TrainedMethod,
 )
 from unirep_jax.models.augmentation import augment
+from unirep_jax.models.initial import initialize
 from unirep_jax.models.learner import Learner
 
 POOLS = ("labelled", "unlabelled", "in_modal")
@@ -85,8 +86,8 @@ class OutOfModalLearner(ClassifyingMethod, RepresentationMethod, TrainedMethod):
         self, key: Key[Array, ""], shapes: Mapping[str, tuple[int, ...]], statistics: dict
     ) -> tuple[dict, dict]:
         """Parameters, and the state that no gradient changes: feature statistics, steps made."""
-        init = jax.jit(partial(self.learner().init, train=False))
-        learner = init(key, jnp.zeros(shapes[self.modality]))["params"]
+        example = jnp.zeros(shapes[self.modality])
+        learner = initialize(self.learner(), key, example, train=False)["params"]
         params = {
             "learner": read_learner(self.learner_init, learner) if self.learner_init else learner,
             "head": linear_head(jax.random.fold_in(key, 1), self.dim, self.classes),

@@ -40,6 +40,7 @@ from unirep_jax.methods.recognition_heads import (
     ranking,
 )
 from unirep_jax.models.augmentation import augment
+from unirep_jax.models.initial import initialize
 from unirep_jax.models.recognizer import Outputs, Recognizer, kinds_of_shapes, reader
 
 FUSIONS = ("late", "late_shared", *JOINT)
@@ -191,8 +192,7 @@ class OpenSetClassifier(HeadSettings, ClassifyingMethod, TrainedMethod):
         example = {m: jnp.zeros(shape) for m, shape in shapes.items()}
         present = {m: jnp.bool_(True) for m in shapes}
         network = self.network(tuple(shapes.items()))
-        init = lambda key: network.init(key, example, present, None, train=False)
-        variables = jax.jit(init)(key)
+        variables = initialize(network, key, example, present, None, train=False)
         params = {"network": variables["params"]}
         if head := self._head.init(self, jax.random.fold_in(key, 1)):
             params["head"] = head

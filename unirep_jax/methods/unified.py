@@ -21,6 +21,7 @@ from unirep_jax.methods.method import Embedding, RepresentationMethod, StartedMe
 from unirep_jax.models.augmentation import augment
 from unirep_jax.models.codebook import code_statistics, init_codebook, update_codebook
 from unirep_jax.models.encoders import common_time
+from unirep_jax.models.initial import initialize
 from unirep_jax.models.unified import UnifiedNetwork
 
 Terms = dict[str, Float[Array, ""]]
@@ -114,7 +115,7 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
         example = {m: jnp.zeros(shape) for m, shape in shapes.items()}
         network = self.network(tuple(shapes.items()))
         params = {
-            "network": jax.jit(network.init)(network_key, example)["params"],
+            "network": initialize(network, network_key, example)["params"],
             **self.init_heads(head_key, len(shapes)),
         }
         state = {
