@@ -284,7 +284,13 @@ KEEPS_PRECISION = {"enqueue", "restart_dead_codes", "straight_through", "update_
 OF_ONE_ARGUMENT = KEEPS_PRECISION | {"argmax_aggregate", "random_aggregate"}  # an item as it is
 
 
-@pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int16])
+# One branch serves every narrow width, and one both half precisions: the first of each are run
+# every day, since each width is a program of every kernel.
+NARROW = [np.int8, np.uint8, pytest.param(np.int16, marks=pytest.mark.slow)]
+HALF = [jnp.bfloat16, pytest.param(jnp.float16, marks=pytest.mark.slow)]
+
+
+@pytest.mark.parametrize("dtype", NARROW)
 @pytest.mark.parametrize("name", [n for n, e in EXAMPLES.items() if e.integers])
 def test_narrow_integers_count_as_wide_ones(name, dtype):
     """Also where there are more classes than they can number."""
@@ -296,7 +302,7 @@ def test_narrow_integers_count_as_wide_ones(name, dtype):
     jax.tree.map(np.testing.assert_array_equal, narrow, wide)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize("name", EXAMPLES)
 def test_half_precision_is_read_but_not_computed_in(name, dtype):
     example = EXAMPLES[name]
@@ -309,7 +315,7 @@ def test_half_precision_is_read_but_not_computed_in(name, dtype):
         np.testing.assert_allclose(found.astype(jnp.float32), wanted, rtol=0.05, atol=0.05)
 
 
-@pytest.mark.parametrize("dtype", [jnp.float16, jnp.bfloat16])
+@pytest.mark.parametrize("dtype", HALF)
 @pytest.mark.parametrize(("name", "option"), SCALARS)
 def test_a_hyper_parameter_in_half_precision_counts_as_the_same_number(name, option, dtype):
     arrays = float32(EXAMPLES[name].arrays())

@@ -13,8 +13,19 @@ from unirep_jax import losses
 
 AXIS = "device"
 BATCH, MODALITY, TIME, DIM, CODE = 16, 3, 2, 6, 5
-ENGINES = pytest.mark.parametrize("engine", ["shard_map", "pmap"])
-DEVICES = pytest.mark.parametrize("devices", [1, 2, 4, 8])
+# Each engine and each number of devices every day, and every combination of them in the slow suite:
+# each is a program of every kernel.
+EVERY_DAY = [("shard_map", 2), ("shard_map", 8), ("pmap", 1), ("pmap", 4)]
+DEVICES = pytest.mark.parametrize(
+    ("engine", "devices"),
+    [
+        pytest.param(
+            engine, devices, marks=[] if (engine, devices) in EVERY_DAY else pytest.mark.slow
+        )
+        for engine in ("shard_map", "pmap")
+        for devices in (1, 2, 4, 8)
+    ],
+)
 
 
 @functools.cache  # of (engine, devices, function): one compilation for every presence
@@ -160,7 +171,6 @@ def inputs(presence):
 on_one_device = jax.jit(functools.partial(gradients, axis_name=None))
 
 
-@ENGINES
 @DEVICES
 @pytest.mark.parametrize("presence", ["everything present", "uneven"])
 def test_values_and_gradients_are_those_of_one_device(engine, devices, presence):
@@ -180,9 +190,9 @@ def test_values_and_gradients_are_those_of_one_device(engine, devices, presence)
         assert np.abs(expected["gradient"]["maps"]).max() > 1e-2  # so that 1e-5 means something
 
 
-@ENGINES
-def test_nothing_present_on_any_device_gives_zero_loss_and_zero_gradient(engine):
-    several = run(engine, 4, gradients, *inputs("nothing present"))
+@pytest.mark.parametrize(("engine", "devices"), [("shard_map", 8), ("pmap", 4)])
+def test_nothing_present_on_any_device_gives_zero_loss_and_zero_gradient(engine, devices):
+    several = run(engine, devices, gradients, *inputs("nothing present"))
     for leaf in jax.tree.leaves(several):
         np.testing.assert_array_equal(leaf, 0)
 
@@ -222,7 +232,6 @@ def dying_codebook():
     return losses.CodebookState(codebook, jnp.ones(2 * CODE), codebook, jnp.full(2 * CODE, 9))
 
 
-@ENGINES
 @DEVICES
 @pytest.mark.parametrize("presence", ["everything present", "uneven"])
 def test_the_codebook_is_that_of_one_device_after_update_and_restart(engine, devices, presence):

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from test_multi_device import DEVICES, ENGINES, run
+from test_multi_device import DEVICES, run
 
 from unirep_jax import losses
 
@@ -77,7 +77,6 @@ def inputs(presence):
     }
 
 
-@ENGINES
 @DEVICES
 @pytest.mark.parametrize("presence", ["everything present", "uneven", "nothing present"])
 def test_values_gradients_and_states_are_those_of_one_device(engine, devices, presence):
