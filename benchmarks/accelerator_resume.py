@@ -11,7 +11,7 @@ import numpy as np
 from accelerator_rows import Options, Rows
 
 STEPS, HALF, BATCH = 10, 5, 16
-CONFIGS = ("oscmg", "mover", "connect", "mmosr", "oom", "cmg")  # the six of configs/ that train
+CONFIGS = ("oscmg", "cmg", "retrieval", "connect", "oom", "mmosr")  # the six of configs/ that train
 SHAPES = {"audio": (10, 128), "video": (10, 7, 7, 512), "text": (10, 768)}
 SMALL_SHAPES = {"audio": (4, 6), "video": (4, 2, 2, 8), "text": (4, 5)}
 
