@@ -38,6 +38,9 @@ GRACE = 15.0  # seconds by which a case that has begun may outlast its stage
 def run_stage(stage: str, options: Options) -> None:
     """In a process of its own: an error, or memory that is full, ends one stage alone."""
     environment = dict(os.environ, XLA_PYTHON_CLIENT_PREALLOCATE="false")  # PyTorch needs some
+    platforms = environment.get("JAX_PLATFORMS", "")
+    if platforms and "cpu" not in platforms.split(","):
+        environment["JAX_PLATFORMS"] = f"{platforms},cpu"  # where references are computed
     if stage == "deterministic":
         flags = environment.get("XLA_FLAGS", "")
         environment["XLA_FLAGS"] = f"{flags} --xla_gpu_deterministic_ops=true"
@@ -61,12 +64,13 @@ def run_here(stage: str, options: Options) -> None:
     stand_in_for_beartype()
     sys.path[:0] = [str(FOLDER), str(FOLDER.parent), str(FOLDER.parent / "tests" / "losses")]
     import accelerator_checks
+    import accelerator_machine
     import accelerator_memory
     import accelerator_resume
     import accelerator_times
 
     functions = {
-        "machine": (accelerator_times.machine,),
+        "machine": (accelerator_machine.machine,),
         "kernels": (accelerator_checks.kernels, accelerator_checks.devices),
         "deterministic": (accelerator_checks.repeated, accelerator_resume.resumed),
         "times": (accelerator_times.times,),

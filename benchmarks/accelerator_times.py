@@ -7,12 +7,8 @@ for MICU's step, whose operations are those that XLA counts.
 """
 
 import importlib.util
-import json
-import statistics
-import time
 from collections.abc import Callable
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from typing import NamedTuple
 
 import accelerator_torch
@@ -23,70 +19,13 @@ import micu_step
 import numpy as np
 import ours
 import peers
-from accelerator_rows import Options, Rows, read
+from accelerator_machine import median_seconds, rates
+from accelerator_rows import Options, Rows
 from cases import largest_difference
 from peers import Run
 
-PACKAGES = ("unirep_jax", "jax", "jaxlib", "flax", "optax", "torch", "ott-jax", "beartype")
 CMCR_STEPS, CMCR_FUSED = 8172, 50  # of the paper's whole training, batch 10,240; of one program
 SINKHORN_ITERATIONS = 100
-RATES = {"highest": jnp.float32, "default": jnp.float32, "bf16": jnp.bfloat16}
-
-
-# --- the machine ---------------------------------------------------------------------------------
-
-
-def machine(rows: Rows, options: Options) -> None:
-    rows.case("device and versions", _device)
-    for precision in RATES:
-        rows.case(f"product, {precision}", partial(_product_rate, precision, options.tiny))
-    rows.case("copy", partial(_copy_rate, options.tiny))
-
-
-def _device() -> dict:
-    def installed(package):
-        try:
-            return version(package)
-        except PackageNotFoundError:
-            return "absent"
-
-    device = jax.devices()[0]
-    versions = {package: installed(package) for package in PACKAGES}
-    return {"note": f"{jax.device_count()} x {device.device_kind}; {json.dumps(versions)}"}
-
-
-def _product_rate(precision: str, tiny: bool) -> dict:
-    """Operations a second of a large square product."""
-    size = 256 if tiny else 8192
-    square = jnp.ones((size, size), RATES[precision])
-    product = partial(jnp.dot, precision=None if precision == "bf16" else precision)
-    took = _median(ours.compiled(product, square, square))
-    return {"rate": 2 * size**3 / took, "B": size}
-
-
-def _copy_rate(tiny: bool) -> dict:
-    """Bytes a second, read and written."""
-    array = jnp.ones(2**20 if tiny else 2**28)
-    took = _median(ours.compiled(lambda x: x + 1, array))
-    return {"rate": 2 * array.nbytes / took, "B": array.size}
-
-
-def rates(options: Options) -> dict[str, float]:
-    """What the stage `machine` measured."""
-    found = [row for row in read(options.out) if row["stage"] == "machine" and "rate" in row]
-    return {row["case"].removeprefix("product, "): row["rate"] for row in found}
-
-
-def _median(run: Run, wait: Callable[[], None] = lambda: None) -> float:
-    """Seconds of a call, of as many as fit into a second, at least 3 and at most 30."""
-    seconds, end = [], time.perf_counter() + 1
-    while len(seconds) < 3 or (time.perf_counter() < end and len(seconds) < 30):
-        wait()
-        start = time.perf_counter()
-        run()
-        wait()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds)
 
 
 # --- cases ---------------------------------------------------------------------------------------
@@ -213,20 +152,24 @@ def _row(case: Timed, ceilings: dict[str, float]) -> dict:
     inputs = case.inputs(case.size)
     run = case.ours(inputs)
     output = jax.tree.map(np.asarray, run())
-    row = {"ours_ms": 1e3 * _median(run)}
+    row = {"ours_ms": 1e3 * median_seconds(run)}
     row |= _floor(row["ours_ms"], case.flops, case.bytes, case.precision, ceilings)
     del run  # and what it holds on the device
-    return row | _beside(lambda: case.theirs(inputs), row["ours_ms"], case.tolerance, output)
+    return row | _beside(
+        lambda: case.theirs(inputs), row["ours_ms"], case.precision, case.tolerance, output
+    )
 
 
-def _beside(make: Callable[[], Run], ms: float, tolerance: float | None, output: tuple) -> dict:
+def _beside(
+    make: Callable[[], Run], ms: float, precision: str, tolerance: float | None, output: tuple
+) -> dict:
     """PyTorch's part of a row; what it ends with, a full memory say, leaves ours as it is."""
     if importlib.util.find_spec("torch") is None:
         return {"note": "PyTorch is not installed"}
     try:
-        run, wait, where = _on_torch(make)
+        run, wait, where = _on_torch(make, precision)
         theirs = run()
-        row = {"PyTorch_ms": 1e3 * _median(run, wait), "note": f"PyTorch on {where}"}
+        row = {"PyTorch_ms": 1e3 * median_seconds(run, wait), "note": f"PyTorch on {where}"}
     except Exception as error:
         return {"note": f"PyTorch: {type(error).__name__}: {error}"}
     row["ratio"] = row["PyTorch_ms"] / ms
@@ -245,17 +188,17 @@ def _floor(ms: float, flops: float, moved: float, precision: str, ceilings: dict
     return {"floor_ms": floor, "of_floor": floor / ms, "bound": f"{bound}, {precision}"}
 
 
-def _on_torch(make: Callable[[], Run]) -> tuple[Run, Callable[[], None], str]:
+def _on_torch(make: Callable[[], Run], precision: str) -> tuple[Run, Callable[[], None], str]:
     """A call on the device that PyTorch sees, how to wait for it, and its name.
 
-    Products of float32 may be as short there as they are in JAX by default.
+    Products of float32 are as precise there as ours: TF32 where ours have the default precision.
     """
     import torch
 
     if not torch.cuda.is_available():
         peers.same_threads()
         return make(), lambda: None, "the processor"
-    torch.set_float32_matmul_precision("high")
+    torch.set_float32_matmul_precision("highest" if precision == "highest" else "high")
     torch.set_default_device("cuda")
     return make(), torch.cuda.synchronize, torch.cuda.get_device_name()
 
@@ -275,7 +218,7 @@ def _micu(tiny: bool, ceilings: dict[str, float]) -> dict:
         return float(metrics["loss"])
 
     run()
-    row = {"B": micu_step.BATCH, "ours_ms": 1e3 * _median(run)}
+    row = {"B": micu_step.BATCH, "ours_ms": 1e3 * median_seconds(run)}
     return row | _floor(row["ours_ms"], cost.get("flops", 0.0), moved, "default", ceilings)
 
 
@@ -284,11 +227,13 @@ def _cmcr(tiny: bool, ceilings: dict[str, float]) -> dict:
     batch, fused = (64, 2) if tiny else (10240, CMCR_FUSED)
     run = cmcr_step.ours(batch, 0.004, fused=fused, block_size=batch if tiny else 4096)
     run()
-    row = {"B": batch, "ours_ms": 1e3 * _median(run) / fused}
+    row = {"B": batch, "ours_ms": 1e3 * median_seconds(run) / fused}
     flops, moved = cmcr_work(batch)
     row |= _floor(row["ours_ms"], flops, moved, "default", ceilings)
     row["training_s"] = CMCR_STEPS * row["ours_ms"] / 1e3
-    return row | _beside(lambda: cmcr_step.theirs(batch, 0.004), row["ours_ms"], None, ())
+    return row | _beside(
+        lambda: cmcr_step.theirs(batch, 0.004), row["ours_ms"], "default", None, ()
+    )
 
 
 def cmcr_work(batch: int, dim: int = 512, hidden: int = 1024) -> tuple[float, float]:
