@@ -23,7 +23,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from accelerator_rows import Options, Rows, Skipped
-from every_kernel import EXAMPLES, SIZES, floats, total
+from every_kernel import EXAMPLES, SIZES, Example, floats, total
 
 from unirep_jax import losses
 
@@ -31,9 +31,11 @@ BATCH = 4096
 # Matrices of every pair of examples in several dimensions, or a cube of them, on the CPU too.
 SMALLER = {
     "club_upper_bound": 1024, "code_matching_loss": 1024, "cross_predictive_coding": 1024,
-    "fine_coarse_info_nce": 256, "multimarginal_plan": 256, "sample_groups": 256,
+    "fine_coarse_info_nce": 256, "multimarginal_plan": 128, "sample_groups": 256,
     "sinkhorn_plan": 512, "top_groups": 256, "transport_volume_loss": 64,
 }  # fmt: skip
+# Of squared distances, which in more dimensions would leave nothing but a diagonal.
+FEW_DIMENSIONS = {"maximum_mean_discrepancy", "multimarginal_plan", "sinkhorn_plan"}
 LARGE = ("batch", "column", "item", "query", "row", "token")
 BLOCK = 1024  # of kernels that have blocks
 DECIDES = {
@@ -47,13 +49,16 @@ OTHERWISE = 0.01  # share of what such a kernel gives
 SOLVED, SOLVED_TOLERANCE = {"sinkhorn_plan"}, 0.05
 
 
-# The form of it that needs no OTT, which may be absent.
-_PLAN = EXAMPLES["sinkhorn_plan"]
+def _with_options(name: str, **options) -> Example:
+    return dataclasses.replace(EXAMPLES[name], options={**EXAMPLES[name].options, **options})
+
+
+# Transport to an error that float32 reaches too; and the form of it that needs no OTT.
 CALLS = {
     **EXAMPLES,
-    "sinkhorn_plan, streamed": dataclasses.replace(
-        _PLAN, options={**_PLAN.options, "block_size": 128}
-    ),
+    "multimarginal_plan": _with_options("multimarginal_plan", threshold=1e-4),
+    "sinkhorn_plan": _with_options("sinkhorn_plan", threshold=1e-4),
+    "sinkhorn_plan, streamed": _with_options("sinkhorn_plan", threshold=1e-4, block_size=128),
 }
 
 
@@ -99,7 +104,8 @@ def _sizes(name: str, tiny: bool) -> dict[str, int]:
     if tiny:
         return SIZES
     batch = SMALLER.get(_kernel(name), BATCH)
-    return {**SIZES, **dict.fromkeys(LARGE, batch), "anchor": 256, "dim": 64}
+    dim = SIZES["dim"] if _kernel(name) in FEW_DIMENSIONS else 16
+    return {**SIZES, **dict.fromkeys(LARGE, batch), "anchor": 256, "dim": dim}
 
 
 def _kernel(name: str) -> str:
