@@ -38,6 +38,7 @@ def resumed_method(name: str, shapes: dict) -> dict:
     def steps(placed, numbers):
         for number in numbers:
             placed, _ = engine.step(placed, engine.place_batch(_batch(shapes, number)))
+            jax.block_until_ready(placed)  # several CPU devices wait for every step
         return engine.fetch_state(placed)
 
     unbroken = steps(engine.place_state(initial), range(STEPS))
