@@ -51,13 +51,13 @@ def begin(method, feature_set, paired=True, seed=0, reveal=False):
 
 
 class _Fitted:
-    """`for_data` and then `for_pools`, as `train.fit.prepare` calls them."""
+    """`for_features` and then `for_pools`, as `train.fit.prepare` calls them."""
 
     def __init__(self, method, pools):
         self.method, self.pools = method, pools
 
-    def for_data(self, shapes, classes):
-        return self.method.for_data(shapes, classes).for_pools(self.pools, STEPS)
+    def for_features(self, feature_set):
+        return self.method.for_features(feature_set).for_pools(self.pools, STEPS)
 
 
 def evaluate(method, state, batch, key=0):

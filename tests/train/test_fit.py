@@ -1,5 +1,7 @@
 """Fused steps on resident data are the streamed steps; settings that cannot be are refused."""
 
+import dataclasses
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -93,6 +95,7 @@ def test_a_pool_that_does_not_split_over_the_devices_is_refused(paired_features)
         prepare(METHOD, paired_features, settings(), seed=0, pools=pools)
 
 
+@dataclasses.dataclass(frozen=True)
 class Counting(RefreshingMethod):
     """One parameter that stays; the state counts what every refresh sees, and the steps since."""
 
