@@ -27,7 +27,8 @@ _OUT = flags.DEFINE_string("out", None, "Folder that gets a folder for each enco
 
 def main(_: list[str]) -> None:
     # After the flags are read, so that --help and a mistyped flag answer at once.
-    from unirep_jax.experiment import FAILURES, set_up
+    from unirep_jax.experiment import FAILURES
+    from unirep_jax.ready import load_settled, set_up
     from unirep_jax.terminal import say
     from unirep_jax.train.lock import owned
     from unirep_jax.workdir import ConfigError
@@ -38,8 +39,9 @@ def main(_: list[str]) -> None:
         if "pretrain" not in config:
             raise ConfigError("--config: this configuration starts from no frozen encoders")
         config.pretrain.path = str(out)
+        data, config, _ = load_settled(config)
         with owned(out):
-            set_up(config, out)
+            set_up(config, out, data=data)
         for encoder in sorted(out.glob("*/model/model.json")):
             say(str(encoder.parent))
 

@@ -60,7 +60,9 @@ def load_settled(config: ConfigDict) -> tuple[FeatureSet, ConfigDict, dict[str, 
       ConfigError, FeatureFileError: as `experiment.run`.
     """
     data = load(config)
-    return data, *_as_config_error(settled, config, data)
+    config, chosen = _as_config_error(settled, config, data)
+    _as_config_error(check_training, config, config.seed)  # before anything is rehearsed or trained
+    return data, config, chosen
 
 
 def _as_config_error(function: Callable, *arguments: Any) -> Any:
@@ -89,7 +91,6 @@ def _set_up(
     config: ConfigDict, workdir: Path, pretrain: Pretrain, data: FeatureSet | None
 ) -> Ready:
     """Whatever cannot be is refused here, as a ValueError."""
-    check_training(config, config.seed)  # before anything is pretrained
     whole = _load(config) if data is None else data
     task = TASKS[config.experiment](**config.task.to_dict())
     settings = config.method.to_dict()
