@@ -30,20 +30,37 @@ from unirep_jax import losses
 BATCH = 4096
 # Matrices of every pair of examples in several dimensions, or a cube of them, on the CPU too.
 SMALLER = {
-    "club_upper_bound": 1024, "code_matching_loss": 1024, "cross_predictive_coding": 1024,
-    "fine_coarse_info_nce": 256, "multimarginal_plan": 128, "sample_groups": 256,
-    "sinkhorn_plan": 512, "top_groups": 256, "transport_volume_loss": 64,
-}  # fmt: skip
+    "club_upper_bound": 1024,
+    "code_matching_loss": 1024,
+    "cross_predictive_coding": 1024,
+    "fine_coarse_info_nce": 256,
+    "multimarginal_plan": 128,
+    "sample_groups": 256,
+    "sinkhorn_plan": 512,
+    "top_groups": 256,
+    "transport_volume_loss": 64,
+}
 # Of squared distances, which in more dimensions would leave nothing but a diagonal.
 FEW_DIMENSIONS = {"maximum_mean_discrepancy", "multimarginal_plan", "sinkhorn_plan"}
 LARGE = ("batch", "column", "item", "query", "row", "token")
 BLOCK = 1024  # of kernels that have blocks
 DECIDES = {
-    "agreement", "argmax_aggregate", "candidate_pairs", "fairness", "most_confident",
-    "nearest_code", "nearest_correspondence", "nearest_pairs", "noisy_top_k_gates",
-    "pseudo_label_loss", "pseudo_labels", "restart_dead_codes", "top_groups", "top_k_gates",
+    "agreement",
+    "argmax_aggregate",
+    "candidate_pairs",
+    "fairness",
+    "most_confident",
+    "nearest_code",
+    "nearest_correspondence",
+    "nearest_pairs",
+    "noisy_top_k_gates",
+    "pseudo_label_loss",
+    "pseudo_labels",
+    "restart_dead_codes",
+    "top_groups",
+    "top_k_gates",
     "update_thresholds",
-}  # fmt: skip
+}
 OTHERWISE = 0.01  # share of what such a kernel gives
 # Their gradient is the solution of a nearly singular system: 1e-2 was seen on CPUs in float32.
 SOLVED, SOLVED_TOLERANCE = {"sinkhorn_plan"}, 0.05
@@ -130,8 +147,9 @@ def checked(name: str, sizes: dict[str, int]) -> dict:
 
 def _rounded(name: str, sizes: dict[str, int], precision: Precision) -> dict[str, np.ndarray]:
     arrays = CALLS[name].arrays(sizes)
-    return {k: v.astype(precision.inputs) if k in CALLS[name].floats else v
-            for k, v in arrays.items()}  # fmt: skip
+    return {
+        k: v.astype(precision.inputs) if k in CALLS[name].floats else v for k, v in arrays.items()
+    }
 
 
 def reference(name: str, arrays: dict[str, np.ndarray]) -> tuple:

@@ -55,8 +55,9 @@ def _engine(method, shapes: dict):
     optimizer = make_optimizer(
         lr=1e-3, steps=STEPS, schedule="cosine", warmup=2, weight_decay=0.01, clip=1.0
     )
-    statistics = {m: (np.zeros(s[-1], np.float32), np.ones(s[-1], np.float32))
-                  for m, s in shapes.items()}  # fmt: skip
+    statistics = {
+        m: (np.zeros(s[-1], np.float32), np.ones(s[-1], np.float32)) for m, s in shapes.items()
+    }
     initial = init_state(method, optimizer, seed=0, shapes=shapes, statistics=statistics)
     step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
     return initial, make_engine(step)

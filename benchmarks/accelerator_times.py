@@ -78,27 +78,41 @@ def _cases(tiny: bool) -> list[Timed]:
 def _info_nce(size: int) -> Timed:
     arrays = 4 * size * ours.DIM * 4.0  # two inputs, two gradients
     return Timed(
-        "symmetric InfoNCE, forward + backward", size, ours.pair_inputs,
-        lambda inputs: ours.info_nce(inputs, None), peers.symmetric_info_nce,
-        3 * 2.0 * size**2 * ours.DIM, arrays,
-    )  # fmt: skip
+        "symmetric InfoNCE, forward + backward",
+        size,
+        ours.pair_inputs,
+        lambda inputs: ours.info_nce(inputs, None),
+        peers.symmetric_info_nce,
+        3 * 2.0 * size**2 * ours.DIM,
+        arrays,
+    )
 
 
 def _volume(size: int) -> Timed:
     theirs = partial(peers.volume_matrix, volumes=peers.written_out_volumes)
     return Timed(
-        "volume matrix, k = 3, forward", size, ours.volume_inputs,
-        lambda inputs: ours.volumes(inputs, None), theirs,
-        2 * 2.0 * size**2 * ours.DIM, 4.0 * (size**2 + 3 * size * ours.DIM),
-    )  # fmt: skip
+        "volume matrix, k = 3, forward",
+        size,
+        ours.volume_inputs,
+        lambda inputs: ours.volumes(inputs, None),
+        theirs,
+        2 * 2.0 * size**2 * ours.DIM,
+        4.0 * (size**2 + 3 * size * ours.DIM),
+    )
 
 
 def _codebook(size: int) -> Timed:
     return Timed(
-        f"codebook of {ours.CODES}, step", size, ours.codebook_inputs,
-        lambda inputs: ours.quantize(inputs, None), accelerator_torch.codebook_step,
-        2 * 2.0 * size * ours.CODES * ours.DIM, 4.0 * 3 * size * ours.DIM, "highest", None,
-    )  # fmt: skip
+        f"codebook of {ours.CODES}, step",
+        size,
+        ours.codebook_inputs,
+        lambda inputs: ours.quantize(inputs, None),
+        accelerator_torch.codebook_step,
+        2 * 2.0 * size * ours.CODES * ours.DIM,
+        4.0 * 3 * size * ours.DIM,
+        "highest",
+        None,
+    )
 
 
 def _sinkhorn_dense(size: int) -> Timed:
@@ -121,9 +135,15 @@ def _sinkhorn(name: str, size: int, settings: dict) -> Timed:
         return {"x": x, "y": y, "epsilon": 0.05, "iterations": SINKHORN_ITERATIONS}
 
     return Timed(
-        name, size, inputs, plan, accelerator_torch.log_domain_plan,
-        2.0 * size**2 * ours.DIM, 4.0 * size**2 * (SINKHORN_ITERATIONS + 1), "highest",
-    )  # fmt: skip
+        name,
+        size,
+        inputs,
+        plan,
+        accelerator_torch.log_domain_plan,
+        2.0 * size**2 * ours.DIM,
+        4.0 * size**2 * (SINKHORN_ITERATIONS + 1),
+        "highest",
+    )
 
 
 def _aggregation(queries: int, items: int) -> Timed:
@@ -134,15 +154,21 @@ def _aggregation(queries: int, items: int) -> Timed:
         ]
         unit = [x / jnp.linalg.norm(x, axis=-1, keepdims=True) for x in drawn]
         return {
-            "queries": unit[0].astype(jnp.bfloat16), "memory": unit[1].astype(jnp.bfloat16),
+            "queries": unit[0].astype(jnp.bfloat16),
+            "memory": unit[1].astype(jnp.bfloat16),
             "temperature": 0.05,
-        }  # fmt: skip
+        }
 
     return Timed(
-        f"soft aggregation of B items for {queries} queries, bf16", items, inputs,
-        lambda inputs: ours.aggregate(inputs, None), accelerator_torch.attention,
-        4.0 * queries * items * ours.DIM, 2.0 * (items + queries) * ours.DIM, "bf16",
-    )  # fmt: skip
+        f"soft aggregation of B items for {queries} queries, bf16",
+        items,
+        inputs,
+        lambda inputs: ours.aggregate(inputs, None),
+        accelerator_torch.attention,
+        4.0 * queries * items * ours.DIM,
+        2.0 * (items + queries) * ours.DIM,
+        "bf16",
+    )
 
 
 # --- rows ----------------------------------------------------------------------------------------

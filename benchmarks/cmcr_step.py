@@ -56,9 +56,10 @@ def ours(batch: int, noise: float, *, fused: int = 1, block_size: int = 1024):
     )
     pool = Pool(np.arange(ROWS), batch, STREAMS)
     resident = {
-        "features": embeddings(), "present": {m: np.ones(ROWS, bool) for m in STREAMS},
+        "features": embeddings(),
+        "present": {m: np.ones(ROWS, bool) for m in STREAMS},
         "label": np.zeros(ROWS, np.int32),
-    }  # fmt: skip
+    }
     step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
     engine = make_engine(
         partial(fused_step, step=step, pools=pool), devices=jax.devices()[:1], resident=resident
@@ -102,8 +103,9 @@ def theirs(batch: int, noise: float):
         return (cross_entropy(logits, target) + cross_entropy(logits.T, target)) / 2
 
     def run():
-        noisy = [normalize(x[:batch] + noise**0.5 * torch.randn(batch, DIM))
-                 for x in streams.values()]  # fmt: skip
+        noisy = [
+            normalize(x[:batch] + noise**0.5 * torch.randn(batch, DIM)) for x in streams.values()
+        ]
         t1, v1 = normalize(first(torch.cat(noisy[:2]))).split(batch)
         t2, a2 = normalize(second(torch.cat(noisy[2:]))).split(batch)
         gap = (t1 - v1).norm(dim=1).mean() + (t2 - a2).norm(dim=1).mean()
@@ -158,11 +160,19 @@ def main() -> None:
             seconds[name].append(time.perf_counter() - start)
     del runs
     median = {name: statistics.median(times) for name, times in seconds.items()}
-    print(json.dumps({
-        "batch": options.batch, "first_loss": losses["ours"], "losses_apart": apart,
-        "first_step_s": first, "step_s": median, "ratio": median["PyTorch"] / median["ours"],
-        "peak_mb": {name: peak_memory(name, options.batch) for name in SIDES},
-    }))  # fmt: skip
+    print(
+        json.dumps(
+            {
+                "batch": options.batch,
+                "first_loss": losses["ours"],
+                "losses_apart": apart,
+                "first_step_s": first,
+                "step_s": median,
+                "ratio": median["PyTorch"] / median["ours"],
+                "peak_mb": {name: peak_memory(name, options.batch) for name in SIDES},
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -38,8 +38,9 @@ def prepared(preset: str, pieces: int, permutations: int, shapes: dict = SHAPES)
         },
         "present": {m: np.ones(BATCH, bool) for m in shapes},
     }
-    statistics = {m: (np.zeros(s[-1], np.float32), np.ones(s[-1], np.float32))
-                  for m, s in shapes.items()}  # fmt: skip
+    statistics = {
+        m: (np.zeros(s[-1], np.float32), np.ones(s[-1], np.float32)) for m, s in shapes.items()
+    }
     method = dataclasses.replace(
         getattr(MICU, preset)(), pieces=pieces, permutations=permutations
     ).for_data(shapes, classes=0)
@@ -65,15 +66,19 @@ def measure(preset: str, pieces: int, permutations: int, steps: int) -> dict:
         loss = float(jax.block_until_ready(metrics)["loss"])
         seconds.append(time.perf_counter() - start)
     return {
-        "preset": preset, "pieces": pieces, "permutations": permutations,
-        "device": jax.devices()[0].device_kind, "first_step_s": round(seconds[0], 2),
-        "min_s": round(min(seconds[1:]), 3), "median_s": round(statistics.median(seconds[1:]), 3),
+        "preset": preset,
+        "pieces": pieces,
+        "permutations": permutations,
+        "device": jax.devices()[0].device_kind,
+        "first_step_s": round(seconds[0], 2),
+        "min_s": round(min(seconds[1:]), 3),
+        "median_s": round(statistics.median(seconds[1:]), 3),
         "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
         "parameters_million": round(
             sum(x.size for x in jax.tree.leaves(engine.fetch_state(state).params)) / 1e6, 2
         ),
         "loss": round(loss, 3),
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
@@ -89,10 +94,16 @@ def main() -> None:
         return
     for pieces, permutations in ((2, 2), (8, 256)):
         subprocess.run(
-            [sys.executable, __file__, f"--preset={options.preset}", f"--steps={options.steps}",
-             f"--pieces={pieces}", f"--permutations={permutations}"],
+            [
+                sys.executable,
+                __file__,
+                f"--preset={options.preset}",
+                f"--steps={options.steps}",
+                f"--pieces={pieces}",
+                f"--permutations={permutations}",
+            ],
             check=True,
-        )  # fmt: skip
+        )
 
 
 if __name__ == "__main__":

@@ -66,7 +66,10 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
         "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
         "method": {"name": "cmcr", **dataclasses.asdict(method)},
         "train": {
-            "lr": training["lr"], "schedule": "cosine", "warmup": 0, "weight_decay": 0.01,
+            "lr": training["lr"],
+            "schedule": "cosine",
+            "warmup": 0,
+            "weight_decay": 0.01,
             "clip": 0.0,
             "log_every": 20,
             "checkpoint_every": 300,
@@ -77,7 +80,7 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
         # Also evaluate the spaces unconnected and, of raw features, an encoder of the true pairs.
         "task": {"control": True},
         **SPACES["searchable"](SPACES["METHODS"]["cmcr"], training["steps"]),
-    }  # fmt: skip
+    }
     if dataset not in EMBEDDED:  # raw features, for which encoders are trained first
         config["pretrain"] = SHARED["pretraining"](dim=128, steps=300)
         config["pretrain"]["train"] |= {"warmup": 50, "checkpoint_every": 150}

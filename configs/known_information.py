@@ -72,6 +72,7 @@ VARIANTS = {
     },
     "weights": {
         f"{pairing}, weight {weight}": _cox(pairing=pairing, weight_explore=weight)
-        for pairing in ("class", "nearest", "all") for weight in (0.1, 1.0)
+        for pairing in ("class", "nearest", "all")
+        for weight in (0.1, 1.0)
     },
-}  # fmt: skip
+}

@@ -21,18 +21,35 @@ from unirep_jax.methods import CCA, CMCM, CMCR, CODIS, DCID, MICU, MOVER, TURN, 
 
 SPACES = runpy.run_path(str(Path(__file__).with_name("spaces.py")))
 SMALL = {
-    "dim": 128, "temporal": "convolution", "layers": 3, "noise": 0.1, "gain": 0.1, "warp": 0.15,
-}  # fmt: skip
+    "dim": 128,
+    "temporal": "convolution",
+    "layers": 3,
+    "noise": 0.1,
+    "gain": 0.1,
+    "warp": 0.15,
+}
 SMALL_DATA = MICU(
-    **SMALL, temperature=0.1, cosine=True, mask="steps", pieces=4, permutations=8,
-    commitment_own=0.5, commitment_other=0.125,
-)  # fmt: skip
+    **SMALL,
+    temperature=0.1,
+    cosine=True,
+    mask="steps",
+    pieces=4,
+    permutations=8,
+    commitment_own=0.5,
+    commitment_other=0.125,
+)
 # The towers have layers of their own, because these features are raw; for features of large frozen
 # models the papers have a linear map alone: --config.method.layers=0.
 TOWERS = {
-    "dim": 128, "layers": 1, "width": 128, "dropout": 0.2, "noise": 0.4, "gain": 0.2, "warp": 0.2,
+    "dim": 128,
+    "layers": 1,
+    "width": 128,
+    "dropout": 0.2,
+    "noise": 0.4,
+    "gain": 0.2,
+    "warp": 0.2,
     "warm_start": 150,
-}  # fmt: skip
+}
 TEMPERATURE = {"volume": 0.05, "cosine": 0.1}  # a volume has half the range of a cosine
 
 
@@ -70,15 +87,27 @@ SOLVED = ("cca", "raw")  # without training steps
 PRESETS = ("default", "paper", "official")
 
 SMALL_DATA_TRAINING = {
-    "lr": 1e-3, "schedule": "cosine", "warmup": 50, "weight_decay": 0.01, "clip": 1.0
-}  # fmt: skip
+    "lr": 1e-3,
+    "schedule": "cosine",
+    "warmup": 50,
+    "weight_decay": 0.01,
+    "clip": 1.0,
+}
 AUTHORS_TRAINING = {
-    "lr": 4e-4, "schedule": "constant", "warmup": 0, "weight_decay": 0.0, "clip": 0.5
-}  # fmt: skip
+    "lr": 4e-4,
+    "schedule": "constant",
+    "warmup": 0,
+    "weight_decay": 0.0,
+    "clip": 0.5,
+}
 # GRAM's; it names AdamW's betas (0.9, 0.98) and lets the rate fall linearly. MOVER names none.
 VOLUME_TRAINING = {
-    "lr": 1e-4, "schedule": "cosine", "warmup": 30, "weight_decay": 0.01, "clip": 0.0
-}  # fmt: skip
+    "lr": 1e-4,
+    "schedule": "cosine",
+    "warmup": 30,
+    "weight_decay": 0.01,
+    "clip": 0.0,
+}
 # Its weight decay was chosen on utd_mhad: few examples, other persons in the test.
 PROBE = {"hidden": 256, "steps": 300, "batch_size": 80, "lr": 2e-3, "weight_decay": 3.0}
 # The authors' rate and no decay; 600 steps are their 25 epochs of 1,857 clips of AVE. ≠ theirs is
@@ -95,9 +124,17 @@ def training(method: str, preset: str) -> dict:
 def pretraining(dim: int, steps: int) -> dict:
     """The section `pretrain` of a method that starts from frozen encoders: small towers."""
     towers = MOVER(
-        measure="cosine", weight_transport=0.0, dim=dim, layers=1, width=dim, dropout=0.2,
-        noise=0.4, gain=0.2, warp=0.2, temperature=0.1,
-    )  # fmt: skip
+        measure="cosine",
+        weight_transport=0.0,
+        dim=dim,
+        layers=1,
+        width=dim,
+        dropout=0.2,
+        noise=0.4,
+        gain=0.2,
+        warp=0.2,
+        temperature=0.1,
+    )
     return {
         "path": "",  # where encoders are kept; by default in the folder of the run
         "steps": steps,
@@ -105,13 +142,17 @@ def pretraining(dim: int, steps: int) -> dict:
         "parallel": "shard_map",
         "method": dataclasses.asdict(towers),
         "train": {
-            "lr": 1e-3, "schedule": "cosine", "warmup": 20, "weight_decay": 0.01, "clip": 1.0,
+            "lr": 1e-3,
+            "schedule": "cosine",
+            "warmup": 20,
+            "weight_decay": 0.01,
+            "clip": 1.0,
             "log_every": 50,
             "checkpoint_every": 100,
             "checkpoint_seconds": 120.0,  # whatever comes first
             "fused": 10,
         },
-    }  # fmt: skip
+    }
 
 
 def experiment(

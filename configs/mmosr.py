@@ -33,9 +33,18 @@ from unirep_jax.methods import RECOGNIZERS
 SPACES = runpy.run_path(str(Path(__file__).with_name("spaces.py")))
 DATASETS = data_sets("mmosr")
 SMALL = {
-    "width": 64, "tokens": 4, "layers": 1, "dropout": 0.2, "heads": 4, "hidden": 128,
-    "embedding": 64, "latent": 16, "noise": 0.6, "gain": 0.2, "warp": 0.2,
-}  # fmt: skip
+    "width": 64,
+    "tokens": 4,
+    "layers": 1,
+    "dropout": 0.2,
+    "heads": 4,
+    "hidden": 128,
+    "embedding": 64,
+    "latent": 16,
+    "noise": 0.6,
+    "gain": 0.2,
+    "warp": 0.2,
+}
 # Captions of digits_avt name the digit: with them a logistic regression has every known class right
 # and OSCR 98, and nothing is left to learn. () takes all modalities.
 MODALITIES = {"digits_avt": ("video", "audio")}
@@ -48,36 +57,45 @@ CHOICES = (
 def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
     dataset, name = parse_argument(argument, *CHOICES)
     method = dataclasses.replace(RECOGNIZERS[name], **SMALL)
-    return ConfigDict({
-        "experiment": "mmosr",
-        "seed": 0,
-        "steps": 300,
-        "batch_size": 64,
-        "parallel": "shard_map",  # or "pmap"
-        "data": {
-            "name": dataset, "path": "", "flow": "", "modalities": MODALITIES.get(dataset, ()),
-        },
-        "method": {"name": name, **dataclasses.asdict(method)},
-        "train": {
-            "lr": 1e-3, "schedule": "cosine", "warmup": 30, "weight_decay": 0.01, "clip": 1.0,
-            "log_every": 50,
-            "checkpoint_every": 150,
-            "checkpoint_seconds": 120.0,  # whatever comes first
-        },
-        "log": {"to": "", "project": "unirep_jax"},  # to "trackio", "wandb" or "mlflow", too
-        "task": {
-            "known": 0,  # half of the classes
-            "classes": (),  # or these, by number
-            "unknown": (),  # Table 6: test with fewer unknown classes, too
-            "held_out": 0.2,
-            "control": True,  # also the features and the untrained network, read linearly
-            "out_of_distribution": "",  # Table 5: another data set instead of unknown classes
-            "out_of_distribution_path": "",
-            "scores": (),  # further ones of the trained network, a row each
-            "generated": (),  # "noise", "mismatched": sets to reject besides the unknown classes
-        },
-        **SPACES["searchable"](SPACES["RECOGNITION"], 300),
-    })  # fmt: skip
+    return ConfigDict(
+        {
+            "experiment": "mmosr",
+            "seed": 0,
+            "steps": 300,
+            "batch_size": 64,
+            "parallel": "shard_map",  # or "pmap"
+            "data": {
+                "name": dataset,
+                "path": "",
+                "flow": "",
+                "modalities": MODALITIES.get(dataset, ()),
+            },
+            "method": {"name": name, **dataclasses.asdict(method)},
+            "train": {
+                "lr": 1e-3,
+                "schedule": "cosine",
+                "warmup": 30,
+                "weight_decay": 0.01,
+                "clip": 1.0,
+                "log_every": 50,
+                "checkpoint_every": 150,
+                "checkpoint_seconds": 120.0,  # whatever comes first
+            },
+            "log": {"to": "", "project": "unirep_jax"},  # to "trackio", "wandb" or "mlflow", too
+            "task": {
+                "known": 0,  # half of the classes
+                "classes": (),  # or these, by number
+                "unknown": (),  # Table 6: test with fewer unknown classes, too
+                "held_out": 0.2,
+                "control": True,  # also the features and the untrained network, read linearly
+                "out_of_distribution": "",  # Table 5: another data set instead of unknown classes
+                "out_of_distribution_path": "",
+                "scores": (),  # further ones of the trained network, a row each
+                "generated": (),  # "noise", "mismatched": rejected besides the unknown classes
+            },
+            **SPACES["searchable"](SPACES["RECOGNITION"], 300),
+        }
+    )
 
 
 def get_variants(name: str) -> dict[str, dict]:
@@ -141,10 +159,22 @@ OF_MODALITIES = {"table1": _table1, "table2": _table2, "table4": _table4}
 VARIANTS = {
     "baselines": {
         "MRN": {},
-        **{m: _row(m) for m in (
-            "single", "add", "concat", "gqa", "openauc-concat", "arpl-concat", "arpl-mrn",
-            "rcssr-concat", "rcssr-mrn", "tmc", "mla",
-        )},
+        **{
+            m: _row(m)
+            for m in (
+                "single",
+                "add",
+                "concat",
+                "gqa",
+                "openauc-concat",
+                "arpl-concat",
+                "arpl-mrn",
+                "rcssr-concat",
+                "rcssr-mrn",
+                "tmc",
+                "mla",
+            )
+        },
     },
     # What experts do beyond having parameters, and what becomes of their gates.
     "controls": {
@@ -187,4 +217,4 @@ VARIANTS = {
         "TMC uncertainty": _row("tmc", score="certainty"),
     },
     "heads": {name.removesuffix("-mrn"): _row(name) for name in RECOGNIZERS if "-mrn" in name},
-}  # fmt: skip
+}

@@ -26,9 +26,15 @@ from unirep_jax.config_arguments import parse_argument, variants
 SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
 CHOICES = SHARED["choices"]("noisy_pairs", "mover", dataset="latent_views")
 LINEAR = {  # towers for made-up vectors, which are linear views
-    "layers": 0, "dim": 32, "dropout": 0.0, "noise": 0.0, "gain": 0.0, "warp": 0.0,
-    "anchor": "text", "warm_start": 100,
-}  # fmt: skip
+    "layers": 0,
+    "dim": 32,
+    "dropout": 0.0,
+    "noise": 0.0,
+    "gain": 0.0,
+    "warp": 0.0,
+    "anchor": "text",
+    "warm_start": 100,
+}
 
 
 def get_config(argument: str = "latent_views,mover") -> ConfigDict:

@@ -30,8 +30,14 @@ SHARED = runpy.run_path(str(Path(__file__).with_name("methods.py")))
 DATASETS = data_sets("oom")
 NAMES = ("cox", *COMBINED, *BASELINES)
 SMALL = {
-    "dim": 64, "width": 64, "layers": 1, "dropout": 0.2, "noise": 0.4, "gain": 0.2, "warp": 0.2,
-}  # fmt: skip
+    "dim": 64,
+    "width": 64,
+    "layers": 1,
+    "dropout": 0.2,
+    "noise": 0.4,
+    "gain": 0.2,
+    "warp": 0.2,
+}
 PAPER = {"network": "vision_transformer", "dim": 192, "width": 192, "layers": 12}
 # Anchors are nearly sure, so log h(x_a) is large: divergence outweighs the other terms at weight 1.
 SMALL_COX = {"hidden": 256, "latent": 64, "weight_explore": 0.1}
@@ -48,36 +54,41 @@ CHOICES = (
 def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
     dataset, method, preset = parse_argument(argument, *CHOICES)
     paper = preset == "paper"
-    return ConfigDict({
-        "experiment": "oom",
-        "seed": 0,
-        # The paper's epochs are as many steps as the data set asks for.
-        **({"steps": placeholder(int), "epochs": 50} if paper else {"steps": 300}),
-        "batch_size": 64,  # of labelled, of unlabelled and of in-modal examples
-        "parallel": "shard_map",  # or "pmap"
-        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
-        "method": _method(method, paper),
-        "train": {
-            "lr": 1e-3, "schedule": "constant" if paper else "cosine", "warmup": 0 if paper else 20,
-            "weight_decay": 1e-5 if paper else 0.01, "clip": 0.0 if paper else 1.0,
-            "log_every": 20,
-            "checkpoint_every": 100,
-            "checkpoint_seconds": 120.0,  # whatever comes first
-            "fused": 20,  # steps in one program, on data that stay on the device
-        },
-        "log": {"to": "", "project": "unirep_jax"},  # to "trackio", "wandb" or "mlflow", too
-        "task": {
-            "modality": DATA_SETS[dataset].out_of_modal,  # the out-of-modal one
-            "setting": "semi",  # or "unsupervised"
-            "labelled": 1.0 if method == "supervised" else 0.1,
-            "in_modal_fraction": 1.0,
-            "given": False,
-            "control": True,  # also the features and the untrained network, read linearly
-            "retrace": True,
-        },
-        "pretrain": SHARED["pretraining"](dim=64, steps=200),
-        **SHARED["SPACES"]["searchable"](_space(method), 0 if paper else 300),
-    })  # fmt: skip
+    return ConfigDict(
+        {
+            "experiment": "oom",
+            "seed": 0,
+            # The paper's epochs are as many steps as the data set asks for.
+            **({"steps": placeholder(int), "epochs": 50} if paper else {"steps": 300}),
+            "batch_size": 64,  # of labelled, of unlabelled and of in-modal examples
+            "parallel": "shard_map",  # or "pmap"
+            "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
+            "method": _method(method, paper),
+            "train": {
+                "lr": 1e-3,
+                "schedule": "constant" if paper else "cosine",
+                "warmup": 0 if paper else 20,
+                "weight_decay": 1e-5 if paper else 0.01,
+                "clip": 0.0 if paper else 1.0,
+                "log_every": 20,
+                "checkpoint_every": 100,
+                "checkpoint_seconds": 120.0,  # whatever comes first
+                "fused": 20,  # steps in one program, on data that stay on the device
+            },
+            "log": {"to": "", "project": "unirep_jax"},  # to "trackio", "wandb" or "mlflow", too
+            "task": {
+                "modality": DATA_SETS[dataset].out_of_modal,  # the out-of-modal one
+                "setting": "semi",  # or "unsupervised"
+                "labelled": 1.0 if method == "supervised" else 0.1,
+                "in_modal_fraction": 1.0,
+                "given": False,
+                "control": True,  # also the features and the untrained network, read linearly
+                "retrace": True,
+            },
+            "pretrain": SHARED["pretraining"](dim=64, steps=200),
+            **SHARED["SPACES"]["searchable"](_space(method), 0 if paper else 300),
+        }
+    )
 
 
 def _space(method: str) -> dict:
@@ -118,7 +129,10 @@ VARIANTS = {
     "unsupervised": {
         title: settings | UNSUPERVISED
         for title, settings in {
-            "COX": {}, "random": _row("random"), "SSL": _row("ssl"), "MoCo": _row("moco"),
+            "COX": {},
+            "random": _row("random"),
+            "SSL": _row("ssl"),
+            "MoCo": _row("moco"),
         }.items()
     },
     # Table 4. "connection alone" is not of the paper: what the connection adds to ERM.
@@ -135,9 +149,12 @@ VARIANTS = {
     "table6": {
         title: _row(name)
         for title, name in {
-            "MoCo": "moco", "MoCo + COX": "cox_moco",
-            "FreeMatch": "freematch", "FreeMatch + COX": "cox_freematch",
-            "MixText": "mixtext", "MixText + COX": "cox_mixtext",
+            "MoCo": "moco",
+            "MoCo + COX": "cox_moco",
+            "FreeMatch": "freematch",
+            "FreeMatch + COX": "cox_freematch",
+            "MixText": "mixtext",
+            "MixText + COX": "cox_mixtext",
         }.items()
     },
     # Ours against the paper's exploration.
@@ -162,4 +179,4 @@ VARIANTS = {
     "figure8": {
         f"{share:.0%} in-modal": {"task.in_modal_fraction": share} for share in (0.1, 0.4, 0.7, 1.0)
     },
-}  # fmt: skip
+}

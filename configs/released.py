@@ -34,9 +34,9 @@ def get_config(argument: str = "micu") -> ConfigDict:
     path = Path(__file__).with_name(f"{task}.py")
     config = runpy.run_path(str(path))["get_config"]("features" if task == "oscmg" else "micu")
     config.steps = 0
-    config.method = ConfigDict({
-        "name": f"{weights}_released", **dataclasses.asdict(WEIGHTS[weights])
-    })  # fmt: skip
+    config.method = ConfigDict(
+        {"name": f"{weights}_released", **dataclasses.asdict(WEIGHTS[weights])}
+    )
     config.task.probe = ConfigDict(PROBE)
     if task == "transfer":
         config.task.event_probe = ConfigDict(PROBE)

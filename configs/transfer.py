@@ -34,13 +34,22 @@ def get_config(argument: str = "micu") -> ConfigDict:
     config = get_oscmg_config(f"features,{argument}")
     config.experiment = "transfer"
     config.steps = 2555
-    config.task = ConfigDict({
-        "sets": ("features/ave", "features/ucf51", "features/ucf_vggsound", "features/avvp",
-                 "features/ave_avvp", "features/msvd", "features/clotho"),
-        "selections": ("honest", "paper"),
-        "folds": 3,
-        "control": True,  # also the network untrained, linear CCA, raw features
-        "probe": dict(SHARED["AUTHORS_PROBE"]),
-        "event_probe": dict(SHARED["AUTHORS_PROBE"]),
-    })  # fmt: skip
+    config.task = ConfigDict(
+        {
+            "sets": (
+                "features/ave",
+                "features/ucf51",
+                "features/ucf_vggsound",
+                "features/avvp",
+                "features/ave_avvp",
+                "features/msvd",
+                "features/clotho",
+            ),
+            "selections": ("honest", "paper"),
+            "folds": 3,
+            "control": True,  # also the network untrained, linear CCA, raw features
+            "probe": dict(SHARED["AUTHORS_PROBE"]),
+            "event_probe": dict(SHARED["AUTHORS_PROBE"]),
+        }
+    )
     return config

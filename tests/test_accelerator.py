@@ -31,9 +31,12 @@ def script(out, *arguments, absent=()):
     (folder / "sitecustomize.py").write_text("\n".join(["import sys", *lines]))
     command = [sys.executable, str(BENCHMARKS / "accelerator.py"), "--tiny", f"--out={out}"]
     subprocess.run(
-        [*command, *arguments], check=True, capture_output=True, timeout=3000,
+        [*command, *arguments],
+        check=True,
+        capture_output=True,
+        timeout=3000,
         env={**os.environ, "PYTHONPATH": str(folder)},
-    )  # fmt: skip
+    )
     return accelerator_rows.read(out)
 
 
@@ -59,8 +62,10 @@ def test_every_stage_runs_at_tiny_sizes(tmp_path):
     rows = script(tmp_path / "rows", "--budget_s=2900")
     wrong = [row for row in rows if row["status"] == "failed"]
     assert not wrong
-    stages = {stage: {r["case"] for r in rows if r["stage"] == stage} for stage in
-              ("machine", "kernels", "deterministic", "times", "memory")}  # fmt: skip
+    stages = {
+        stage: {r["case"] for r in rows if r["stage"] == stage}
+        for stage in ("machine", "kernels", "deterministic", "times", "memory")
+    }
     assert stages["kernels"] >= EXAMPLES.keys() and stages["deterministic"] >= EXAMPLES.keys()
     assert {"product, highest", "product, default", "product, bf16", "copy"} <= stages["machine"]
     resumed = {row["case"] for row in rows if row["case"].endswith("resumed")}

@@ -25,12 +25,22 @@ def config(tmp_path, paired_features, rng):
     flow = rng.random((len(paired_features.label), 4, 8), np.float32)
     np.save(tmp_path / "flow" / "modality" / "flow.npy", flow)
     made = runpy.run_path(str(CONFIGS / "oscmg.py"))["get_config"]("features")
-    made.update_from_flattened_dict({
-        "data.path": str(tmp_path / "toy.npz"), "data.flow": str(tmp_path / "flow"),
-        "steps": 2, "batch_size": 16, "method.dim": 8, "method.layers": 1, "method.codes": 16,
-        "task.control": False, "task.selections": ("paper",), "task.known": (2,),
-        "task.probe.steps": 2, "train.checkpoint_every": 2,
-    })  # fmt: skip
+    made.update_from_flattened_dict(
+        {
+            "data.path": str(tmp_path / "toy.npz"),
+            "data.flow": str(tmp_path / "flow"),
+            "steps": 2,
+            "batch_size": 16,
+            "method.dim": 8,
+            "method.layers": 1,
+            "method.codes": 16,
+            "task.control": False,
+            "task.selections": ("paper",),
+            "task.known": (2,),
+            "task.probe.steps": 2,
+            "train.checkpoint_every": 2,
+        }
+    )
     return made
 
 
@@ -63,9 +73,10 @@ def test_images_without_a_time_axis_are_a_modality_to_choose(tmp_path, rng, argu
     """[height, width, channel] beside sequences and vectors, under every kind of method."""
     label = np.tile(np.arange(4), 10)
     features = {
-        "image": rng.random((40, 6, 5, 3), np.float32), "sound": rng.random((40, 4, 3), np.float32),
+        "image": rng.random((40, 6, 5, 3), np.float32),
+        "sound": rng.random((40, 4, 3), np.float32),
         "vector": rng.random((40, 7), np.float32),
-    }  # fmt: skip
+    }
     data = FeatureSet.from_arrays("d", features, label, np.arange(40) < 24)
     save_features(tmp_path / "d.npz", data)
     name, _, method = argument.partition(":")

@@ -201,8 +201,18 @@ def test_a_data_set_alone_has_the_first_method_and_a_protocol_that_exists(name):
 
 
 @pytest.mark.parametrize("name", BY_METHOD)
-@pytest.mark.parametrize("wrong", ["", "best", "{data},best", "{data},{data}", "{method},{method}",
-                                   "{data},{method},{data}", "{data} {method}"])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "best",
+        "{data},best",
+        "{data},{data}",
+        "{method},{method}",
+        "{data},{method},{data}",
+        "{data} {method}",
+    ],
+)
 def test_any_other_argument_lists_data_sets_and_methods(name, wrong):
     module, methods = load(name), BY_METHOD[name]
     argument = wrong.format(data=module["DATASETS"][0], method=methods[0])
@@ -285,8 +295,15 @@ def test_mover_and_its_rivals_are_told_apart_by_what_the_papers_say():
 
 
 def test_the_default_workdir_is_a_function_of_every_setting():
-    first = ConfigDict({"experiment": "e", "data": {"name": "d"}, "method": {"name": "m"},
-                        "seed": 0, "train": {"lr": 0.1}})  # fmt: skip
+    first = ConfigDict(
+        {
+            "experiment": "e",
+            "data": {"name": "d"},
+            "method": {"name": "m"},
+            "seed": 0,
+            "train": {"lr": 0.1},
+        }
+    )
     second = first.copy_and_resolve_references()
     assert default_workdir(first) == default_workdir(second)
     second.train.lr = 0.2

@@ -93,8 +93,18 @@ def test_the_former_name_of_the_retrieval_configuration_works(capsys):
     assert former["get_config"]("gram").method.name == "gram"
 
 
-@pytest.mark.parametrize("wrong", ["", "best", "digits_avt,best", "erm,cox", "utd_mhad,digits_avt",
-                                   "paper,paper", "digits_avt cox"])  # fmt: skip
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "",
+        "best",
+        "digits_avt,best",
+        "erm,cox",
+        "utd_mhad,digits_avt",
+        "paper,paper",
+        "digits_avt cox",
+    ],
+)
 def test_any_other_argument_lists_data_sets_and_methods(wrong):
     with pytest.raises(ValueError) as caught:
         get_config(wrong)

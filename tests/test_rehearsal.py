@@ -37,9 +37,7 @@ def folders(trees, tmp_path, monkeypatch):
     clips = {f"clip{i:07d}": (i % 5, part, 10) for i, part in enumerate(parts)}
     monkeypatch.setattr(trees, "AVEL", clips)
     made = {}
-    for name, write, builder in (
-        ("avel40k", trees.avel40k, VggsoundAvel40k), ("ave", _ave, Ave)
-    ):  # fmt: skip
+    for name, write, builder in (("avel40k", trees.avel40k, VggsoundAvel40k), ("ave", _ave, Ave)):
         raw = tmp_path / "raw" / name
         raw.mkdir(parents=True)
         write(raw) if name == "avel40k" else write(trees, raw)
@@ -78,11 +76,18 @@ def _run(folders, title, folder):
     config = runpy.run_path(str(CONFIGS / "transfer.py"))["get_config"]()
     row = runpy.run_path(str(CONFIGS / "tables/oscmg.py"))["get_variants"]("table2")[title]
     single = varied(config, row(config))
-    single.update_from_flattened_dict({
-        "data.path": str(folders["avel40k"]), "task.sets": (str(folders["ave"]),), "steps": 2,
-        "batch_size": 8, "task.selections": ("paper",), "task.probe.steps": 2,
-        "task.event_probe.steps": 2, "task.control": False,
-    })  # fmt: skip
+    single.update_from_flattened_dict(
+        {
+            "data.path": str(folders["avel40k"]),
+            "task.sets": (str(folders["ave"]),),
+            "steps": 2,
+            "batch_size": 8,
+            "task.selections": ("paper",),
+            "task.probe.steps": 2,
+            "task.event_probe.steps": 2,
+            "task.control": False,
+        }
+    )
     run(single, folder)
     return [m for m in read_measurements(folder / "results.jsonl") if m.method != "chance"]
 

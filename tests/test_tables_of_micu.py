@@ -45,16 +45,28 @@ def test_every_row_takes_two_steps(name, config, tmp_path, standard_promotion):
 
 
 def test_costs_have_a_row_for_each_variant_with_its_own_numbers(config, standard_promotion):
-    variants = {"few codes": {"method.dim": 16, "method.layers": 1, "method.pieces": 2,
-                              "method.permutations": 2},
-                "wide": {"method.dim": 32, "method.layers": 1, "method.pieces": 2,
-                         "method.permutations": 2}}  # fmt: skip
+    variants = {
+        "few codes": {
+            "method.dim": 16,
+            "method.layers": 1,
+            "method.pieces": 2,
+            "method.permutations": 2,
+        },
+        "wide": {
+            "method.dim": 32,
+            "method.layers": 1,
+            "method.pieces": 2,
+            "method.permutations": 2,
+        },
+    }
     table = cost_table(config, variants)
     assert "Batches of 16 on 8 ×" in table
     header, _, *lines = [line for line in table.splitlines() if line.startswith("|")]
     assert [cell.strip() for cell in header.strip("|").split("|")] == [*COLUMNS]
-    found = {cells[0].strip(): [float(c) for c in cells[1:]]
-             for cells in (line.strip("|").split("|") for line in lines)}  # fmt: skip
+    found = {
+        cells[0].strip(): [float(c) for c in cells[1:]]
+        for cells in (line.strip("|").split("|") for line in lines)
+    }
     assert found.keys() == variants.keys()
     for narrow, wide in zip(found["few codes"][:3], found["wide"][:3], strict=True):
         assert 0 < narrow <= wide

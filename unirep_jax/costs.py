@@ -14,8 +14,13 @@ from unirep_jax.sweep import varied
 from unirep_jax.workdir import ConfigError
 
 COLUMNS = (
-    "method", "parameters, M", "GFLOP a step", "memory, MiB", "ms a step", "s an epoch",
-)  # fmt: skip
+    "method",
+    "parameters, M",
+    "GFLOP a step",
+    "memory, MiB",
+    "ms a step",
+    "s an epoch",
+)
 
 
 def cost_table(config: ConfigDict, variants: dict[str, dict]) -> str:
@@ -38,11 +43,16 @@ def cost_table(config: ConfigDict, variants: dict[str, dict]) -> str:
         sizes = [leaf.size for leaf in jax.tree.leaves(jax.eval_shape(fitting.initial).params)]
         cost = measure_step(fitting, single.steps)
         epoch = fitting.examples // single.batch_size * cost.seconds
-        rows.append([
-            title, f"{sum(sizes) / 1e6:.2f}", f"{cost.flops / 1e9:.2f}",
-            f"{(cost.arguments + cost.besides) / 2**20:.0f}", f"{1e3 * cost.seconds:.1f}",
-            f"{epoch:.1f}",
-        ])  # fmt: skip
+        rows.append(
+            [
+                title,
+                f"{sum(sizes) / 1e6:.2f}",
+                f"{cost.flops / 1e9:.2f}",
+                f"{(cost.arguments + cost.besides) / 2**20:.0f}",
+                f"{1e3 * cost.seconds:.1f}",
+                f"{epoch:.1f}",
+            ]
+        )
     device = f"{jax.device_count()} × {jax.devices()[0].device_kind}"
     table = markdown_table(COLUMNS, rows)
     return f"Batches of {single.batch_size} on {device}.\n\n{table}"

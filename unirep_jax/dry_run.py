@@ -38,11 +38,19 @@ def dry_run(config: ConfigDict) -> str:
                 for m, x in training_set.features.items()
             ],
         )
-        return "\n".join([
-            "## Configuration\n", settings, "\n## Data\n", features,
-            f"{training_set.train.sum()} of {len(training_set.label)} examples are for training.",
-            "\n## Parameters\n", _parameters(fitting), "\n## Step\n", _step(fitting, config),
-        ])  # fmt: skip
+        return "\n".join(
+            [
+                "## Configuration\n",
+                settings,
+                "\n## Data\n",
+                features,
+                f"{training_set.train.sum()} of {len(training_set.label)} examples are to train on.",
+                "\n## Parameters\n",
+                _parameters(fitting),
+                "\n## Step\n",
+                _step(fitting, config),
+            ]
+        )
 
 
 def _parameters(fitting: Fitting) -> str:
@@ -91,11 +99,15 @@ def measure_step(fitting: Fitting, steps: int) -> StepCost:
     seconds = seconds[1:] or seconds  # the first call also loads
     cost, memory = _cost(compiled), compiled.memory_analysis()
     return StepCost(
-        compiling, float(np.median(seconds)), len(seconds), cost["flops"] / fused,
+        compiling,
+        float(np.median(seconds)),
+        len(seconds),
+        cost["flops"] / fused,
         cost["bytes accessed"] / fused,
-        memory.argument_size_in_bytes, memory.temp_size_in_bytes,  # type: ignore[union-attr]
+        memory.argument_size_in_bytes,
+        memory.temp_size_in_bytes,  # type: ignore[union-attr]
         float(metrics["loss"]),
-    )  # fmt: skip
+    )
 
 
 def _step(fitting: Fitting, config: ConfigDict) -> str:

@@ -100,8 +100,9 @@ def _run(
     started = time.monotonic()
     trained_from = identity(config, data, evaluation)
     facts = {
-        "training": trained_from.facts(), "evaluation": evaluation_settings(config, evaluation)
-    }  # fmt: skip
+        "training": trained_from.facts(),
+        "evaluation": evaluation_settings(config, evaluation),
+    }
     finished = is_finished(workdir, facts)
     if finished and trial:
         return workdir
@@ -147,9 +148,16 @@ def _evaluate(
     folder = own_folder(workdir)
     kept = KeptMeasurements(folder / "measured.json", facts)
     trained = Trained(
-        ready.prepared, config.method.name, config.seed, state, ready.fitting, ready.pretrain,
-        folder, kept, draws=draws,
-    )  # fmt: skip
+        ready.prepared,
+        config.method.name,
+        config.seed,
+        state,
+        ready.fitting,
+        ready.pretrain,
+        folder,
+        kept,
+        draws=draws,
+    )
     trained.figures.mkdir(exist_ok=True)
     if config.steps and draws:
         training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")

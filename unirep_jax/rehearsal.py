@@ -65,9 +65,15 @@ def _rehearse(config: ConfigDict, data: FeatureSet, count: int, folder: Path) ->
         ready = set_up(small, folder, untrained, data)
         state = jax.tree.map(jax.numpy.asarray, ready.fitting.initial())
         trained = Trained(
-            ready.prepared, config.method.name, config.seed, state, ready.fitting, ready.pretrain,
-            folder, examples=count,
-        )  # fmt: skip
+            ready.prepared,
+            config.method.name,
+            config.seed,
+            state,
+            ready.fitting,
+            ready.pretrain,
+            folder,
+            examples=count,
+        )
         with threadpool_limits(1, user_api="openmp"):  # a map of few points waits for threads
             write_results(ready.task.rehearsal(), trained)
         ready.task.tables(read_measurements(folder / RESULTS))

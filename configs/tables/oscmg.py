@@ -42,9 +42,13 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 TITLES = {
-    "MICU": "micu", "DCID": "dcid", "CMCM": "cmcm", "TURN": "turn", "CODIS": "codis",
+    "MICU": "micu",
+    "DCID": "dcid",
+    "CMCM": "cmcm",
+    "TURN": "turn",
+    "CODIS": "codis",
     "MMJP6": "mmjp",
-}  # fmt: skip
+}
 CONFIGS = Path(__file__).parents[1]
 SHARED = runpy.run_path(str(CONFIGS / "methods.py"))
 METHODS, PRESETS = SHARED["METHODS"], SHARED["PRESETS"]
@@ -56,9 +60,12 @@ METHOD_TABLES = {
     "figure6": {"DCID": "dcid", "MICU": "micu"},
 }
 ABLATION_TABLES = {
-    "table7": "losses", "table8": "losses", "figure3": "jigsaw", "figure4": "mask",
+    "table7": "losses",
+    "table8": "losses",
+    "figure3": "jigsaw",
+    "figure4": "mask",
     "figure5": "codebook",
-}  # fmt: skip
+}
 TABLES = (*METHOD_TABLES, *ABLATION_TABLES)
 TRANSFER = "transfer"  # the experiment that is on the features of the papers
 

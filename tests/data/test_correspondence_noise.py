@@ -61,9 +61,12 @@ def test_missing_takes_one_modality_of_an_example_and_unpaired_leaves_one(number
 
 def test_what_an_example_has_alone_is_not_taken_away(numbered):
     data = FeatureSet.from_arrays(
-        "alone", numbered.features, numbered.label, numbered.train,
+        "alone",
+        numbered.features,
+        numbered.label,
+        numbered.train,
         present={"a": np.arange(40) > 20, "b": np.arange(40) > 20},
-    )  # fmt: skip
+    )
     for kind in ("missing", "unpaired"):
         present = spoilt(data, kind, 1.0).data.present
         assert np.any(list(present.values()), axis=0).all()

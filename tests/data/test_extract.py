@@ -66,10 +66,14 @@ def manifest(folder):
     """The same as lines of a manifest, to be changed."""
     rows = [
         {
-            "id": f"e{i}", "split": "test" if i < 3 else "train", "class_name": "ab"[i % 2],
-            "image": f"image/{'cat' if i % 2 else 'dog'}/{i}.png", "caption": f"number {i}",
-        } for i in range(10)
-    ]  # fmt: skip
+            "id": f"e{i}",
+            "split": "test" if i < 3 else "train",
+            "class_name": "ab"[i % 2],
+            "image": f"image/{'cat' if i % 2 else 'dog'}/{i}.png",
+            "caption": f"number {i}",
+        }
+        for i in range(10)
+    ]
 
     def write(*changes, drop=()):
         for row, column, value in changes:
@@ -157,9 +161,12 @@ def test_word_ids_stay_exact_integers_whatever_the_type_of_the_other_features(ma
 def test_word_ids_are_no_bank(manifest, tmp_path):
     with pytest.raises(EncoderError, match="caption: a bank holds vectors, the encoder gives word"):
         extract(
-            manifest(), tmp_path / "out", encode=["caption:words"], modalities=["caption"],
+            manifest(),
+            tmp_path / "out",
+            encode=["caption:words"],
+            modalities=["caption"],
             form="banks",
-        )  # fmt: skip
+        )
 
 
 @pytest.mark.parametrize("after", [1, 3, 4])
@@ -252,9 +259,13 @@ def test_banks_hold_unit_vectors_of_the_examples_that_are_complete(
     path = manifest((4, "image", ""), (1, "image", "image/none.png"))
     encode = ["image:my_encoders:sums", "sums@image:my_encoders:sums,factor=-3"]
     card = extract(
-        path, tmp_path / "out", encode=encode, modalities=["image", "sums"], form="banks",
+        path,
+        tmp_path / "out",
+        encode=encode,
+        modalities=["image", "sums"],
+        form="banks",
         skip_damaged=True,
-    )  # fmt: skip
+    )
     train = open_bank(tmp_path / "out" / "train" / "image.npy", verify=True)
     test = open_bank(tmp_path / "out" / "test" / "sums.npy", verify=True)
     assert train.embeddings.shape == (6, 2) and test.embeddings.shape == (2, 2)
@@ -271,8 +282,11 @@ def test_the_card_says_what_was_made_of_what(manifest, tmp_path, encoder_module)
     assert card["encode"] == {"image": "my_encoders:sums", "caption": "words"}
     assert card["made_at"].endswith("Z") and card["libraries"]["numpy"] == np.__version__
     assert card["modalities"]["image"] == {
-        "encoder": "my_encoders:sums", "shape": [2], "present": 10, "damaged": 0,
-    }  # fmt: skip
+        "encoder": "my_encoders:sums",
+        "shape": [2],
+        "present": 10,
+        "damaged": 0,
+    }
 
 
 @pytest.mark.parametrize(
@@ -554,8 +568,10 @@ def test_the_encoder_of_the_documentation_works(manifest, tmp_path, monkeypatch)
 
 
 def test_the_documentation_lists_every_encoder_with_its_settings():
-    pages = [(Path(__file__).parents[2] / "docs" / f"{name}.md").read_text("utf-8")
-             for name in ("extract", "pretrained")]  # fmt: skip
+    pages = [
+        (Path(__file__).parents[2] / "docs" / f"{name}.md").read_text("utf-8")
+        for name in ("extract", "pretrained")
+    ]
     for name in ENCODERS:
         assert any(f"`{name}`" in page for page in pages), name
     for line in re.findall(r"^\| `\w+` \|.*", pages[0], re.MULTILINE):

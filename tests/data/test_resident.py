@@ -82,8 +82,10 @@ def test_half_precision_stays_and_absent_rows_are_zero(paired_features):
 
 
 def test_a_numbered_pool_shows_the_numbers_and_every_pool_can_be_had_whole(paired_features):
-    pools = {"few": Pool(np.array([7, 2, 5]), 2, ("camera",), numbered=True),
-             "many": Pool(np.arange(20), 4, ("caption",), labelled=True)}  # fmt: skip
+    pools = {
+        "few": Pool(np.array([7, 2, 5]), 2, ("camera",), numbered=True),
+        "many": Pool(np.arange(20), 4, ("caption",), labelled=True),
+    }
     resident = resident_arrays(paired_features, pools)
     few, many = (wholes(resident, pools)[name] for name in ("few", "many"))
     batch = few.take(few.rows)

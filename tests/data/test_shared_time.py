@@ -16,9 +16,12 @@ def values():
     slow = signal.reshape(200, 6, 2, 3).mean(2)
     maps = np.tanh(slow @ rng.standard_normal((3, 4)))[:, :, None, None] * np.ones((1, 1, 2, 2, 1))
     features = {
-        "signal": signal, "maps": maps, "other": other, "vector": signal[:, 0],
+        "signal": signal,
+        "maps": maps,
+        "other": other,
+        "vector": signal[:, 0],
         "words": rng.integers(1, 9, (200, 6)).astype(np.int32),
-    }  # fmt: skip
+    }
     features = {m: x if m == "words" else x.astype(np.float32) for m, x in features.items()}
     label = np.arange(200) % 4
     return shared_time(FeatureSet.from_arrays("made", features, label, np.arange(200) < 150))
@@ -43,6 +46,7 @@ def test_what_all_examples_do_at_a_step_is_no_evidence():
     features = {
         m: (course + rng.standard_normal((300, 8, 4))).astype(np.float32) for m in ("a", "b")
     }
-    found = shared_time(FeatureSet.from_arrays("made", features, np.zeros(300, int),
-                                               np.arange(300) < 250))  # fmt: skip
+    found = shared_time(
+        FeatureSet.from_arrays("made", features, np.zeros(300, int), np.arange(300) < 250)
+    )
     assert abs(found["a", "b"]) < SHARED_ABOVE

@@ -13,8 +13,9 @@ def test_tokens_outside_the_list_leave_and_those_after_them_move_up(tmp_path):
     made = kept_tokens(vectors, [7, 8, 9, 10, 11, 7], kept, count=3)
     np.testing.assert_array_equal(made, vectors[[0, 2, 4]])
     assert made.dtype == np.float32
-    np.testing.assert_array_equal(kept_tokens(vectors, [8, 8, 8, 8, 8, 9], kept, count=2),
-                                  [vectors[5], [0, 0]])  # fmt: skip
+    np.testing.assert_array_equal(
+        kept_tokens(vectors, [8, 8, 8, 8, 8, 9], kept, count=2), [vectors[5], [0, 0]]
+    )
     np.testing.assert_array_equal(kept_tokens(vectors, range(6), count=8)[:6], vectors)
     assert kept_tokens(vectors[:0], [], kept).shape == (10, 2)
 

@@ -7,8 +7,17 @@ import pytest
 from unirep_jax.evaluation.ranks import mean_ranks
 
 # Demšar (2006), table 5: two-tailed critical values of the Nemenyi test at 0.05, by methods.
-CRITICAL = {2: 1.960, 3: 2.343, 4: 2.569, 5: 2.728, 6: 2.850, 7: 2.949, 8: 3.031, 9: 3.102,
-            10: 3.164}  # fmt: skip
+CRITICAL = {
+    2: 1.960,
+    3: 2.343,
+    4: 2.569,
+    5: 2.728,
+    6: 2.850,
+    7: 2.949,
+    8: 3.031,
+    9: 3.102,
+    10: 3.164,
+}
 
 
 @pytest.mark.parametrize("k", CRITICAL)

@@ -269,9 +269,13 @@ def test_masks_smoothing_and_negatives_are_those_of_the_loop(rng, block_size, ne
     where = np.arange(BATCH) % 4 > 0
     holes = [np.where(where[:, None], v, np.nan).astype(np.float32) for v in vectors]
     both, gradient = both_and_gradient(
-        holes, 0.1, label_smoothing=0.2, where=where, block_size=block_size,
+        holes,
+        0.1,
+        label_smoothing=0.2,
+        where=where,
+        block_size=block_size,
         negatives_only=negatives_only,
-    )  # fmt: skip
+    )
     expected = loop_info_nce(vectors, 0.1, where, 0.2, negatives_only)
     np.testing.assert_allclose(both, expected, rtol=2e-5, atol=2e-5)
     for leaf in gradient[0]:
@@ -355,14 +359,19 @@ def test_examples_are_compared_within_their_composition_alone(rng, block_size):
     where = np.arange(BATCH) != 3
     settings = {"temperature": 0.4, "label_smoothing": 0.2}
     found = volume_info_nce(
-        anchors, first, second, composition=composition, where=where, block_size=block_size,
+        anchors,
+        first,
+        second,
+        composition=composition,
+        where=where,
+        block_size=block_size,
         **settings,
-    )  # fmt: skip
+    )
     for kind in range(3):
         rows = np.flatnonzero((composition == kind) & where)
-        volume = np.array([
-            [determinant_volume([anchors[i], first[j], second[j]]) for j in rows] for i in rows
-        ])  # fmt: skip
+        volume = np.array(
+            [[determinant_volume([anchors[i], first[j], second[j]]) for j in rows] for i in rows]
+        )
         for name, logits in (
             ("anchor_to_group", -volume / 0.4),
             ("group_to_anchor", -volume.T / 0.4),

@@ -35,8 +35,10 @@ def pairs(size):
                 joined = f"{theirs}.self_attn.in_proj"
                 found[f"{attention}/{kind}/kernel"] = ((f"{joined}_weight", place), flat_in)
                 found[f"{attention}/{kind}/bias"] = ((f"{joined}_bias", place), np.ravel)
-            found[f"{attention}/out/kernel"] = (f"{theirs}.self_attn.out_proj.weight",
-                                                lambda x: x.reshape(-1, x.shape[-1]).T)  # fmt: skip
+            found[f"{attention}/out/kernel"] = (
+                f"{theirs}.self_attn.out_proj.weight",
+                lambda x: x.reshape(-1, x.shape[-1]).T,
+            )
             found[f"{attention}/out/bias"] = (f"{theirs}.self_attn.out_proj.bias", same)
             dense(f"{ours}/Dense_0", f"{theirs}.linear1")
             dense(f"{ours}/Dense_1", f"{theirs}.linear2")
@@ -50,8 +52,9 @@ def pairs(size):
     dense("network/specifics_text/Dense_0", "text_own")
     for place, name in enumerate(("first", "second", "third")):
         conv(f"network/specifics_video/Conv_{place}", f"video_own.{name}")
-        conv(f"network/decoders_video/ConvTranspose_{place}", f"decoders.video.{name}",
-             deconvolution)  # fmt: skip
+        conv(
+            f"network/decoders_video/ConvTranspose_{place}", f"decoders.video.{name}", deconvolution
+        )
     for ours, theirs in (("specifics_video", "video_own"), ("decoders_video", "decoders.video")):
         for place, name in enumerate(("wide", "narrow")):
             conv(f"network/{ours}/Residual_0/Conv_{place}", f"{theirs}.residual.{name}", bias=False)
@@ -83,8 +86,10 @@ def as_torch(params, size):
             theirs[name] = array
     theirs |= {name: np.concatenate([p[i] for i in range(3)]) for name, p in parts.items()}
     for layer in range(2):
-        lstm = {kind: ours.pop(f"network/words/BiLSTM_{layer}/{kind}")
-                for kind in ("kernel", "recurrent", "bias", "recurrent_bias")}  # fmt: skip
+        lstm = {
+            kind: ours.pop(f"network/words/BiLSTM_{layer}/{kind}")
+            for kind in ("kernel", "recurrent", "bias", "recurrent_bias")
+        }
         for place, end in enumerate(("", "_reverse")):
             theirs[f"lstm.weight_ih_l{layer}{end}"] = lstm["kernel"][place].T
             theirs[f"lstm.weight_hh_l{layer}{end}"] = lstm["recurrent"][place].T

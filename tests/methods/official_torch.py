@@ -102,10 +102,13 @@ class Network(nn.Module):
         self.pool = Pool(channels["video"], dim)
         self.audio_own, self.text_own = nn.Linear(width["audio"], dim), nn.Linear(dim, dim)
         self.video_own = MapFeatures(channels["video"])
-        self.decoders = nn.ModuleDict({
-            "audio": Decoder(width["audio"], dim), "text": Decoder(dim, dim),
-            "video": MapDecoder(channels["video"], dim),
-        })  # fmt: skip
+        self.decoders = nn.ModuleDict(
+            {
+                "audio": Decoder(width["audio"], dim),
+                "text": Decoder(dim, dim),
+                "video": MapDecoder(channels["video"], dim),
+            }
+        )
         self.hidden = nn.Linear(dim, 512)
         self.output = nn.Linear(512, size["permutations"])
 
@@ -178,8 +181,9 @@ def decoding(network, batch, words, quantized):
     decoded = network.decoders["video"](code, network.video_own(maps))
     audio = network.decoders["audio"](quantized["audio"], network.audio_own(batch["audio"]).relu())
     text = network.decoders["text"](quantized["text"], network.text_own(words).relu())
-    return (F.mse_loss(audio, batch["audio"]) + F.mse_loss(decoded, maps)
-            + ((text - words) ** 2).mean())  # fmt: skip
+    return (
+        F.mse_loss(audio, batch["audio"]) + F.mse_loss(decoded, maps) + ((text - words) ** 2).mean()
+    )
 
 
 def terms_of(network, codebook, batch, mask, draw, orders):
@@ -199,8 +203,13 @@ def terms_of(network, codebook, batch, mask, draw, orders):
 
 
 def modules_that_are_clipped(network):
-    encoder = [network.over_time, network.pool, network.audio_own, network.text_own,
-               network.video_own]  # fmt: skip
+    encoder = [
+        network.over_time,
+        network.pool,
+        network.audio_own,
+        network.text_own,
+        network.video_own,
+    ]
     yield network.lstm.parameters()
     yield [p for module in encoder for p in module.parameters()]
     yield network.decoders.parameters()

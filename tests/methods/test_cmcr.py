@@ -85,10 +85,17 @@ def info_nce(x, y, temperature):
 @pytest.mark.parametrize("final_relu", [True, False])
 def test_the_loss_without_noise_is_equation_10(streams, statistics, final_relu):
     method = CMCR(
-        dim=8, hidden=12, noise_variance=0.0, temperature_shared=0.2, temperature_other=0.3,
-        weight_shared=0.7, weight_other=1.3, weight_intra=0.4, final_relu=final_relu,
+        dim=8,
+        hidden=12,
+        noise_variance=0.0,
+        temperature_shared=0.2,
+        temperature_other=0.3,
+        weight_shared=0.7,
+        weight_other=1.3,
+        weight_intra=0.4,
+        final_relu=final_relu,
         batch_statistics=statistics,
-    )  # fmt: skip
+    )
     method, _, state = start(method, streams)
     batch = batch_of(streams)
     found = {}
@@ -109,9 +116,16 @@ def test_the_loss_without_noise_is_equation_10(streams, statistics, final_relu):
 @pytest.mark.parametrize("normalized", [False, True])
 def test_equation_9_is_read_as_it_was_asked(streams, squared, normalized):
     method = CMCR(
-        dim=8, hidden=12, noise_variance=0.0, weight_shared=0.0, weight_other=0.0, weight_intra=0.6,
-        intra_squared=squared, intra_normalized=normalized, final_relu=False,
-    )  # fmt: skip
+        dim=8,
+        hidden=12,
+        noise_variance=0.0,
+        weight_shared=0.0,
+        weight_other=0.0,
+        weight_intra=0.6,
+        intra_squared=squared,
+        intra_normalized=normalized,
+        final_relu=False,
+    )
     method, _, state = start(method, streams)
     batch = batch_of(streams)
     total, logged = 0.0, {}
@@ -187,9 +201,14 @@ def test_normalisation_after_noise_returns_to_the_sphere_and_is_an_option(stream
 def test_several_devices_give_the_loss_gradient_and_statistics_of_one(parallel, streams):
     method, _, state = start(METHODS["paper"], streams)
     assert_devices_agree(
-        method, state, batch_of(streams), parallel=parallel, counts=(2, 8), metrics_rtol=1e-5,
+        method,
+        state,
+        batch_of(streams),
+        parallel=parallel,
+        counts=(2, 8),
+        metrics_rtol=1e-5,
         state_rtol=1e-4,
-    )  # fmt: skip
+    )
 
 
 def test_training_brings_the_pair_that_never_met_together(streams, standard_promotion):

@@ -85,9 +85,13 @@ def test_with_pairs_every_term_and_gradient_is_finite(paired_features):
     np.testing.assert_allclose(early, expected, rtol=1e-5, err_msg="nothing is explored before")
 
 
-@pytest.mark.parametrize(("paired", "parallel", "step"), [
-    (True, "shard_map", 200), pytest.param(False, "pmap", 12, marks=pytest.mark.slow),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("paired", "parallel", "step"),
+    [
+        (True, "shard_map", 200),
+        pytest.param(False, "pmap", 12, marks=pytest.mark.slow),
+    ],
+)
 def test_eight_devices_give_the_losses_and_gradients_of_one(
     paired, parallel, step, paired_features
 ):
@@ -120,8 +124,9 @@ def test_connection_and_exploration_are_those_of_equations_9_and_13(paired_featu
         bias = state.params["bottleneck"][m]["encoder_2"]
         kernel = jnp.asarray(bias["kernel"]).at[:, 3:].set(0)
         state.params["bottleneck"][m]["encoder_2"] = {
-            "kernel": kernel, "bias": jnp.asarray(bias["bias"]).at[3:].set(-100.0)
-        }  # fmt: skip
+            "kernel": kernel,
+            "bias": jnp.asarray(bias["bias"]).at[3:].set(-100.0),
+        }
     _, terms, _, _ = evaluate(method, state, batch)
     z, u = (network(method, state, batch, n) for n in ("labelled", "unlabelled"))
     label = batch["labelled"]["label"]
@@ -200,8 +205,10 @@ def test_one_in_modal_modality_disagrees_with_nobody(paired_features):
     features = {m: paired_features.features[m] for m in ("sensor", "camera")}
     present = {m: paired_features.present[m] for m in features}
     data = dataclasses.replace(paired_features, features=features, present=present)
-    pools = {n: p._replace(modalities=tuple(m for m in p.modalities if m in features))
-             for n, p in pools_of(data).items()}  # fmt: skip
+    pools = {
+        n: p._replace(modalities=tuple(m for m in p.modalities if m in features))
+        for n, p in pools_of(data).items()
+    }
     method, _, state = start(_Fitted(PLAIN, pools), data)
     resident = resident_arrays(data, pools)
     batch = {n: take(resident, p.rows[:16], p) for n, p in pools.items()}
@@ -321,9 +328,11 @@ def test_each_phase_has_its_terms_and_changes_what_it_should(unpaired):
         weights[step] = {name for name, (weight, _) in terms.items() if float(weight) > 0}
         chex.assert_tree_all_finite(loss(now.params, now.state, batch, key=jax.random.key(0)))
     assert weights == {
-        0: {"heads"}, 4: {"heads", "anchors"}, 8: {"heads", "centroids"},
+        0: {"heads"},
+        4: {"heads", "anchors"},
+        8: {"heads", "centroids"},
         12: {"heads", "anchors", "connection", "explore"},
-    }  # fmt: skip
+    }
 
 
 def test_memory_of_the_correspondence_is_linear_in_the_examples(paired_features):
@@ -331,12 +340,14 @@ def test_memory_of_the_correspondence_is_linear_in_the_examples(paired_features)
     count = 4096
     data = dataclasses.replace(
         paired_features,
-        features={m: np.resize(x, (count, *x.shape[1:]))
-                  for m, x in paired_features.features.items()},
+        features={
+            m: np.resize(x, (count, *x.shape[1:])) for m, x in paired_features.features.items()
+        },
         present=dict.fromkeys(paired_features.features, np.ones(count, bool)),
-        label=np.resize(paired_features.label, count), train=np.ones(count, bool),
+        label=np.resize(paired_features.label, count),
+        train=np.ones(count, bool),
         group=np.arange(count, dtype=np.int32),
-    )  # fmt: skip
+    )
     method, _, state, _, _ = begin(UNPAIRED, data, paired=False)
     pools = pools_of(data, paired=False)
     resident = resident_arrays(data, pools)
@@ -348,11 +359,20 @@ def test_memory_of_the_correspondence_is_linear_in_the_examples(paired_features)
     assert compiled.memory_analysis().temp_size_in_bytes < 4 * count**2 / 2
 
 
-@pytest.mark.parametrize("setting", [
-    {"head_input": "raw"}, {"pairing": "best"}, {"normalization": "sum"}, {"share": 0.0},
-    {"warmup": 100}, {"probe": -0.1}, {"target": "truth"}, {"heads_share": 1.5},
-    {"consensus_sharpness": 0.0},
-])  # fmt: skip
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"head_input": "raw"},
+        {"pairing": "best"},
+        {"normalization": "sum"},
+        {"share": 0.0},
+        {"warmup": 100},
+        {"probe": -0.1},
+        {"target": "truth"},
+        {"heads_share": 1.5},
+        {"consensus_sharpness": 0.0},
+    ],
+)
 def test_impossible_settings_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         COX(**setting)
@@ -385,12 +405,17 @@ def test_every_phase_has_steps_by_default_and_exploration_some_of_them(paired_fe
     assert paired.explores_from() == 100
 
 
-@pytest.mark.parametrize(("paired", "steps", "changes", "phase"), [
-    (False, 300, {"connect": 0.5}, "'explore'"), (False, 60, {"probe": 0.05}, "'probe'"),
-    (False, 60, {"anchors": 0.05}, "'anchors'"), (False, 20, {}, "'probe'"),
-    (True, 300, {"warmup": 1.0}, "'explore'"),
-    (True, 1, {}, "'warmup'"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("paired", "steps", "changes", "phase"),
+    [
+        (False, 300, {"connect": 0.5}, "'explore'"),
+        (False, 60, {"probe": 0.05}, "'probe'"),
+        (False, 60, {"anchors": 0.05}, "'anchors'"),
+        (False, 20, {}, "'probe'"),
+        (True, 300, {"warmup": 1.0}, "'explore'"),
+        (True, 1, {}, "'warmup'"),
+    ],
+)
 def test_a_schedule_that_leaves_a_phase_without_a_step_is_refused(
     paired, steps, changes, phase, paired_features
 ):
@@ -465,10 +490,14 @@ def test_the_oracle_reads_labels_of_disagreement_alone_and_only_where_they_are_r
     np.testing.assert_allclose(terms["explore"], expected, rtol=1e-4)
 
 
-@pytest.mark.parametrize(("name", "own"), [
-    ("cox_moco", {"contrast", "entropy"}), ("cox_freematch", {"pseudo", "fairness"}),
-    ("cox_mixtext", {"mixed_labelled", "mixed_unlabelled"}),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "own"),
+    [
+        ("cox_moco", {"contrast", "entropy"}),
+        ("cox_freematch", {"pseudo", "fairness"}),
+        ("cox_mixtext", {"mixed_labelled", "mixed_unlabelled"}),
+    ],
+)
 def test_cox_with_another_method_has_the_terms_of_both_and_learns_every_part(
     name, own, paired_features
 ):

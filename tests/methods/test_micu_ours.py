@@ -12,9 +12,17 @@ from unirep_jax.methods import MICU
 from unirep_jax.methods.puzzles import Draw, Puzzles, hide_pieces, mixed_puzzles, rows_at_a_time
 
 SMALL = MICU(
-    dim=16, codes=12, layers=1, heads=2, pieces=4, permutations=6, temporal="convolution",
-    temperature=0.1, cosine=True, mask="none",
-)  # fmt: skip
+    dim=16,
+    codes=12,
+    layers=1,
+    heads=2,
+    pieces=4,
+    permutations=6,
+    temporal="convolution",
+    temperature=0.1,
+    cosine=True,
+    mask="none",
+)
 
 
 def fine(method, feature_set):
@@ -29,9 +37,15 @@ def test_timed_pairs_are_the_mean_over_those_pairs_and_each_modality_with_itself
     # Of three modalities there are three pairs with themselves and two of camera and sensor.
     alone = dataclasses.replace(SMALL, fine_pairs="timed", timed=(("camera", "camera"),))
     both = dataclasses.replace(SMALL, fine_pairs="timed", timed=(("sensor", "camera"),))
-    everything = dataclasses.replace(SMALL, fine_pairs="timed", timed=(
-        ("sensor", "camera"), ("caption", "camera"), ("caption", "sensor"),
-    ))  # fmt: skip
+    everything = dataclasses.replace(
+        SMALL,
+        fine_pairs="timed",
+        timed=(
+            ("sensor", "camera"),
+            ("caption", "camera"),
+            ("caption", "sensor"),
+        ),
+    )
     values = {m: fine(m, paired_features) for m in (alone, both, everything, SMALL)}
     assert values[everything] == pytest.approx(values[SMALL], rel=1e-6)
     assert values[alone] < values[both] < values[SMALL], "others are harder than oneself"

@@ -170,9 +170,14 @@ def test_eight_devices_give_the_losses_and_gradients_of_one(parallel, name, pair
     feature_set = with_holes(paired_features)
     method, _, state = start(dataclasses.replace(METHODS[name], noise=0.1), feature_set)
     assert_devices_agree(
-        method, state, batch_of(feature_set), parallel=parallel, counts=(8,), metrics_rtol=1e-4,
+        method,
+        state,
+        batch_of(feature_set),
+        parallel=parallel,
+        counts=(8,),
+        metrics_rtol=1e-4,
         state_rtol=1e-3,
-    )  # fmt: skip
+    )
 
 
 @pytest.mark.parametrize("name", ["mover", "pairwise transport"])
@@ -226,11 +231,22 @@ def test_embed_gives_unit_vectors_one_modality_at_a_time(paired_features):
 
 @pytest.mark.parametrize(
     "setting",
-    [{"measure": "area"}, {"plan": "triples"}, {"groups": "none"}, {"positives": "hard"},
-     {"plan_gradient": "yes"}, {"groups": "top", "plan": "pairs"}, {"queue": 9, "plan": "pairs"},
-     {"queue": 9, "positives": "transport"}, {"queue": -1}, {"epsilon": -0.05},
-     {"temperature": 0.0}, {"group_count": 0}, {"weight_transport": -1.0}],
-)  # fmt: skip
+    [
+        {"measure": "area"},
+        {"plan": "triples"},
+        {"groups": "none"},
+        {"positives": "hard"},
+        {"plan_gradient": "yes"},
+        {"groups": "top", "plan": "pairs"},
+        {"queue": 9, "plan": "pairs"},
+        {"queue": 9, "positives": "transport"},
+        {"queue": -1},
+        {"epsilon": -0.05},
+        {"temperature": 0.0},
+        {"group_count": 0},
+        {"weight_transport": -1.0},
+    ],
+)
 def test_impossible_settings_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         MOVER(**setting)
@@ -334,9 +350,14 @@ def test_a_queue_of_nothing_changes_nothing(paired_features):
 def test_eight_devices_share_one_queue(paired_features):
     method, _, state = start(METHODS["queue"], paired_features)
     assert_devices_agree(
-        method, state, batch_of(paired_features), parallel="shard_map", counts=(8,),
-        metrics_rtol=1e-4, state_rtol=1e-3,
-    )  # fmt: skip
+        method,
+        state,
+        batch_of(paired_features),
+        parallel="shard_map",
+        counts=(8,),
+        metrics_rtol=1e-4,
+        state_rtol=1e-3,
+    )
 
 
 # -- GRAM as its code, groups with missing members -------------------------------------------------

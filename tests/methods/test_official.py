@@ -27,9 +27,15 @@ from unirep_jax.train.step import TrainState, train_step
 
 TORCH = importlib.util.find_spec("torch") is not None
 SIZE = {
-    "dim": 16, "heads": 2, "layers": 2, "permutations": 2, "steps": 10, "audio": 6, "video": 8,
+    "dim": 16,
+    "heads": 2,
+    "layers": 2,
+    "permutations": 2,
+    "steps": 10,
+    "audio": 6,
+    "video": 8,
     "text": 5,
-}  # fmt: skip
+}
 TIME, BATCH, CODES = 4, 6, 9
 METHOD = dataclasses.replace(MICU.official(), dim=16, heads=2, codes=CODES, dropout=0.0, time=TIME)
 TINY = {"audio": (TIME, 6), "text": (TIME, 5), "video": (TIME, 7, 7, 8)}
@@ -99,9 +105,14 @@ def test_terms_gradients_and_ten_steps_are_those_of_pytorch(start, tmp_path, sta
     assert {int(after[f"term/{s}/fine"] > 0) for s in range(10)} == {1}
 
     optimizer = make_optimizer(
-        steps=10, lr=4e-4, schedule="constant", warmup=0, weight_decay=0.0, clip=0.5,
+        steps=10,
+        lr=4e-4,
+        schedule="constant",
+        warmup=0,
+        weight_decay=0.0,
+        clip=0.5,
         part_of=METHOD.part_of,
-    )  # fmt: skip
+    )
     now = TrainState(jnp.int32(0), jnp.uint32(0), params, optimizer.init(params), state)
     key = jax.random.fold_in(jax.random.key(now.seed), 1)
     with jax.default_matmul_precision("highest"):
@@ -118,8 +129,9 @@ def test_terms_gradients_and_ten_steps_are_those_of_pytorch(start, tmp_path, sta
                 )
     for name, ours in as_torch(gradient, SIZE).items():
         theirs = after[f"g/{name}"]
-        np.testing.assert_allclose(ours, theirs, atol=1e-4 * np.abs(theirs).max() + 1e-7,
-                                   err_msg=name)  # fmt: skip
+        np.testing.assert_allclose(
+            ours, theirs, atol=1e-4 * np.abs(theirs).max() + 1e-7, err_msg=name
+        )
     for name, ours in as_torch(now.params, SIZE).items():
         theirs, before = after[f"p/{name}"], content[f"p/{name}"]
         np.testing.assert_allclose(ours, theirs, atol=1e-4, err_msg=name)
@@ -236,6 +248,11 @@ def test_two_devices_give_the_losses_gradients_and_codebook_of_one(start):
     kept = state | {"statistics": {}}
     made = TrainState(jnp.int32(0), jnp.uint32(0), params, (), kept)
     assert_devices_agree(
-        METHOD, made, batches[0], parallel="shard_map", counts=(2,), metrics_rtol=1e-4,
+        METHOD,
+        made,
+        batches[0],
+        parallel="shard_map",
+        counts=(2,),
+        metrics_rtol=1e-4,
         state_rtol=1e-3,
-    )  # fmt: skip
+    )

@@ -22,13 +22,16 @@ from unirep_jax.train.step import train_step
 SMALL = {"dim": 8, "width": 8, "layers": 1, "noise": 0.1, "modality": "sensor"}
 CHANGES = {"moco": {"slots": 64, "projection": 6}}
 TERMS = {
-    "random": set(), "erm": {"classification"}, "supervised": {"classification"},
-    "entmin": {"classification", "entropy"}, "ssl": {"classification", "consistency"},
+    "random": set(),
+    "erm": {"classification"},
+    "supervised": {"classification"},
+    "entmin": {"classification", "entropy"},
+    "ssl": {"classification", "consistency"},
     "moco": {"classification", "entropy", "contrast"},
     "freematch": {"classification", "pseudo", "fairness"},
     "mixtext": {"mixed_labelled", "mixed_unlabelled"},
     "distillation": {"classification", "distillation", "teachers"},
-}  # fmt: skip
+}
 WITHOUT_LABELS = {"ssl": {"consistency"}, "moco": {"contrast"}}
 
 
@@ -83,9 +86,14 @@ def test_without_labels_the_self_supervised_term_is_left(name, paired_features):
     assert {*terms} == WITHOUT_LABELS[name] and value > 0
 
 
-@pytest.mark.parametrize(("name", "parallel"), [
-    ("moco", "shard_map"), ("freematch", "pmap"), ("mixtext", "shard_map"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "parallel"),
+    [
+        ("moco", "shard_map"),
+        ("freematch", "pmap"),
+        ("mixtext", "shard_map"),
+    ],
+)
 def test_eight_devices_give_the_losses_and_gradients_of_one(name, parallel, paired_features):
     method, _, state = start(method_of(name, dropout=0.1), paired_features)
     state = state._replace(state=state.state | {"step": jnp.int32(50)})  # weights have grown

@@ -19,9 +19,16 @@ from unirep_jax.methods import METHODS, RECOGNIZERS, OpenSetClassifier
 from unirep_jax.train.step import TrainState, train_step
 
 SMALL = {
-    "width": 16, "tokens": 2, "heads": 2, "kv_heads": 1, "hidden": 12, "embedding": 6, "latent": 3,
-    "images": (1, 1), "layers": 1,
-}  # fmt: skip
+    "width": 16,
+    "tokens": 2,
+    "heads": 2,
+    "kv_heads": 1,
+    "hidden": 12,
+    "embedding": 6,
+    "latent": 3,
+    "images": (1, 1),
+    "layers": 1,
+}
 
 
 def small(name, **changes):
@@ -89,9 +96,12 @@ def test_loss_is_finite_and_the_readout_has_scores_and_classes(name, pairs):
     assert optax.global_norm(gradient) > 0 and int(after["step"]) == 1
     decisions = decide(method, state, batch)
     assert set(decisions) == (
-        {"camera", "caption"} if name == "single"
-        else {"camera"} if method.fusion == "single" else {"camera+caption"}
-    )  # fmt: skip
+        {"camera", "caption"}
+        if name == "single"
+        else {"camera"}
+        if method.fusion == "single"
+        else {"camera+caption"}
+    )
     for source, decision in decisions.items():
         scores = method.known_scores(jax.tree.map(np.asarray, state.params), decision)
         assert decision.logits.shape == (32, 4) and scores.shape == (32,)
@@ -118,15 +128,23 @@ def test_it_learns_and_compiles_once(name, pairs, standard_promotion):
 
 @pytest.mark.parametrize(
     ("name", "parallel"),
-    [("mrn", "shard_map"), ("mla", "shard_map"),
-     pytest.param("openauc-mrn", "pmap", marks=pytest.mark.slow)],
-)  # fmt: skip
+    [
+        ("mrn", "shard_map"),
+        ("mla", "shard_map"),
+        pytest.param("openauc-mrn", "pmap", marks=pytest.mark.slow),
+    ],
+)
 def test_eight_devices_give_the_losses_gradients_and_state_of_one(name, parallel, pairs):
     method, _, state = start(small(name, noise=0.1), pairs)
     assert_devices_agree(
-        method, state, batch_of(pairs), parallel=parallel, counts=(8,), metrics_rtol=1e-4,
+        method,
+        state,
+        batch_of(pairs),
+        parallel=parallel,
+        counts=(8,),
+        metrics_rtol=1e-4,
         state_rtol=1e-3,
-    )  # fmt: skip
+    )
 
 
 def test_images_train_with_batch_statistics_that_evaluation_uses():
@@ -212,13 +230,20 @@ def test_where_words_become_one_vector_attention_weighs_them(name, attends, rng)
 
 @pytest.mark.parametrize(
     ("kind", "shape", "reads"),
-    [(None, (12, 9), "convolutions"), (Kind.SPECTROGRAM, (12, 9), "ResNet"),
-     (None, (8, 8, 3), "ResNet"), (None, (2, 8, 8, 1), "ResNet"),
-     (None, (4, 5, 5, 16), "convolutions"), (None, (7,), "MLP")],
-)  # fmt: skip
+    [
+        (None, (12, 9), "convolutions"),
+        (Kind.SPECTROGRAM, (12, 9), "ResNet"),
+        (None, (8, 8, 3), "ResNet"),
+        (None, (2, 8, 8, 1), "ResNet"),
+        (None, (4, 5, 5, 16), "convolutions"),
+        (None, (7,), "MLP"),
+    ],
+)
 def test_the_kind_of_a_modality_chooses_its_encoder(kind, shape, reads, rng):
-    features = {"sound": rng.normal(size=(16, *shape)).astype(np.float32),
-                "other": rng.normal(size=(16, 5)).astype(np.float32)}  # fmt: skip
+    features = {
+        "sound": rng.normal(size=(16, *shape)).astype(np.float32),
+        "other": rng.normal(size=(16, 5)).astype(np.float32),
+    }
     kinds = {"sound": kind} if kind else None
     feature_set = FeatureSet.from_arrays(
         "x", features, np.arange(16) % 4, np.arange(16) < 15, kinds=kinds
@@ -233,10 +258,13 @@ def test_the_kind_of_a_modality_chooses_its_encoder(kind, shape, reads, rng):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"kinds": (("text", "image"),)}, "does not fit the data: text words, sound vector"),
-     ({"kinds": (("text", "prose"),)}, "prose"), ({"kinds": (("smell", "words"),)}, "smell"),
-     ({"vocabulary": (("sound", 9),)}, "'sound' is none of the modalities made of words")],
-)  # fmt: skip
+    [
+        ({"kinds": (("text", "image"),)}, "does not fit the data: text words, sound vector"),
+        ({"kinds": (("text", "prose"),)}, "prose"),
+        ({"kinds": (("smell", "words"),)}, "smell"),
+        ({"vocabulary": (("sound", 9),)}, "'sound' is none of the modalities made of words"),
+    ],
+)
 def test_a_kind_that_the_data_cannot_be_of_is_refused(settings, message, rng):
     with pytest.raises(ValueError, match=message):
         OpenSetClassifier(**settings).for_features(worded(rng))
@@ -343,10 +371,18 @@ def test_scores_are_those_of_their_names(pairs):
 
 @pytest.mark.parametrize(
     "setting",
-    [{"fusion": "sum"}, {"head": "svm"}, {"score": "best"}, {"head": "tmc"},
-     {"fusion": "late", "head": "arpl"}, {"fusion": "late_shared"}, {"score": "certainty"},
-     {"score": "ash"}, {"count": 16}],
-)  # fmt: skip
+    [
+        {"fusion": "sum"},
+        {"head": "svm"},
+        {"score": "best"},
+        {"head": "tmc"},
+        {"fusion": "late", "head": "arpl"},
+        {"fusion": "late_shared"},
+        {"score": "certainty"},
+        {"score": "ash"},
+        {"count": 16},
+    ],
+)
 def test_impossible_settings_are_refused_by_name(setting):
     with pytest.raises(ValueError, match=next(iter(setting))):
         OpenSetClassifier(**setting)
@@ -354,9 +390,13 @@ def test_impossible_settings_are_refused_by_name(setting):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"fusion": "single", "modality": "smell"}, "smell"), ({"pairs": (("a", "x"),)}, "'x'"),
-     ({"vocabulary": (("y", 5),)}, "'y'"), ({"fusion": "single"}, "''")],
-)  # fmt: skip
+    [
+        ({"fusion": "single", "modality": "smell"}, "smell"),
+        ({"pairs": (("a", "x"),)}, "'x'"),
+        ({"vocabulary": (("y", 5),)}, "'y'"),
+        ({"fusion": "single"}, "''"),
+    ],
+)
 def test_settings_that_do_not_fit_the_data_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         OpenSetClassifier(**settings).for_data({"a": (3,), "b": (4,)}, 5)
@@ -386,8 +426,9 @@ def test_a_matched_control_has_the_parameters_of_the_experts(name, pairs):
     assert again == method, "made for the data already"
 
 
-@pytest.mark.parametrize("settings", [{}, {"experts": 0, "hidden": 0},
-                                      {"experts": 0, "fusion": "late"}])  # fmt: skip
+@pytest.mark.parametrize(
+    "settings", [{}, {"experts": 0, "hidden": 0}, {"experts": 0, "fusion": "late"}]
+)
 def test_what_has_no_hidden_layer_of_its_own_cannot_be_matched(settings):
     with pytest.raises(ValueError, match="matched needs"):
         OpenSetClassifier(matched=15, **settings)

@@ -93,14 +93,16 @@ def test_what_is_far_from_all_training_examples_looks_less_known(rng):
 
 @pytest.mark.parametrize(
     ("call", "message"),
-    [(lambda x: metrics.nearest_neighbour(x, x, k=0), "k must be at least 1"),
-     (lambda x: metrics.nearest_neighbour(x, x[:, :2]), "3 dimensions, reference 2"),
-     (lambda x: metrics.nearest_neighbour(x * np.inf, x), "finite"),
-     (lambda x: metrics.mahalanobis(x, x, np.zeros(2, int)), "label must be 4 integers"),
-     (lambda x: metrics.mahalanobis(x, x, np.zeros(4)), "label must be 4 integers"),
-     (lambda x: metrics.virtual_logit(x, x, x, x, dim=4), r"dim must be within 0 … 3"),
-     (lambda x: metrics.virtual_logit(x, x[:2], x, x), "logits are of 2 examples")],
-)  # fmt: skip
+    [
+        (lambda x: metrics.nearest_neighbour(x, x, k=0), "k must be at least 1"),
+        (lambda x: metrics.nearest_neighbour(x, x[:, :2]), "3 dimensions, reference 2"),
+        (lambda x: metrics.nearest_neighbour(x * np.inf, x), "finite"),
+        (lambda x: metrics.mahalanobis(x, x, np.zeros(2, int)), "label must be 4 integers"),
+        (lambda x: metrics.mahalanobis(x, x, np.zeros(4)), "label must be 4 integers"),
+        (lambda x: metrics.virtual_logit(x, x, x, x, dim=4), r"dim must be within 0 … 3"),
+        (lambda x: metrics.virtual_logit(x, x[:2], x, x), "logits are of 2 examples"),
+    ],
+)
 def test_what_does_not_fit_is_refused(call, message):
     with pytest.raises(ValueError, match=message):
         call(np.ones((4, 3)))

@@ -10,8 +10,10 @@ import pytest
 from unirep_jax.models.encoders import Encoder
 from unirep_jax.models.learner import NETWORKS, Learner
 
-SHAPES = {"convolution": [(7,), (6, 5), (6, 5, 2), (3, 4, 4, 2)],
-          "vision_transformer": [(6, 5), (8, 8, 3), (2, 8, 8, 1)]}  # fmt: skip
+SHAPES = {
+    "convolution": [(7,), (6, 5), (6, 5, 2), (3, 4, 4, 2)],
+    "vision_transformer": [(6, 5), (8, 8, 3), (2, 8, 8, 1)],
+}
 
 
 def small(network, **fields):

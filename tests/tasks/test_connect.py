@@ -59,9 +59,11 @@ def test_spaces_that_are_rotations_of_one_another_are_connected_by_cca(rng):
     turn = np.linalg.qr(rng.normal(size=(dim, dim)))[0]
     near = lambda: (hidden + 0.05 * rng.normal(size=hidden.shape)).astype(np.float32)
     streams = {
-        "caption_1": near(), "camera_1": near() + 3, "caption_2": near() @ turn,
+        "caption_1": near(),
+        "camera_1": near() + 3,
+        "caption_2": near() @ turn,
         "sensor_2": near() @ turn - 5,  # a gap between modalities
-    }  # fmt: skip
+    }
     streams = {m: x.astype(np.float32) for m, x in streams.items()}
     data = FeatureSet.from_arrays("s", streams, np.full(count, -1), np.arange(count) < 300)
     test = keep(data, ~data.train)
@@ -79,8 +81,10 @@ def test_training_streams_are_made_of_the_memory_and_test_streams_are_the_exampl
     method = CMCR(**NAMES, consistency=consistency)
     streams, routes = method.encoded(paired_features, pretraining(calls), seed=0)
     assert {m: [stream for _, stream in way] for m, way in routes.items()} == {
-        "caption": ["caption_1", "caption_2"], "camera": ["camera_1"], "sensor": ["sensor_2"]
-    }  # fmt: skip
+        "caption": ["caption_1", "caption_2"],
+        "camera": ["camera_1"],
+        "sensor": ["sensor_2"],
+    }
     assert streams.modalities == ("caption_1", "camera_1", "caption_2", "sensor_2")
     (_, rows, _), _ = calls
     space = Encoder(1, ("caption", "camera"), len(rows)).vectors  # the same numbers again
@@ -142,23 +146,36 @@ def test_a_run_from_raw_features_measures_everything_and_exports_its_connector(
     save_features(tmp_path / "toy.npz", paired_features)
     config = runpy.run_path(str(ROOT / "configs" / "connect.py"))["get_config"]()
     changes = {
-        "data.name": "features", "data.path": str(tmp_path / "toy.npz"), "steps": 40,
-        "batch_size": 32, "method.first": ("caption_1", "camera_1"),
-        "method.second": ("caption_2", "sensor_2"), "method.dim": 8, "method.hidden": 16,
-        "pretrain.steps": 20, "pretrain.batch_size": 16, "pretrain.method.dim": 8,
-        "pretrain.method.layers": 0, "pretrain.train.log_every": 10,
+        "data.name": "features",
+        "data.path": str(tmp_path / "toy.npz"),
+        "steps": 40,
+        "batch_size": 32,
+        "method.first": ("caption_1", "camera_1"),
+        "method.second": ("caption_2", "sensor_2"),
+        "method.dim": 8,
+        "method.hidden": 16,
+        "pretrain.steps": 20,
+        "pretrain.batch_size": 16,
+        "pretrain.method.dim": 8,
+        "pretrain.method.layers": 0,
+        "pretrain.train.log_every": 10,
         "pretrain.train.checkpoint_every": 20,
-    }  # fmt: skip
+    }
     config.update_from_flattened_dict(changes)
     workdir = experiment.run(config, tmp_path / "run")
     rows = read_measurements(workdir / "results.jsonl")
     assert {m.method for m in rows} == {
-        "cmcr", "no connection", "cca", "trained on pairs", "chance"
-    }  # fmt: skip
+        "cmcr",
+        "no connection",
+        "cca",
+        "trained on pairs",
+        "chance",
+    }
     searched = [m for m in rows if m.metric != "modality_gap"]
     assert {(m.source, m.target) for m in searched} == {
-        ("camera_1", "sensor_2"), ("sensor_2", "camera_1")
-    }  # fmt: skip
+        ("camera_1", "sensor_2"),
+        ("sensor_2", "camera_1"),
+    }
     assert {m.method for m in rows if m.metric == "modality_gap"} == {"cmcr", "no connection"}
     assert {"recall_at_1", "recall_at_5", "map", "class_map"} <= {m.metric for m in rows}
     connector = connect.load(workdir / "connector.safetensors")
@@ -184,10 +201,17 @@ def test_streams_of_spaces_with_different_dimensions_are_connected_as_they_are(
     data = FeatureSet.from_arrays("banks", streams, np.full(48, -1), np.arange(48) < 32)
     save_features(tmp_path / "banks.npz", data)
     config = runpy.run_path(str(ROOT / "configs" / "connect.py"))["get_config"]("banks")
-    config.update_from_flattened_dict({
-        "data.name": "features", "data.path": str(tmp_path / "banks.npz"), "steps": 20,
-        "batch_size": 16, "method.dim": 8, "method.hidden": 8, "train.checkpoint_every": 20,
-    })  # fmt: skip
+    config.update_from_flattened_dict(
+        {
+            "data.name": "features",
+            "data.path": str(tmp_path / "banks.npz"),
+            "steps": 20,
+            "batch_size": 16,
+            "method.dim": 8,
+            "method.hidden": 8,
+            "train.checkpoint_every": 20,
+        }
+    )
     workdir = experiment.run(config, tmp_path / "run")
     rows = read_measurements(workdir / "results.jsonl")
     methods = {m.method for m in rows if m.metric == "recall_at_1"}
@@ -222,10 +246,16 @@ def test_banks_of_any_modalities_are_connected_by_their_names(tmp_path, standard
             x /= np.linalg.norm(x, axis=1, keepdims=True)
             np.save(tmp_path / "banks" / part / f"{name}.npy", x)
     config = runpy.run_path(str(ROOT / "configs" / "connect.py"))["get_config"]("banks")
-    config.update_from_flattened_dict({
-        "data.path": str(tmp_path / "banks"), "steps": 20, "batch_size": 16, "method.dim": 8,
-        "method.hidden": 8, "train.checkpoint_every": 20,
-    })  # fmt: skip
+    config.update_from_flattened_dict(
+        {
+            "data.path": str(tmp_path / "banks"),
+            "steps": 20,
+            "batch_size": 16,
+            "method.dim": 8,
+            "method.hidden": 8,
+            "train.checkpoint_every": 20,
+        }
+    )
     folder = experiment.run(config, tmp_path / "run")
     rows = read_measurements(folder / "results.jsonl")
     searched = {(m.source, m.target) for m in rows if m.metric == "recall_at_1"}

@@ -13,8 +13,11 @@ def test_a_modality_without_examples_in_a_part_is_named(paired_features, part):
     data = paired_features
     there = ~data.train if part == "training" else data.train
     data = dataclasses.replace(data, present=data.present | {"sensor": there.copy()})
-    with pytest.raises(ValueError, match=rf"^no {part} example has a label and the modality "
-                                         r"'sensor': leave it out of --config\.data"):  # fmt: skip
+    with pytest.raises(
+        ValueError,
+        match=rf"^no {part} example has a label and the modality "
+        r"'sensor': leave it out of --config\.data",
+    ):
         FewLabel().shown(data, 0)
     assert FewLabel(labelled=0.2).shown(paired_features, 0) is paired_features
 

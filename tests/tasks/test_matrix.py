@@ -20,57 +20,100 @@ pytestmark = pytest.mark.usefixtures("standard_promotion")
 
 CODEBOOK = {"dim": 8, "layers": 1, "codes": 8, "time": 2, "temporal": "convolution", "dropout": 0.0}
 TOWERS = {"dim": 8, "layers": 0}
-RECOGNIZER = {"width": 8, "heads": 2, "kv_heads": 1, "layers": 1, "hidden": 8, "embedding": 8,
-              "latent": 2, "tokens": 2}  # fmt: skip
+RECOGNIZER = {
+    "width": 8,
+    "heads": 2,
+    "kv_heads": 1,
+    "layers": 1,
+    "hidden": 8,
+    "embedding": 8,
+    "latent": 2,
+    "tokens": 2,
+}
 LEARNER = {"dim": 8, "width": 8, "layers": 1}
 SETTINGS = {
     **dict.fromkeys(("dcid", "cmcm", "codis", "turn"), CODEBOOK),
     **dict.fromkeys(("micu", "mmjp"), CODEBOOK | {"pieces": 2, "permutations": 2}),
     **dict.fromkeys(("mover", "gram", "pairwise"), TOWERS),
-    "cmcr": {"dim": 8, "hidden": 8, "first": ("caption_1", "camera_1"),
-             "second": ("caption_2", "sensor_2")},
-    "cca": {"dim": 4}, "raw": {},
+    "cmcr": {
+        "dim": 8,
+        "hidden": 8,
+        "first": ("caption_1", "camera_1"),
+        "second": ("caption_2", "sensor_2"),
+    },
+    "cca": {"dim": 4},
+    "raw": {},
     "cox": LEARNER | {"hidden": 8, "latent": 4, "warmup": 0.0},
     **dict.fromkeys(COMBINED, LEARNER | {"hidden": 8, "latent": 4, "warmup": 0.0}),
     **dict.fromkeys(BASELINES, LEARNER),
     **dict.fromkeys(RECOGNIZERS, RECOGNIZER),
-}  # fmt: skip
+}
 PROBE = {"steps": 2, "hidden": 4}
 TASK_SETTINGS = {
-    "cmg": {"probe": PROBE}, "oscmg": {"probe": PROBE, "folds": 2}, "retrieval": {},
+    "cmg": {"probe": PROBE},
+    "oscmg": {"probe": PROBE, "folds": 2},
+    "retrieval": {},
     "few_label": {"probe": PROBE, "labelled": 0.2},
-    "matrix": {"oscmg": {"probe": PROBE, "folds": 2}, "few_label": {"probe": PROBE,
-                                                                   "labelled": 0.2}},
-    "mmosr": {}, "connect": {}, "oom": {"modality": "sensor", "labelled": 0.2, "retrace": False},
-    "noisy_pairs": {}, "known_information": {}, "transfer": {},
-}  # fmt: skip
+    "matrix": {
+        "oscmg": {"probe": PROBE, "folds": 2},
+        "few_label": {"probe": PROBE, "labelled": 0.2},
+    },
+    "mmosr": {},
+    "connect": {},
+    "oom": {"modality": "sensor", "labelled": 0.2, "retrace": False},
+    "noisy_pairs": {},
+    "known_information": {},
+    "transfer": {},
+}
 # What runs, by class of method: all else is refused.
 REPRESENTATION = ("cmg", "oscmg", "retrieval", "few_label", "matrix", "noisy_pairs")
 RUNS = {
-    **dict.fromkeys(("micu", "mmjp", "dcid", "cmcm", "codis", "turn", "mover", "gram", "pairwise",
-                     "cca"), REPRESENTATION),
+    **dict.fromkeys(
+        ("micu", "mmjp", "dcid", "cmcm", "codis", "turn", "mover", "gram", "pairwise", "cca"),
+        REPRESENTATION,
+    ),
     "cmcr": (*REPRESENTATION, "connect"),
     "raw": ("few_label", "matrix"),
     **dict.fromkeys(("cox", *COMBINED, *BASELINES), ("oom",)),
     **dict.fromkeys(RECOGNIZERS, ("mmosr",)),
-}  # fmt: skip
+}
 NEED_MORE = ("micu_released", "dcid_released")  # a file of weights
 
 
 def config_of(method, task, path, **changes):
     made = METHODS[method](**SETTINGS[method])
-    training = {"lr": 1e-3, "schedule": "constant", "warmup": 0, "weight_decay": 0.0, "clip": 1.0,
-                "log_every": 2, "checkpoint_every": 2, "fused": 1}  # fmt: skip
+    training = {
+        "lr": 1e-3,
+        "schedule": "constant",
+        "warmup": 0,
+        "weight_decay": 0.0,
+        "clip": 1.0,
+        "log_every": 2,
+        "checkpoint_every": 2,
+        "fused": 1,
+    }
     pretraining = {
-        "path": "", "steps": 2, "batch_size": 16, "parallel": "shard_map", "train": training,
+        "path": "",
+        "steps": 2,
+        "batch_size": 16,
+        "parallel": "shard_map",
+        "train": training,
         "method": {"measure": "cosine", "weight_transport": 0.0, "dim": 8},
-    }  # fmt: skip
-    config = ConfigDict({
-        "experiment": task, "seed": 0, "steps": 0 if method in ("cca", "raw") else 2,
-        "batch_size": 16, "parallel": "shard_map", "data": {"name": "features", "path": str(path)},
-        "method": {"name": method, **dataclasses.asdict(made)}, "train": training,
-        "task": TASK_SETTINGS[task], "pretrain": pretraining,
-    })  # fmt: skip
+    }
+    config = ConfigDict(
+        {
+            "experiment": task,
+            "seed": 0,
+            "steps": 0 if method in ("cca", "raw") else 2,
+            "batch_size": 16,
+            "parallel": "shard_map",
+            "data": {"name": "features", "path": str(path)},
+            "method": {"name": method, **dataclasses.asdict(made)},
+            "train": training,
+            "task": TASK_SETTINGS[task],
+            "pretrain": pretraining,
+        }
+    )
     config.update_from_flattened_dict(changes)
     return config
 
@@ -106,13 +149,16 @@ def test_transfer_refuses_what_embeds_nothing_or_learns_from_pools(method, path,
 
 # `matrix` measures what the other tasks of a representation do; each by itself is for the slow.
 EVERY_DAY = [
-    (m, t) for m in ("micu", "pairwise", "cmcr", "cca", "raw", "erm", "mrn")
-    for t in RUNS[m] if t in ("matrix", "connect", "oom", "mmosr")
-]  # fmt: skip
+    (m, t)
+    for m in ("micu", "pairwise", "cmcr", "cca", "raw", "erm", "mrn")
+    for t in RUNS[m]
+    if t in ("matrix", "connect", "oom", "mmosr")
+]
 CASES = [
     pytest.param(m, t, marks=[] if (m, t) in EVERY_DAY else pytest.mark.slow)
-    for m, tasks in RUNS.items() for t in tasks
-]  # fmt: skip
+    for m, tasks in RUNS.items()
+    for t in tasks
+]
 
 
 @pytest.mark.parametrize(("method", "task"), CASES)

@@ -64,8 +64,9 @@ def evaluated(protocol, data, tmp_path, seed=0, **settings):
 def values(measurements, method="oracle"):
     return {
         (m.split, m.metric): m.value
-        for m in measurements if m.method == method and m.metric != "class_accuracy"
-    }  # fmt: skip
+        for m in measurements
+        if m.method == method and m.metric != "class_accuracy"
+    }
 
 
 def test_every_metric_is_that_of_its_name():
@@ -190,9 +191,13 @@ def test_another_data_set_can_be_what_must_be_rejected(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"known": 6}, "at least 2 must be known"), ({"known": 4, "unknown": (3,)}, "2 unknown"),
-     ({"out_of_distribution": "nowhere"}, "nowhere"), ({"held_out": 0.0}, "between 0 and 1")],
-)  # fmt: skip
+    [
+        ({"known": 6}, "at least 2 must be known"),
+        ({"known": 4, "unknown": (3,)}, "2 unknown"),
+        ({"out_of_distribution": "nowhere"}, "nowhere"),
+        ({"held_out": 0.0}, "between 0 and 1"),
+    ],
+)
 def test_settings_that_do_not_fit_the_data_are_refused(settings, message):
     with pytest.raises(ValueError, match=message):
         Recognition(**settings).seen(feature_set(), 0)
@@ -251,12 +256,16 @@ def test_generated_sets_are_rejected_beside_unknown_classes(tmp_path):
     by = values(found)
     assert {key: by[key] for key in plain} == plain, "unknown classes count as before"
     assert {split for split, _ in by} == {
-        "4 known of 6", "4 known against noise", "4 known against mismatched"
-    }  # fmt: skip
+        "4 known of 6",
+        "4 known against noise",
+        "4 known against mismatched",
+    }
     sizes = {m.split: m.num_examples for m in found if m.metric == "auroc"}
     assert sizes == {
-        "4 known of 6": 60, "4 known against noise": 80, "4 known against mismatched": 80
-    }  # fmt: skip
+        "4 known of 6": 60,
+        "4 known against noise": 80,
+        "4 known against mismatched": 80,
+    }
 
 
 def test_a_mismatched_example_has_the_first_modality_of_another_class_and_noise_no_class(rng):

@@ -59,8 +59,12 @@ def test_curves_of_a_worked_example(tmp_path, drawn):
     assert "AUROC 75.0%" in legend(roc) and "TPR 75.0% at FPR 50.0%" in legend(roc)
     assert "OSCR 62.5%" in legend(ccr) and "accuracy 75.0%" in legend(ccr)
     assert "CCR 50.0% at FPR 50.0%" in legend(ccr)
-    stars = [line.get_xydata().tolist() for axis in (roc, ccr) for line in axis.lines
-             if line.get_marker() == "*"]  # fmt: skip
+    stars = [
+        line.get_xydata().tolist()
+        for axis in (roc, ccr)
+        for line in axis.lines
+        if line.get_marker() == "*"
+    ]
     assert stars == [[[0.5, 0.75]], [[0.5, 0.5]]]
 
 
@@ -224,8 +228,15 @@ def test_wrong_inputs_are_named(tmp_path):
 
 
 def measurement(value, metric="auroc", method="mrn", source="a+b", **changes) -> Measurement:
-    fields = {"experiment": "mmosr", "dataset": "toy", "split": "10 known of 27", "target": "",
-              "num_examples": 10, "selection": "test", "seed": 0}  # fmt: skip
+    fields = {
+        "experiment": "mmosr",
+        "dataset": "toy",
+        "split": "10 known of 27",
+        "target": "",
+        "num_examples": 10,
+        "selection": "test",
+        "seed": 0,
+    }
     return Measurement(**fields | changes, value=value, metric=metric, method=method, source=source)
 
 
@@ -248,22 +259,39 @@ def parsed(markdown):
     return tables
 
 
-FREE = {"macro_accuracy": "ACC", "auroc": "AUROC", "oscr": "OSCR", "aupr_known": "AUIN",
-        "aupr_unknown": "AUOUT", "detection_accuracy": "DTACC", "tnr_at_95": "TNR",
-        "ccr_at_10": "CCR@10"}  # fmt: skip
+FREE = {
+    "macro_accuracy": "ACC",
+    "auroc": "AUROC",
+    "oscr": "OSCR",
+    "aupr_known": "AUIN",
+    "aupr_unknown": "AUOUT",
+    "detection_accuracy": "DTACC",
+    "tnr_at_95": "TNR",
+    "ccr_at_10": "CCR@10",
+}
 REJECTING = {"os_star": "OS*", "unk": "UNK", "hos": "HOS"}
 
 
 def test_every_number_stands_in_its_section_row_and_column():
-    keys = list(itertools.product(
-        ("toy", "birds"), ("5 known of 10", "5 known of 7"), (("mrn", "a+b"), ("single", "a")),
-        [*FREE, *REJECTING, "accuracy"],
-    ))  # fmt: skip
+    keys = list(
+        itertools.product(
+            ("toy", "birds"),
+            ("5 known of 10", "5 known of 7"),
+            (("mrn", "a+b"), ("single", "a")),
+            [*FREE, *REJECTING, "accuracy"],
+        )
+    )
     rows = [
-        measurement(i / 1000, metric, *key, dataset=dataset, split=split,
-                    selection="held_out" if metric in REJECTING else "test")
+        measurement(
+            i / 1000,
+            metric,
+            *key,
+            dataset=dataset,
+            split=split,
+            selection="held_out" if metric in REJECTING else "test",
+        )
         for i, (dataset, split, key, metric) in enumerate(keys)
-    ]  # fmt: skip
+    ]
     tables = parsed(recognition_tables(rows))
     assert len(tables) == 8
     for i, (dataset, split, key, metric) in enumerate(keys):
@@ -301,8 +329,12 @@ def test_seeds_are_class_splits_and_openness_is_no_percentage():
 
 
 def test_guessing_is_the_last_row_and_one_row_if_it_is_the_same_for_all_sources():
-    rows = [measurement(0.5, method="chance"), measurement(0.9), measurement(0.8, source="a"),
-            measurement(0.5, method="chance", source="a")]  # fmt: skip
+    rows = [
+        measurement(0.5, method="chance"),
+        measurement(0.9),
+        measurement(0.8, source="a"),
+        measurement(0.5, method="chance", source="a"),
+    ]
     (table,) = parsed(recognition_tables(rows)).values()
     assert list(table) == [("mrn", "a+b"), ("mrn", "a"), ("chance", "any")]
     assert table["chance", "any"]["AUROC"] == "50.00"
@@ -313,10 +345,11 @@ def test_guessing_is_the_last_row_and_one_row_if_it_is_the_same_for_all_sources(
 
 def class_accuracies(labels, predictions, **changes):
     return [
-        measurement(np.mean(predictions[labels == c] == c), "class_accuracy", target=f"class {c}",
-                    **changes)
+        measurement(
+            np.mean(predictions[labels == c] == c), "class_accuracy", target=f"class {c}", **changes
+        )
         for c in np.unique(labels)
-    ]  # fmt: skip
+    ]
 
 
 def degradation(rows):
@@ -345,14 +378,18 @@ def test_fusion_is_compared_within_a_seed_with_the_modalities_that_it_has():
         return measurement(value, "class_accuracy", method, source, seed=seed, target=target)
 
     rows = [
-        of(0.6, "a", "single", 0), of(0.7, "b", "single", 0), of(0.9, "c", "single", 0),
-        of(0.2, "a", "single", 1), of(0.1, "b", "single", 1),
+        of(0.6, "a", "single", 0),
+        of(0.7, "b", "single", 0),
+        of(0.9, "c", "single", 0),
+        of(0.2, "a", "single", 1),
+        of(0.1, "b", "single", 1),
         of(0.5, "a+b", "mrn", 0),  # gap 0.2: c is no part of it
         of(0.2, "a+b", "mrn", 1),  # gap 0, no degradation
         of(0.3, "a+b", "mrn", 1, target="y"),  # no single classifier has seen y
         of(0.5, "a+b+c", "mrn", 1),  # c has no classifier in this seed
-        of(0.1, "a", "mrn", 0), of(0.1, "a+b", "single", 0),
-    ]  # fmt: skip
+        of(0.1, "a", "mrn", 0),
+        of(0.1, "a+b", "single", 0),
+    ]
     assert degradation(rows) == {
         ("mrn", "a+b"): {
             "mean ΔACC (points)": "10.0 ± 127.1",

@@ -129,9 +129,14 @@ def test_what_is_absent_has_no_mass_and_without_wrong_pairs_nothing_is_recovered
 def test_evaluation_measures_retrieval_and_recovery_beside_chance(paired_features, tmp_path):
     task = NoisyPairs(share=0.5, control=False)
     model = trained(
-        Linear(), as_it_is(paired_features), tmp_path, name="linear", seed=2,
-        params=linear_maps(paired_features), state={"scale": np.float32(1)},
-    )  # fmt: skip
+        Linear(),
+        as_it_is(paired_features),
+        tmp_path,
+        name="linear",
+        seed=2,
+        params=linear_maps(paired_features),
+        state={"scale": np.float32(1)},
+    )
     measurements = task.evaluate(model)
     assert {m.split for m in measurements} == {"batch 0.5"}
     assert {m.experiment for m in measurements} == {"noisy_pairs"}
@@ -143,8 +148,15 @@ def test_evaluation_measures_retrieval_and_recovery_beside_chance(paired_feature
 
 
 def results(share):
-    row = {"experiment": "noisy_pairs", "dataset": "toy", "split": f"batch {share}", "source": "a",
-           "target": "b", "metric": "recall_at_1", "num_examples": 10}  # fmt: skip
+    row = {
+        "experiment": "noisy_pairs",
+        "dataset": "toy",
+        "split": f"batch {share}",
+        "source": "a",
+        "target": "b",
+        "metric": "recall_at_1",
+        "num_examples": 10,
+    }
     return [
         Measurement(**row, method=method, seed=seed, selection=selection, value=value - share / 2)
         for method, value in (("MOVER", 0.8), ("pairwise", 0.7), ("chance", 0.5))

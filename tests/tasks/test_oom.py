@@ -110,8 +110,9 @@ def test_no_batch_tells_the_class_or_the_pair_of_an_unlabelled_example(paired_fe
         assert unlabelled.keys() == {"features", "present", "index"}
         assert unlabelled["features"].keys() == {"sensor"}
         assert in_modal["features"].keys() == {"camera", "caption"} and "label" in in_modal
-        outside, inside = (number(p["features"][m]) for p, m in
-                           ((unlabelled, "sensor"), (in_modal, "camera")))  # fmt: skip
+        outside, inside = (
+            number(p["features"][m]) for p, m in ((unlabelled, "sensor"), (in_modal, "camera"))
+        )
         known = {m: number(labelled["features"][m]) for m in data.modalities}
         np.testing.assert_array_equal(known["sensor"], known["camera"])
         np.testing.assert_array_equal(labelled["label"], data.label[known["sensor"]])
@@ -143,8 +144,10 @@ def readout(rng, count=40, classes=7, heads=2):
     logits = rng.normal(size=(count, classes))
     label = rng.integers(0, classes, count).astype(np.int32)
     features = rng.normal(size=(count, 3)).astype(np.float32)
-    mapped = {f"m{k}": features + 0.3 * rng.normal(size=(count, 3)).astype(np.float32)
-              for k in range(heads)}  # fmt: skip
+    mapped = {
+        f"m{k}": features + 0.3 * rng.normal(size=(count, 3)).astype(np.float32)
+        for k in range(heads)
+    }
     return Readout(features, logits, label, mapped, rng.normal(size=(heads, count, classes)))
 
 
@@ -166,8 +169,10 @@ def test_classes_are_counted_and_ranked(rng):
 def test_counterparts_are_searched_by_mean_distance(rng):
     said = readout(rng)
     found = by_metric(measures.search(said))
-    distance = np.mean([np.linalg.norm(said.features[:, None] - v[None], axis=2)
-                        for v in said.mapped.values()], axis=0)  # fmt: skip
+    distance = np.mean(
+        [np.linalg.norm(said.features[:, None] - v[None], axis=2) for v in said.mapped.values()],
+        axis=0,
+    )
     rank = (distance < np.diag(distance)[:, None]).sum(1)
     for k in (1, 5):
         assert found[f"instance_recall_at_{k}", ""]["value"] == pytest.approx((rank < k).mean())
@@ -219,10 +224,19 @@ def test_aligned_embeddings_are_classified_by_the_nearest_class_mean(rng):
 def config_of(data, tmp_path, argument, **changes):
     save_features(tmp_path / "features", data)
     config = runpy.run_path(str(ROOT / "configs" / "oom.py"))["get_config"](argument)
-    small = {"data.path": str(tmp_path / "features"), "steps": 8, "batch_size": 16,
-             "train.fused": 4, "train.log_every": 4, "train.checkpoint_every": 8,
-             "method.dim": 8, "method.width": 8, "task.modality": "sensor",
-             "task.labelled": 0.25, "task.given": True}  # fmt: skip
+    small = {
+        "data.path": str(tmp_path / "features"),
+        "steps": 8,
+        "batch_size": 16,
+        "train.fused": 4,
+        "train.log_every": 4,
+        "train.checkpoint_every": 8,
+        "method.dim": 8,
+        "method.width": 8,
+        "task.modality": "sensor",
+        "task.labelled": 0.25,
+        "task.given": True,
+    }
     config.update_from_flattened_dict(small | changes)
     return config
 
@@ -235,18 +249,31 @@ def test_cox_is_trained_measured_and_drawn(paired_features, tmp_path, setting, s
         "method.latent": 4,
         "method.warmup": 0.5,
     }
-    config = config_of(paired_features, tmp_path, "features,cox", **changes,
-                       **{"method.refresh_every": 4, "steps": 16})  # fmt: skip
+    config = config_of(
+        paired_features,
+        tmp_path,
+        "features,cox",
+        **changes,
+        **{"method.refresh_every": 4, "steps": 16},
+    )
     folder = experiment.run(config, tmp_path / "run")
     rows = read_measurements(folder / "results.jsonl")
     assert {m.method for m in rows} == {"cox", "linear", "untrained", "chance"}
     assert {m.split for m in rows} == {setting}
     free = {m.metric for m in rows if m.method == "linear"}
-    assert free == ({"accuracy", "macro_accuracy", "class_recall_at_1"} if setting == "semi"
-                    else {"cluster_accuracy", "probe_accuracy"})  # fmt: skip
+    assert free == (
+        {"accuracy", "macro_accuracy", "class_recall_at_1"}
+        if setting == "semi"
+        else {"cluster_accuracy", "probe_accuracy"}
+    )
     metrics = {m.metric for m in rows}
-    assert {"accuracy", "class_recall_at_1", "instance_recall_at_1", "agreement_share",
-            "in_modal_accuracy"} <= metrics  # fmt: skip
+    assert {
+        "accuracy",
+        "class_recall_at_1",
+        "instance_recall_at_1",
+        "agreement_share",
+        "in_modal_accuracy",
+    } <= metrics
     assert ("cluster_accuracy" in metrics) == (setting == "unsupervised")
     assert {m.selection for m in rows if m.metric == "agreement_share"} == {"before", "after"}
     assert any(m.selection == "after, same sets" for m in rows)
@@ -263,10 +290,13 @@ def test_a_baseline_and_aligned_embeddings_are_measured(
     aligned = paired_features.features["camera"].reshape(96, -1)
     data = dataclasses.replace(
         paired_features,
-        features={"sensor": paired_features.features["sensor"], "camera": aligned,
-                  "sensor_aligned": aligned},
+        features={
+            "sensor": paired_features.features["sensor"],
+            "camera": aligned,
+            "sensor_aligned": aligned,
+        },
         present=dict.fromkeys(("sensor", "camera", "sensor_aligned"), np.ones(96, bool)),
-    )  # fmt: skip
+    )
     folder = experiment.run(config_of(data, tmp_path, "features,erm"), tmp_path / "run")
     rows = read_measurements(folder / "results.jsonl")
     assert {m.method for m in rows} == {"erm", "aligned", "linear", "untrained", "chance"}
@@ -275,6 +305,8 @@ def test_a_baseline_and_aligned_embeddings_are_measured(
     (value,) = [m.value for m in rows if (m.method, m.metric) == ("aligned", "accuracy")]
     assert value > 0.9, "the camera tells the classes"
     assert {m.metric for m in rows if m.method == "erm"} == {
-        "accuracy", "macro_accuracy", "class_recall_at_1"
-    }  # fmt: skip
+        "accuracy",
+        "macro_accuracy",
+        "class_recall_at_1",
+    }
     assert jax.tree.leaves(rows) and {m.source for m in rows} == {"sensor"}

@@ -23,8 +23,15 @@ CONFIG = runpy.run_path(str(Path(__file__).parents[2] / "configs" / "known_infor
 
 def small(argument, **changes):
     config = CONFIG["get_config"](argument)
-    fast = {"steps": 20, "batch_size": 16, "train.fused": 20, "train.log_every": 20,
-            "train.checkpoint_every": 20, "method.dim": 8, "method.width": 8}  # fmt: skip
+    fast = {
+        "steps": 20,
+        "batch_size": 16,
+        "train.fused": 20,
+        "train.log_every": 20,
+        "train.checkpoint_every": 20,
+        "method.dim": 8,
+        "method.width": 8,
+    }
     config.update_from_flattened_dict(fast | changes)
     return config
 
@@ -35,10 +42,12 @@ def test_a_run_has_the_best_accuracy_and_what_is_known_beside_its_own(tmp_path, 
     known = quantities(known_information.SEPARATIONS["high"])
     best = {m.metric: m.value for m in rows if m.method == BEST}
     assert best == {
-        "accuracy": known.accuracy["unknown"], "information": known.information["unknown"],
-        "in_modal_information": known.information["first+second"], "overlap": known.overlap,
+        "accuracy": known.accuracy["unknown"],
+        "information": known.information["unknown"],
+        "in_modal_information": known.information["first+second"],
+        "overlap": known.overlap,
         "disagreement": known.disagreement,
-    }  # fmt: skip
+    }
     (own,) = [m.value for m in rows if (m.method, m.metric) == ("erm", "accuracy")]
     assert own < best["accuracy"]
     table = (folder / "results.md").read_text()
@@ -85,9 +94,19 @@ def test_every_variant_is_an_experiment_of_its_own_in_settings_that_exist():
 
 
 def measurement(dataset, method, metric, value, seed=0):
-    return Measurement(experiment="oom", dataset=dataset, method=method, metric=metric, value=value,
-                       split="semi", source="unknown", seed=seed, target="", num_examples=10,
-                       selection="test")  # fmt: skip
+    return Measurement(
+        experiment="oom",
+        dataset=dataset,
+        method=method,
+        metric=metric,
+        value=value,
+        split="semi",
+        source="unknown",
+        seed=seed,
+        target="",
+        num_examples=10,
+        selection="test",
+    )
 
 
 def test_curves_are_over_data_sets_by_their_information_and_drawn(tmp_path):
@@ -109,8 +128,12 @@ def test_curves_are_over_data_sets_by_their_information_and_drawn(tmp_path):
 
 
 def test_the_table_ends_with_what_is_known_of_each_data_set():
-    known = {"information": 2.5, "in_modal_information": 3.25, "overlap": 2.375,
-             "disagreement": 0.2}  # fmt: skip
+    known = {
+        "information": 2.5,
+        "in_modal_information": 3.25,
+        "overlap": 2.375,
+        "disagreement": 0.2,
+    }
     rows = [measurement("toy", BEST, metric, value) for metric, value in known.items()]
     rows += [measurement("toy", "erm", "accuracy", 0.5)]
     table = known_tables(rows)

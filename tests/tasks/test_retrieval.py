@@ -299,8 +299,9 @@ def test_a_modality_that_no_test_example_has_is_not_searched():
     absent = np.zeros(40, bool)
     embeddings, data = made("abc", present={"c": absent})
     assert {(r["source"], r["target"]) for r in directions(embeddings, data)} == {
-        ("a", "b"), ("b", "a")
-    }  # fmt: skip
+        ("a", "b"),
+        ("b", "a"),
+    }
 
 
 # -- embeddings of a whole set -------------------------------------------------------------------
@@ -349,9 +350,13 @@ def linear_maps(data, dim=6):
 def test_embedding_examples_embeds_every_modality_of_every_example(paired_features, tmp_path):
     params = linear_maps(paired_features)
     made = trained(
-        Linear(), as_it_is(paired_features), tmp_path, name="linear", params=params,
+        Linear(),
+        as_it_is(paired_features),
+        tmp_path,
+        name="linear",
+        params=params,
         state={"scale": jnp.float32(-1)},
-    )  # fmt: skip
+    )
     found = represent(made.model, paired_features).vectors
     assert found.keys() == paired_features.features.keys()
     for m, x in paired_features.features.items():
@@ -451,9 +456,14 @@ def test_evaluation_measures_every_direction_beside_chance(paired_features, tmp_
     import sklearn.manifold  # noqa: F401  # only libraries that are loaded can be limited
 
     made = trained(
-        Linear(), as_it_is(paired_features), tmp_path, name="linear", seed=3,
-        params=linear_maps(paired_features), state={"scale": jnp.float32(1)},
-    )  # fmt: skip
+        Linear(),
+        as_it_is(paired_features),
+        tmp_path,
+        name="linear",
+        seed=3,
+        params=linear_maps(paired_features),
+        state={"scale": jnp.float32(1)},
+    )
     protocol = Retrieval(withheld=("camera", "sensor"), control=False)
     with threadpool_limits(1):  # threads of t-SNE wait for each other where cores are busy
         found = protocol.evaluate(made)

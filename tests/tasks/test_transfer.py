@@ -191,9 +191,11 @@ def test_a_set_without_labels_or_events_is_searched_though_it_has_training_examp
     """As Valor-32K by default; a table without a row would say nothing."""
     codes = np.random.default_rng(0).integers(0, CLASSES, (40, TIME))
     path = folder(
-        tmp_path / "valor", classes={"audio": codes, "video": codes}, train=np.arange(40) < 25,
+        tmp_path / "valor",
+        classes={"audio": codes, "video": codes},
+        train=np.arange(40) < 25,
         label=np.full(40, -1),
-    )  # fmt: skip
+    )
     _, found = evaluated([path], tmp_path)
     assert {m.experiment for m in found} == {"retrieval"}
     assert {m.num_examples for m in found} == {15}, "the test examples alone"
@@ -202,9 +204,11 @@ def test_a_set_without_labels_or_events_is_searched_though_it_has_training_examp
 def test_a_set_of_which_no_table_would_have_a_row_is_refused_before_training(tmp_path):
     codes = np.zeros((20, TIME), int)
     path = folder(
-        tmp_path / "apart", classes={"audio": codes, "video": codes}, train=np.arange(20) < 10,
+        tmp_path / "apart",
+        classes={"audio": codes, "video": codes},
+        train=np.arange(20) < 10,
         label=np.full(20, -1),
-    )  # fmt: skip
+    )
     (tmp_path / "apart" / "present").mkdir()
     for m, there in (("audio", np.arange(20) < 14), ("video", np.arange(20) >= 14)):
         np.save(tmp_path / "apart" / "present" / f"{m}.npy", there)
@@ -216,10 +220,13 @@ def test_linear_rows_stand_beside_the_method_where_they_can_be_compared(tmp_path
     paths = [labelled(tmp_path / "ave"), eventful(tmp_path / "avvp")]
     _, found = evaluated(paths, tmp_path)
     directions = {
-        (m.experiment, m.method): {(a.source, a.target) for a in found
-                                   if (a.experiment, a.method) == (m.experiment, m.method)}
+        (m.experiment, m.method): {
+            (a.source, a.target)
+            for a in found
+            if (a.experiment, a.method) == (m.experiment, m.method)
+        }
         for m in found
-    }  # fmt: skip
+    }
     within = {(m, m) for m in ("audio", "video")}
     assert directions["cmg", "cca"] == within | {("audio", "video"), ("video", "audio")}
     assert directions["cmg", "raw"] == within == directions["events", "raw"]

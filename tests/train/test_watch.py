@@ -74,10 +74,15 @@ def test_terms_that_the_shapes_leave_nothing_are_named_with_the_reason():
         ({}, []),
         ({"a": [1, 0, 1, 1], "b": [0, 1, 1, 1]}, ["no training example has two modalities"]),
         ({"b": [1, 1, 0, 0]}, ["no test example has b: directions to there are left out"]),
-        ({"a": [0, 0, 1, 1]}, ["no training example has two modalities",
-                               "no training example has a: directions from there are left out"]),
+        (
+            {"a": [0, 0, 1, 1]},
+            [
+                "no training example has two modalities",
+                "no training example has a: directions from there are left out",
+            ],
+        ),
     ],
-)  # fmt: skip
+)
 def test_what_modalities_lack_is_said_in_a_line_each(present, expected):
     features = {m: np.ones((4, 3, 2), np.float32) for m in ("a", "b")}
     there = {m: np.array(present.get(m, [1] * 4), bool) for m in features}

@@ -60,29 +60,41 @@ def _generated(load: Callable[..., FeatureSet], *arguments: Any) -> Callable[[st
 
 DATA_SETS = {
     "digits_avt": DataSet(
-        lambda path: digits_avt.load(), (*CROSS_MODAL, "connect", "oom", "mmosr"),
-        known=(5, 7), out_of_modal="audio", spaces=("text", "video", "audio"),
+        lambda path: digits_avt.load(),
+        (*CROSS_MODAL, "connect", "oom", "mmosr"),
+        known=(5, 7),
+        out_of_modal="audio",
+        spaces=("text", "video", "audio"),
     ),
     "utd_mhad": DataSet(
-        utd_mhad.load, (*CROSS_MODAL, "connect", "oom", "mmosr"),
-        known=(14, 21), steps=1200, out_of_modal="inertial",
+        utd_mhad.load,
+        (*CROSS_MODAL, "connect", "oom", "mmosr"),
+        known=(14, 21),
+        steps=1200,
+        out_of_modal="inertial",
         spaces=("skeleton", "depth", "inertial"),
     ),
     "digits4": DataSet(
-        digits4.load, ("connect", "oom", "mmosr"),
-        out_of_modal="sign", spaces=("image", "audio", "sign"),
+        digits4.load,
+        ("connect", "oom", "mmosr"),
+        out_of_modal="sign",
+        spaces=("image", "audio", "sign"),
     ),
     "handwritten6": DataSet(handwritten6.load, ("mmosr",)),
     "wikipedia": DataSet(wikipedia.load, (*CROSS_MODAL, "oom"), out_of_modal="image"),
     "mosi": DataSet(mosi.load, ("retrieval", "oom", "mmosr"), out_of_modal="text"),
     "tuxpaint": DataSet(
-        tuxpaint.load, (*CROSS_MODAL, "connect", "oom", "mmosr"),
-        known=(8, 12), out_of_modal="speech_fr", spaces=("text", "image", "speech_fr"),
+        tuxpaint.load,
+        (*CROSS_MODAL, "connect", "oom", "mmosr"),
+        known=(8, 12),
+        out_of_modal="speech_fr",
+        spaces=("text", "image", "speech_fr"),
         untuned=True,
     ),
     **{
         name: DataSet(
-            _generated(known_information.load, name), ("known_information",),
+            _generated(known_information.load, name),
+            ("known_information",),
             out_of_modal=known_information.MODALITIES[0],
         )
         for name in known_information.LEVELS
@@ -97,7 +109,8 @@ DATA_SETS = {
     ),
     **{
         f"gapped_spaces_{round(10 * gap):02d}": DataSet(
-            _generated(gapped_spaces.load, gap), ("connect",),
+            _generated(gapped_spaces.load, gap),
+            ("connect",),
             spaces=("text", "image", "audio"),
         )
         for gap in (0.0, 0.5, 1.0, 2.0)
@@ -105,7 +118,7 @@ DATA_SETS = {
     "banks": DataSet(load_connection, ("connect",), spaces=("text", "image", "audio")),
     "latent_views": DataSet(lambda path: latent_views.load(), ("noisy_pairs", "retrieval")),
     "published_shapes": DataSet(lambda path: published_shapes.load(), ("transfer",)),
-}  # fmt: skip
+}
 
 
 def data_sets(task: str) -> tuple[str, ...]:

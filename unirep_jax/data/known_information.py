@@ -21,8 +21,10 @@ from unirep_jax.data.features import FeatureSet
 # The out-of-modal modality, then two in-modal ones. One coordinate is its own, four it shares with
 # one of them each, two with both.
 COORDINATES = {
-    "unknown": (0, 1, 2, 3, 4, 5, 10), "first": (0, 1, 2, 3, 6, 7), "second": (2, 3, 4, 5, 8, 9),
-}  # fmt: skip
+    "unknown": (0, 1, 2, 3, 4, 5, 10),
+    "first": (0, 1, 2, 3, 6, 7),
+    "second": (2, 3, 4, 5, 8, 9),
+}
 MODALITIES = tuple(COORDINATES)
 LATENT = 11
 SEPARATIONS = {"low": 3.5, "middle": 4.5, "high": 6.0}

@@ -86,9 +86,14 @@ def raw_features(
     """
     folder = user_path(folder)
     settings = {
-        "dataset": builder.info.full_name, "train": train, "test": test, "image_size": image_size,
-        "num_frames": num_frames, "num_words": num_words, "min_count": min_count,
-    }  # fmt: skip
+        "dataset": builder.info.full_name,
+        "train": train,
+        "test": test,
+        "image_size": image_size,
+        "num_frames": num_frames,
+        "num_words": num_words,
+        "min_count": min_count,
+    }
     if folder.exists():
         check_recipe(folder / _RECIPE, settings, maker="raw_features")
         return load_features(folder, builder.name)
@@ -104,10 +109,15 @@ def raw_features(
         arrays["text"] = word_ids(texts, vocabulary, num_words)
         present["text"] = np.array([bool(text) for text in texts])
     feature_set = FeatureSet.from_arrays(
-        builder.name, arrays, columns["label"], is_train, present=present,
-        group=columns.get("group"), class_names=tuple(builder.info.features["label"].names),
+        builder.name,
+        arrays,
+        columns["label"],
+        is_train,
+        present=present,
+        group=columns.get("group"),
+        class_names=tuple(builder.info.features["label"].names),
         kinds={"audio": Kind.SPECTROGRAM} if "audio" in arrays else None,
-    )  # fmt: skip
+    )
     _write(folder, feature_set, settings | {"vocabulary": vocabulary}, columns["id"])
     return load_features(folder, builder.name)
 

@@ -85,8 +85,10 @@ def wholes(resident: dict[str, Any], pools: Any) -> Any:
     """Every pool as a `Whole`, in the tree of `pools`."""
     return jax.tree.map(
         lambda pool, rows: Whole(rows, lambda indices: take(resident, indices, pool)),
-        pools, resident["rows"], is_leaf=is_pool,
-    )  # fmt: skip
+        pools,
+        resident["rows"],
+        is_leaf=is_pool,
+    )
 
 
 def index_batches(

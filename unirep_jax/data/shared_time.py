@@ -44,9 +44,9 @@ def shared_time(feature_set: FeatureSet) -> dict[tuple[str, str], float]:
         rows = np.flatnonzero(both)[:_EXAMPLES]
         arrays = [feature_set.features[m] for m in (one, other) if m in sequences]
         timed = len(rows) > 1 and len(arrays) == 2 and min(a.shape[1] for a in arrays) > 1
-        values[one, other] = _correlation(*(_distances(a[rows], steps) for a in arrays)) if (
-            timed
-        ) else 0.0  # fmt: skip
+        values[one, other] = (
+            _correlation(*(_distances(a[rows], steps) for a in arrays)) if (timed) else 0.0
+        )
     return values
 
 
@@ -59,10 +59,13 @@ def _distances(x: np.ndarray, steps: int) -> Float[np.ndarray, "example step ste
     x = np.asarray(x, np.float64)
     x = x.reshape(*x.shape[:2], -1, x.shape[-1]).mean(2)  # maps: their mean over positions
     edges = np.linspace(0, x.shape[1], steps + 1)
-    x = np.stack([
-        x[:, int(first): max(int(np.ceil(last)), int(first) + 1)].mean(1)
-        for first, last in pairwise(edges)
-    ], axis=1)  # fmt: skip
+    x = np.stack(
+        [
+            x[:, int(first) : max(int(np.ceil(last)), int(first) + 1)].mean(1)
+            for first, last in pairwise(edges)
+        ],
+        axis=1,
+    )
     x -= x.mean(0)
     deviation = x.std((0, 1))
     x = x / np.where(deviation > 0, deviation, 1)

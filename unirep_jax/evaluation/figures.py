@@ -54,10 +54,13 @@ def training_curves(path: Path, metrics: Path) -> None:
         axis.set(title=title, xlabel="step")
         if len(names) > 1:  # below the panel: beside long names nothing else would be seen
             axis.legend(
-                loc="upper center", bbox_to_anchor=(0.5, 0), borderaxespad=BELOW_LABELS / 8,
-                fontsize=8, frameon=False,
+                loc="upper center",
+                bbox_to_anchor=(0.5, 0),
+                borderaxespad=BELOW_LABELS / 8,
+                fontsize=8,
+                frameon=False,
                 ncols=1 if max(map(len, names)) - len(title) > LEGEND_LETTERS else 2,
-            )  # fmt: skip
+            )
     for axis in axes[len(groups) :]:
         axis.set_visible(False)
     figure.savefig(path, dpi=110)

@@ -219,9 +219,16 @@ def directions(
         for source, target, score in searches:
             parts = parts_of(source, target)
             for metric, value, by_chance in search_parts(parts, score, advance):
-                yield {"split": "all", "source": "+".join(source), "target": "+".join(target),
-                       "metric": metric, "value": value, "chance": by_chance,
-                       "num_examples": size(parts), "selection": score.__name__}  # fmt: skip
+                yield {
+                    "split": "all",
+                    "source": "+".join(source),
+                    "target": "+".join(target),
+                    "metric": metric,
+                    "value": value,
+                    "chance": by_chance,
+                    "num_examples": size(parts),
+                    "selection": score.__name__,
+                }
 
 
 def _parts(

@@ -215,8 +215,9 @@ class COX(OutOfModalLearner, RefreshingMethod):
         keys = {n: pool_keys(key, n, p, axis_name, ("latent", "pair")) for n, p in batch.items()}
         z = {
             n: self.encode(params, self.inputs(state, batch[n]), keys[n])
-            for n in ("labelled", "unlabelled") if n in batch
-        }  # fmt: skip
+            for n in ("labelled", "unlabelled")
+            if n in batch
+        }
         embeddings = {n: self.embeddings(state, p) for n, p in batch.items() if n != "unlabelled"}
         maps = {n: self.mapped(params, e, keys[n]["latent"]) for n, e in embeddings.items()}
         terms: Terms = {
@@ -227,7 +228,7 @@ class COX(OutOfModalLearner, RefreshingMethod):
         else:
             own, shown = cox_unpaired.terms(
                 self, params, state, batch, z["unlabelled"], keys["unlabelled"], axis_name
-            )  # fmt: skip
+            )
         # A term without weight is not computed.
         terms |= {k: term for k, term in own.items() if getattr(self, f"weight_{k}", 1.0)}
         if "unlabelled" in batch:
@@ -314,9 +315,12 @@ class COX(OutOfModalLearner, RefreshingMethod):
         logits = linear(params["head"], z)
         if self.pairing == "marginal":
             return losses.marginal_divergence(
-                logits, anchors.logits, where=where, anchor_where=anchors.where,
+                logits,
+                anchors.logits,
+                where=where,
+                anchor_where=anchors.where,
                 axis_name=axis_name,
-            )  # fmt: skip
+            )
         pairs = exploration.anchor_pairs(self.pairing, votes, z, anchors, keys)
         loss = losses.anchor_divergence(logits, anchors.logits, pairs)
         if self.normalization == "pairs":

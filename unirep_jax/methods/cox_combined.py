@@ -40,5 +40,7 @@ class COXMixText(_Combined, MixText):
 
 
 COMBINED: dict[str, type[COX]] = {
-    "cox_moco": COXMoCo, "cox_freematch": COXFreeMatch, "cox_mixtext": COXMixText
-}  # fmt: skip
+    "cox_moco": COXMoCo,
+    "cox_freematch": COXFreeMatch,
+    "cox_mixtext": COXMixText,
+}

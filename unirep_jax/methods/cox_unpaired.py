@@ -58,9 +58,11 @@ def refresh(method, params: dict, state: dict, wholes: Mapping[str, Whole]) -> d
 
     def select(state):  # eq. 14
         z, logits, there = emergent.of_all(features, unlabelled)
-        return state | {"anchors": emergent.agreed_anchors(
-            state["anchors"], unlabelled.rows, there, method.votes(params, z), z, logits
-        )}  # fmt: skip
+        return state | {
+            "anchors": emergent.agreed_anchors(
+                state["anchors"], unlabelled.rows, there, method.votes(params, z), z, logits
+            )
+        }
 
     def centre(state):
         z, logits, there = emergent.of_all(features, unlabelled)
@@ -68,23 +70,37 @@ def refresh(method, params: dict, state: dict, wholes: Mapping[str, Whole]) -> d
             lambda pool: (method.embeddings(state, pool), pool["label"], pool["present"]),
             in_modal,
         )
-        return state | {"centroids": emergent.class_centroids(
-            z, jnp.argmax(logits, axis=1), there, embeddings, label, present, method.classes
-        )}  # fmt: skip
+        return state | {
+            "centroids": emergent.class_centroids(
+                z, jnp.argmax(logits, axis=1), there, embeddings, label, present, method.classes
+            )
+        }
 
     def correspond(state):  # the set A of eq. 15
         z, logits, there = emergent.of_all(features, unlabelled)
         mapped, label, present = emergent.of_all(
-            lambda pool: (method.mapped(params, method.embeddings(state, pool)), pool["label"],
-                          pool["present"]), in_modal,
-        )  # fmt: skip
+            lambda pool: (
+                method.mapped(params, method.embeddings(state, pool)),
+                pool["label"],
+                pool["present"],
+            ),
+            in_modal,
+        )
         names = [m for m, _ in method.in_modal]
         embed = lambda places: method.embeddings(state, in_modal.take(in_modal.rows[places]))
-        return state | {"anchors": emergent.corresponding_anchors(
-            unlabelled.rows, there, z, logits, jnp.stack([mapped[m] for m in names]), label,
-            jnp.all(jnp.stack([present[m] for m in names]), axis=0), embed,
-            count=len(state["anchors"].index),
-        )}  # fmt: skip
+        return state | {
+            "anchors": emergent.corresponding_anchors(
+                unlabelled.rows,
+                there,
+                z,
+                logits,
+                jnp.stack([mapped[m] for m in names]),
+                label,
+                jnp.all(jnp.stack([present[m] for m in names]), axis=0),
+                embed,
+                count=len(state["anchors"].index),
+            )
+        }
 
     step, same = state["step"], lambda state: state
     state = jax.lax.cond(step == ends[0], select, same, state)

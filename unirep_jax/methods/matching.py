@@ -73,9 +73,13 @@ def pair_plans(
     vectors, present = whole_batch(*candidates)
     weights, row, column = _weights(present)
     found = losses.sinkhorn_plan(
-        vectors[row], vectors[column], epsilon=epsilon, marginals=(weights[row], weights[column]),
-        iterations=iterations, gradient=gradient,
-    )  # fmt: skip
+        vectors[row],
+        vectors[column],
+        epsilon=epsilon,
+        marginals=(weights[row], weights[column]),
+        iterations=iterations,
+        gradient=gradient,
+    )
     return Matched(found.plan, jnp.mean(~found.converged, dtype=jnp.float32))
 
 

@@ -106,10 +106,18 @@ class MICU(CodebookMethod):
     def official(cls) -> "MICU":
         """What the authors' released code optimises."""
         return cls(
-            temperature=0.1, cosine=True, mask="steps", sum_pairs=True,
-            pieces=2, permutations=2, weight_jigsaw=1.0,
-            commitment_own=0.5, commitment_other=0.125, specific=True, published=True,
-        )  # fmt: skip
+            temperature=0.1,
+            cosine=True,
+            mask="steps",
+            sum_pairs=True,
+            pieces=2,
+            permutations=2,
+            weight_jigsaw=1.0,
+            commitment_own=0.5,
+            commitment_other=0.125,
+            specific=True,
+            published=True,
+        )
 
     @classmethod
     def mmjp(cls) -> "MICU":
@@ -187,9 +195,7 @@ class MICU(CodebookMethod):
     def network(self, shapes: Shapes) -> UnifiedNetwork | PublishedNetwork:  # type: ignore[override]
         if not self.published:
             return super().network(shapes)
-        return PublishedNetwork(
-            shapes, self.dim, self.time, self.layers, self.heads, self.dropout
-        )  # fmt: skip
+        return PublishedNetwork(shapes, self.dim, self.time, self.layers, self.heads, self.dropout)
 
     def init(self, key, shapes, statistics) -> tuple[dict, dict]:
         params, state = super().init(key, shapes, statistics)
@@ -232,9 +238,13 @@ class MICU(CodebookMethod):
         encoded = self.encode(params, state, batch, key, axis_name, purposes=("mask", "jigsaw"))
         z, mean, both = encoded.z, encoded.mean, encoded.both  # z: eq. 6
         contrast = losses.fine_coarse_info_nce(
-            z, temperature=self.temperature, mask=self._mask(encoded.keys["mask"], z),
-            where=encoded.present, cosine=self.cosine, axis_name=axis_name,
-        )  # fmt: skip
+            z,
+            temperature=self.temperature,
+            mask=self._mask(encoded.keys["mask"], z),
+            where=encoded.present,
+            cosine=self.cosine,
+            axis_name=axis_name,
+        )
         pairs = len(z) ** 2 if self.sum_pairs else 1
         timed = both & self._timed(tuple(encoded.inputs))[..., None]
         terms = {
@@ -278,9 +288,13 @@ class MICU(CodebookMethod):
         if not self.published:
             return super().next_state(state, encoded, key, axis_name, **settings)
         codebook = move_codebook(
-            state["codebook"], encoded, key, decay=self.decay, patience=self.patience,
+            state["codebook"],
+            encoded,
+            key,
+            decay=self.decay,
+            patience=self.patience,
             axis_name=axis_name,
-        )  # fmt: skip
+        )
         return state | {"codebook": codebook}, self.health(encoded, axis_name)
 
     def _jigsaw(self, params: dict, encoded: Encoded, key: Key[Array, ""]) -> Float[Array, ""]:

@@ -301,9 +301,11 @@ class MOVER(RepresentationMethod, StartedMethod):
         if self.plan == "multimarginal" and self.measure == "volume":
             return matching.tuple_plan(candidates, epsilon=self.epsilon, iterations=self.iterations)
         return matching.pair_plans(
-            candidates, epsilon=self.epsilon, iterations=self.iterations,
+            candidates,
+            epsilon=self.epsilon,
+            iterations=self.iterations,
             gradient=self.plan_gradient,
-        )  # fmt: skip
+        )
 
     def _transport(self, candidates, matched, order, key) -> Float[Array, "batch"]:
         """Eq. 8 for each anchor; without volumes, ⟨π, C⟩ of the pair."""
@@ -340,10 +342,15 @@ class MOVER(RepresentationMethod, StartedMethod):
             )
             return value, where
         info_nce = lambda anchors, others: losses.volume_info_nce(
-            anchors, *others, temperature=temperature, label_smoothing=self.label_smoothing,
-            negatives_only=self.negatives_only, where=where, composition=composition,
+            anchors,
+            *others,
+            temperature=temperature,
+            label_smoothing=self.label_smoothing,
+            negatives_only=self.negatives_only,
+            where=where,
+            composition=composition,
             axis_name=axis_name,
-        )  # fmt: skip
+        )
         if self.gathered_gradient:
             forward, backward = info_nce(anchors, others)
         else:

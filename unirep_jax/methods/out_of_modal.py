@@ -111,8 +111,10 @@ class SSL(ERM):
             clean = self.augmented(x, keys["augment"])
             draw = lambda x, key: x + self.perturbation * jax.random.normal(key, x.shape)
             noisy = jax.vmap(draw)(clean, keys["perturbation"])
-            logits = [linear(params["head"], self.apply(params, v, keys["dropout"]))
-                      for v in (clean, noisy)]  # fmt: skip
+            logits = [
+                linear(params["head"], self.apply(params, v, keys["dropout"]))
+                for v in (clean, noisy)
+            ]
             divergence = losses.target_divergence(jax.nn.softmax(logits[0]), logits[1])
             terms["consistency"] = (self.weight_consistency, mean(divergence))
         return terms, state, shown
@@ -236,8 +238,10 @@ class MixText(ERM):
         }
         mixed = _mixed(
             {n: (hidden[n], target) for n, (_, target) in sides.items()},
-            key, self.concentration, axis_name,
-        )  # fmt: skip
+            key,
+            self.concentration,
+            axis_name,
+        )
         terms = {}
         for n, (state_, target) in mixed.items():
             z = part("readout", state_, keys[n]["dropout"])

@@ -127,8 +127,11 @@ class OutOfModalLearner(ClassifyingMethod, RepresentationMethod, TrainedMethod):
         return self.apply(params, self.augmented(x, keys["augment"], strength), keys["dropout"])
 
     def augmented(self, x, keys, strength: float = 1.0) -> Float[Array, "batch ..."]:
-        settings = {"noise": strength * self.noise, "gain": strength * self.gain,
-                    "warp": min(strength * self.warp, 0.45)}  # fmt: skip
+        settings = {
+            "noise": strength * self.noise,
+            "gain": strength * self.gain,
+            "warp": min(strength * self.warp, 0.45),
+        }
         return jax.vmap(lambda x, key: augment({"x": x}, key, **settings)["x"])(x, keys)
 
     def apply(self, params, x, keys=None, **part) -> Float[Array, "batch ..."]:

@@ -42,7 +42,13 @@ def move_codebook(
     place = lambda m: (ORDER.index(names[m]) if names[m] in ORDER else len(ORDER), names[m])
     order = np.array(sorted(range(len(names)), key=place))
     return authors_update(
-        codebook, encoded.z[order], encoded.indices[order], encoded.present[order],
-        key=jax.random.fold_in(key, len(encoded.keys)), decay=decay, patience=patience,
-        counted=np.array([names[m] != WORDS for m in order]), axis_name=axis_name,
-    )  # fmt: skip
+        codebook,
+        encoded.z[order],
+        encoded.indices[order],
+        encoded.present[order],
+        key=jax.random.fold_in(key, len(encoded.keys)),
+        decay=decay,
+        patience=patience,
+        counted=np.array([names[m] != WORDS for m in order]),
+        axis_name=axis_name,
+    )

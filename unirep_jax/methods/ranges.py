@@ -12,13 +12,39 @@ _TEMPERATURE = Real("a temperature", above=True)
 
 RANGES: dict[str, Whole | Real] = {
     **dict.fromkeys(
-        ("dim", "codes", "heads", "kv_heads", "width", "tokens", "embedding", "latent", "pieces",
-         "components", "projection", "slots", "count", "group_count", "iterations",
-         "predicted_steps", "members"), _COUNT,
+        (
+            "dim",
+            "codes",
+            "heads",
+            "kv_heads",
+            "width",
+            "tokens",
+            "embedding",
+            "latent",
+            "pieces",
+            "components",
+            "projection",
+            "slots",
+            "count",
+            "group_count",
+            "iterations",
+            "predicted_steps",
+            "members",
+        ),
+        _COUNT,
     ),
     **dict.fromkeys(
-        ("layers", "hidden", "queue", "experts", "matched", "classes", "examples", "block_size",
-         "time"),
+        (
+            "layers",
+            "hidden",
+            "queue",
+            "experts",
+            "matched",
+            "classes",
+            "examples",
+            "block_size",
+            "time",
+        ),
         _COUNT_OR_NONE,
     ),
     **dict.fromkeys(("warm_start", "steps", "refresh_every"), _STEPS),
@@ -26,8 +52,15 @@ RANGES: dict[str, Whole | Real] = {
     **dict.fromkeys(("patience", "anneal", "ramp"), Whole(1, "steps")),
     "permutations": Whole(1, "orders"),
     **dict.fromkeys(
-        ("temperature", "temperature_shared", "temperature_other", "consistency_temperature",
-         "sharpness", "consensus_sharpness"), _TEMPERATURE,
+        (
+            "temperature",
+            "temperature_shared",
+            "temperature_other",
+            "consistency_temperature",
+            "sharpness",
+            "consensus_sharpness",
+        ),
+        _TEMPERATURE,
     ),
     "epsilon": Real("the entropy of a plan", above=True),
     "ridge": Real("times the mean variance", above=True),
@@ -41,7 +74,7 @@ RANGES: dict[str, Whole | Real] = {
     "concentration": Real("of a Beta distribution", above=True),
     "percentile": Real("percent", most=100),
     **dict.fromkeys(("commitment_own", "commitment_other", "predict_own"), _WEIGHT),
-}  # fmt: skip
+}
 
 
 def check_settings(method: Any) -> None:

@@ -45,9 +45,23 @@ from unirep_jax.models.recognizer import Outputs, Recognizer, kinds_of_shapes, r
 
 FUSIONS = ("late", "late_shared", *JOINT)
 ARCHITECTURE = (  # settings of the `Recognizer`
-    "fusion", "modality", "width", "tokens", "layers", "dropout", "images", "heads", "kv_heads",
-    "residual", "pairs", "experts", "count", "hidden", "vocabulary", "kinds",
-)  # fmt: skip
+    "fusion",
+    "modality",
+    "width",
+    "tokens",
+    "layers",
+    "dropout",
+    "images",
+    "heads",
+    "kv_heads",
+    "residual",
+    "pairs",
+    "experts",
+    "count",
+    "hidden",
+    "vocabulary",
+    "kinds",
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,8 +110,9 @@ class OpenSetClassifier(HeadSettings, ClassifyingMethod, TrainedMethod):
         if self.score == "ash" and (self.experts or not self.hidden):
             raise ValueError("score='ash' needs experts=0 and a hidden layer")
         if self.members > 1 and (self.head, self.score or "max_softmax") != (
-            "softmax", "max_softmax",
-        ):  # fmt: skip
+            "softmax",
+            "max_softmax",
+        ):
             raise ValueError("members > 1 needs head='softmax' and its max_softmax")
         if self.matched and (self.experts or not self.hidden or self.fusion not in JOINT):
             raise ValueError("matched needs experts=0, a hidden layer and a fusion to one vector")
@@ -227,9 +242,7 @@ class OpenSetClassifier(HeadSettings, ClassifyingMethod, TrainedMethod):
         The batch has `label` [batch], in [0, classes).
         """
         if self.members > 1:
-            return ensemble.loss(
-                self._member, params, state, batch, key=key, axis_name=axis_name
-            )  # fmt: skip
+            return ensemble.loss(self._member, params, state, batch, key=key, axis_name=axis_name)
         keys = example_keys(
             key, batch["label"].shape[0], ("augment", "dropout", "gates"), axis_name
         )
@@ -300,8 +313,10 @@ class OpenSetClassifier(HeadSettings, ClassifyingMethod, TrainedMethod):
         outputs = jax.vmap(apply)(inputs, present)
         if self.fusion == "late" and self.head == "softmax":
             parts = [jax.tree.map(lambda a, i=i: a[:, i], outputs) for i in range(len(inputs))]
-            return {m: self._decision(params, part, {m: present[m]})
-                    for m, part in zip(sorted(inputs), parts, strict=True)}  # fmt: skip
+            return {
+                m: self._decision(params, part, {m: present[m]})
+                for m, part in zip(sorted(inputs), parts, strict=True)
+            }
         source = self.modality if self.fusion == "single" else "+".join(sorted(inputs))
         return {source: self._decision(params, outputs, present)}
 

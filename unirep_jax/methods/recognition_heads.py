@@ -138,13 +138,18 @@ def ranking(head, outputs: Outputs, targets: Targets, key, gate_keys) -> Float[A
     even = (label.shape[0] // 2) * 2
     odd, even = slice(1, even, 2), slice(0, even, 2)
     mixed = losses.mix_classes(
-        outputs.features[odd], label[odd], key=jax.random.fold_in(key, 3), where=where[odd],
+        outputs.features[odd],
+        label[odd],
+        key=jax.random.fold_in(key, 3),
+        where=where[odd],
         axis_name=axis_name,
-    )  # fmt: skip
+    )
     value = losses.open_auc_loss(
-        outputs.values[even], jax.vmap(head)(mixed.features, gate_keys[odd]),
-        label[even], where=where[even] & mixed.where,
-    )  # fmt: skip
+        outputs.values[even],
+        jax.vmap(head)(mixed.features, gate_keys[odd]),
+        label[even],
+        where=where[even] & mixed.where,
+    )
     return losses.masked_mean(value.loss, value.counted, axis_name=axis_name)
 
 
@@ -158,9 +163,14 @@ def _softmax_read(settings, params, outputs: Outputs, there) -> Reading:
 def _points_loss(kernel, bounded, settings, params, outputs: Outputs, targets: Targets):
     radius = (params["radius"],) if bounded else ()
     loss = kernel(
-        outputs.values, params["points"], *radius, targets.label,
-        temperature=settings.temperature, weight=settings.weight_pull, where=targets.where,
-    )  # fmt: skip
+        outputs.values,
+        params["points"],
+        *radius,
+        targets.label,
+        temperature=settings.temperature,
+        weight=settings.weight_pull,
+        where=targets.where,
+    )
     return targets.mean(loss, targets.where), {}
 
 
@@ -173,9 +183,12 @@ def _points(loss, logits, scores: Mapping[str, Score], *, bounded: bool = True) 
     """bounded: distances to the points have a radius that is learned."""
     init = lambda s, key: ClassPoints(s.classes, s.embedding).init(key)["params"]
     return Head(
-        partial(_points_loss, loss, bounded), partial(_points_read, logits), scores, init=init,
+        partial(_points_loss, loss, bounded),
+        partial(_points_read, logits),
+        scores,
+        init=init,
         embeds=True,
-    )  # fmt: skip
+    )
 
 
 # -- class autoencoders: CSSR, RCSSR ----------------------------------------------------------
@@ -203,9 +216,12 @@ def _reconstruction(scale: float, *, relative: bool) -> Head:
     """scale: of the reconstruction error; relative: the score divides by the features' size."""
     init = lambda s, key: ClassAutoencoders(s.classes, s.embedding, s.latent).init(key)["params"]
     return Head(
-        partial(_reconstruction_loss, scale), partial(_reconstruction_read, scale, relative),
-        _ERROR, init=init, embeds=True,
-    )  # fmt: skip
+        partial(_reconstruction_loss, scale),
+        partial(_reconstruction_read, scale, relative),
+        _ERROR,
+        init=init,
+        embeds=True,
+    )
 
 
 # -- evidence: TMC ----------------------------------------------------------------------------
@@ -222,8 +238,10 @@ def _evidential_loss(settings, params, outputs: Outputs, targets: Targets):
     evidence = jnp.concatenate([evidence, joint])
     there = jnp.vstack([targets.there, targets.where[None]])
     weight = jnp.minimum(1.0, targets.state["step"].astype(jnp.float32) / settings.anneal)
-    each = [losses.evidential_loss(e, targets.label, kl_weight=weight, where=w)
-            for e, w in zip(evidence, there, strict=True)]  # fmt: skip
+    each = [
+        losses.evidential_loss(e, targets.label, kl_weight=weight, where=w)
+        for e, w in zip(evidence, there, strict=True)
+    ]
     return sum(targets.mean(loss, w) for loss, w in zip(each, there, strict=True)), {}
 
 
@@ -242,9 +260,12 @@ def _turn_loss(settings, params, outputs: Outputs, targets: Targets):
     logits = jnp.take(outputs.values, turn, axis=1)
     loss = targets.mean(cross_entropy(logits, targets.label), where)
     projector = losses.update_projector(
-        targets.state["projector"], jnp.take(outputs.features, turn, axis=1),
-        damping=settings.damping, where=where, axis_name=targets.axis_name,
-    )  # fmt: skip
+        targets.state["projector"],
+        jnp.take(outputs.features, turn, axis=1),
+        damping=settings.damping,
+        where=where,
+        axis_name=targets.axis_name,
+    )
     return loss, {"projector": projector}
 
 
@@ -273,7 +294,11 @@ HEADS = {
     "rcssr": _reconstruction(0.1, relative=False),
     "tmc": Head(_evidential_loss, _evidential_read, _EVIDENCE, fusions=("late",)),
     "mla": Head(
-        _turn_loss, _turn_read, _LOGIT_SCORES, fusions=("late_shared",),
-        start=lambda settings: {"projector": jnp.eye(settings.width)}, weights=_turn_weights,
+        _turn_loss,
+        _turn_read,
+        _LOGIT_SCORES,
+        fusions=("late_shared",),
+        start=lambda settings: {"projector": jnp.eye(settings.width)},
+        weights=_turn_weights,
     ),
-}  # fmt: skip
+}

@@ -93,9 +93,16 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
 
     def network(self, shapes: Shapes) -> UnifiedNetwork:
         return UnifiedNetwork(
-            shapes, self.dim, self.time, self.temporal, self.layers, self.heads, self.dropout,
-            self.specific, self.linear_start,
-        )  # fmt: skip
+            shapes,
+            self.dim,
+            self.time,
+            self.temporal,
+            self.layers,
+            self.heads,
+            self.dropout,
+            self.specific,
+            self.linear_start,
+        )
 
     def init_heads(self, key: Key[Array, ""], modalities: int) -> dict:
         """Parameters beside those of the network."""
@@ -233,18 +240,27 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
         share: of the other modalities in what a code moves to.
         """
         codebook = update_codebook(
-            state["codebook"], encoded.z, encoded.indices, encoded.present,
-            key=jax.random.fold_in(key, len(encoded.keys)), decay=self.decay, share=share,
-            patience=self.patience, axis_name=axis_name,
-        )  # fmt: skip
+            state["codebook"],
+            encoded.z,
+            encoded.indices,
+            encoded.present,
+            key=jax.random.fold_in(key, len(encoded.keys)),
+            decay=self.decay,
+            share=share,
+            patience=self.patience,
+            axis_name=axis_name,
+        )
         return state | {"codebook": codebook}, self.health(encoded, axis_name)
 
     def health(self, encoded: Encoded, axis_name: str | None) -> Terms:
         """How the batch used the codebook."""
         return code_statistics(
-            encoded.indices, encoded.present, self.codes,
-            names=tuple(encoded.inputs), axis_name=axis_name,
-        )  # fmt: skip
+            encoded.indices,
+            encoded.present,
+            self.codes,
+            names=tuple(encoded.inputs),
+            axis_name=axis_name,
+        )
 
     # -- readout -----------------------------------------------------------------------------
 

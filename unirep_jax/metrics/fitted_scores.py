@@ -83,8 +83,9 @@ def mahalanobis(
     features, reference = _alike(features, reference)
     label = as_array("label", label)
     if label.shape != (len(reference),) or label.dtype.kind not in "iu":
-        raise ValueError(f"label must be {len(reference)} integers, got {label.dtype} of shape "
-                         f"{label.shape}")  # fmt: skip
+        raise ValueError(
+            f"label must be {len(reference)} integers, got {label.dtype} of shape {label.shape}"
+        )
     _, number = np.unique(label, return_inverse=True)
     means = np.stack([reference[number == c].mean(0) for c in range(number.max() + 1)])
     within = reference - means[number]

@@ -141,10 +141,12 @@ def average_precision(
     """
     scores, relevant = _checked(scores, targets)
     ascending = np.sort(scores, axis=1) if ascending is None else ascending
-    return np.array([
-        _average_precision(row, own[which])
-        for row, own, which in zip(ascending, scores, relevant, strict=True)
-    ])  # fmt: skip
+    return np.array(
+        [
+            _average_precision(row, own[which])
+            for row, own, which in zip(ascending, scores, relevant, strict=True)
+        ]
+    )
 
 
 def _average_precision(ascending: Float[np.ndarray, "item"], own: Float[np.ndarray, "relevant"]):

@@ -49,9 +49,13 @@ def authors_update(
     """
     z, modalities = jax.lax.stop_gradient(z), len(z)
     moved = losses.ema_codebook_update(
-        state, z.reshape(modalities, -1, z.shape[-1]), indices.reshape(modalities, -1),
-        decay=decay, where=jnp.repeat(present, z.shape[2], axis=1), axis_name=axis_name,
-    )  # fmt: skip
+        state,
+        z.reshape(modalities, -1, z.shape[-1]),
+        indices.reshape(modalities, -1),
+        decay=decay,
+        where=jnp.repeat(present, z.shape[2], axis=1),
+        axis_name=axis_name,
+    )
     used = code_counts(indices, present, len(state.age))[np.flatnonzero(counted)].sum(0)
     used = used if axis_name is None else jax.lax.psum(used, axis_name)
     age = jnp.where(used > 0, 0, state.age + 1)

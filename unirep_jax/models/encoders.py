@@ -77,9 +77,11 @@ class TransformerBlock(nn.Module):
         drop = nn.Dropout(self.dropout, deterministic=not train)
         norm = partial(nn.LayerNorm, epsilon=1e-5)
         attention = nn.MultiHeadDotProductAttention(
-            self.heads, dropout_rate=self.dropout, deterministic=not train,
+            self.heads,
+            dropout_rate=self.dropout,
+            deterministic=not train,
             broadcast_dropout=self.broadcast_dropout,
-        )  # fmt: skip
+        )
         x = norm()(x + drop(attention(x)))
         hidden = drop(nn.relu(nn.Dense(4 * x.shape[-1])(x)))
         return norm()(x + drop(nn.Dense(x.shape[-1])(hidden)))

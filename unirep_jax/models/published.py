@@ -44,11 +44,16 @@ class PublishedNetwork(nn.Module):
             self.words = WordStates(self.dim // 2)
         self.encoders = {
             m: Encoder(
-                self.dim, self.time, "transformer", self.layers, self.heads, self.dropout,
+                self.dim,
+                self.time,
+                "transformer",
+                self.layers,
+                self.heads,
+                self.dropout,
                 broadcast_dropout=False,
             )
             for m in shapes
-        }  # fmt: skip
+        }
         maps = {m: len(shape) == 4 for m, shape in shapes.items()}
         self.specifics = {m: MapFeatures() if maps[m] else StepFeatures(self.dim) for m in shapes}
         self.decoders = {

@@ -54,11 +54,16 @@ def difference_rows(
             mean = estimate([statistics.fmean(values) for values in by_seed.values()])
             if mean is not None:
                 first = own + of.get(variants[0], [])
-                found.append(DifferenceRow(
-                    section, metric, variant, mean,
-                    compare(section, first, metric, variant, variants[0]),
-                    strongest(section, own + linear, metric, variant, tuple(LINEAR)),
-                ))  # fmt: skip
+                found.append(
+                    DifferenceRow(
+                        section,
+                        metric,
+                        variant,
+                        mean,
+                        compare(section, first, metric, variant, variants[0]),
+                        strongest(section, own + linear, metric, variant, tuple(LINEAR)),
+                    )
+                )
     return found
 
 
@@ -86,8 +91,9 @@ def difference_tables(
             [row.variant, str(row.mean), _text(row.first), _text(row.linear, named=True)]
             for row in rows
         ]
-        parts.append(f"#### {title_of(section, vocabulary)}\n\n"
-                     + markdown_table(header, cells, names=1))  # fmt: skip
+        parts.append(
+            f"#### {title_of(section, vocabulary)}\n\n" + markdown_table(header, cells, names=1)
+        )
     return f"### Paired differences\n\n{ABOUT}\n\n" + "\n".join(parts) if parts else ""
 
 

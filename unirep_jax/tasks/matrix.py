@@ -87,8 +87,11 @@ class Matrix(RepresentationTask):
         },
     )
     evaluation_settings: ClassVar[tuple[str, ...]] = (
-        "oscmg", "retrieval", "few_label", "control",
-    )  # fmt: skip
+        "oscmg",
+        "retrieval",
+        "few_label",
+        "control",
+    )
     tables = staticmethod(matrix_tables)
 
     @property

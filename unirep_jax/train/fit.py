@@ -148,14 +148,21 @@ def fit(
         return data.prefetch_to_device(host, fitting.engine.place_batch)
 
     return train(
-        fitting.engine, fitting.initial, placed, workdir=workdir, steps=settings.steps,
-        batch_size=settings.batch_size, log_every=settings.train.log_every,
+        fitting.engine,
+        fitting.initial,
+        placed,
+        workdir=workdir,
+        steps=settings.steps,
+        batch_size=settings.batch_size,
+        log_every=settings.train.log_every,
         checkpoint_every=settings.train.checkpoint_every,
         checkpoint_seconds=settings.train.get("checkpoint_seconds", CHECKPOINT_SECONDS),
-        fused=fitting.steps_per_call, examples=fitting.examples, identity=identity,
+        fused=fitting.steps_per_call,
+        examples=fitting.examples,
+        identity=identity,
         watch=Watch(method, settings.steps) if isinstance(method, TrainedMethod) else None,
         tracked=tracking(settings, workdir),
-    )  # fmt: skip
+    )
 
 
 def retrace(fitting: Fitting, points: Sequence[int]) -> Iterator[tuple[int, TrainState]]:
@@ -179,16 +186,27 @@ def retrace(fitting: Fitting, points: Sequence[int]) -> Iterator[tuple[int, Trai
 
 def _streamed(training_set, batch_size, seed, labels, start: int, steps: int) -> Iterator[dict]:
     return data.batches(
-        training_set, batch_size=batch_size, seed=seed, start_step=start, num_steps=steps,
-        labels=labels, process_index=jax.process_index(), process_count=jax.process_count(),
-    )  # fmt: skip
+        training_set,
+        batch_size=batch_size,
+        seed=seed,
+        start_step=start,
+        num_steps=steps,
+        labels=labels,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
 
 
 def _drawn(pools, seed, fused, start: int, steps: int) -> Iterator[Any]:
     return index_batches(
-        pools, seed=seed, start_step=start, num_steps=steps, fused=fused,
-        process_index=jax.process_index(), process_count=jax.process_count(),
-    )  # fmt: skip
+        pools,
+        seed=seed,
+        start_step=start,
+        num_steps=steps,
+        fused=fused,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
 
 
 def _check_fused(settings: ConfigDict, refreshing: Any) -> None:

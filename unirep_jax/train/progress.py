@@ -83,9 +83,15 @@ class Progress:
         with contextlib.suppress(OSError):  # the terminal was closed
             if self._bar is None:
                 self._bar = tqdm.tqdm(
-                    total=self._steps, initial=self._step, unit="step", desc="train",
-                    mininterval=0.5, smoothing=0.1, file=self._stream, dynamic_ncols=True,
-                )  # fmt: skip
+                    total=self._steps,
+                    initial=self._step,
+                    unit="step",
+                    desc="train",
+                    mininterval=0.5,
+                    smoothing=0.1,
+                    file=self._stream,
+                    dynamic_ncols=True,
+                )
             self._bar.update(self._step - self._bar.n)
             rate = self._bar.format_dict["rate"] or 0
             speed = f"{rate * self._batch_size:.0f} examples/s"

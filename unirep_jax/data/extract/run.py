@@ -107,10 +107,15 @@ def extract(
             encoder = encoders[s.modality]
             said[s.modality] = fit(encoder, manifest, s.column)
             encode_modality(
-                encoder, manifest, s.modality, s.column, work / "modality" / f"{s.modality}.npy",
+                encoder,
+                manifest,
+                s.modality,
+                s.column,
+                work / "modality" / f"{s.modality}.npy",
                 dtype="int32" if encoder.kind is Kind.WORDS else dtype,
-                threads=threads or os.cpu_count() or 1, skip_damaged=skip_damaged,
-            )  # fmt: skip
+                threads=threads or os.cpu_count() or 1,
+                skip_damaged=skip_damaged,
+            )
         card = _card(path if root is None else Path(root), manifest, settings, licence, split)
         _finish(work, out, manifest, chosen, form, card, said)
     return card
@@ -287,8 +292,9 @@ def _write_banks(
             write_bank(
                 made / part / f"{modality}.npy",
                 _unit_rows(source, np.flatnonzero(rows), modality),
-                name=modality, about=about,
-            )  # fmt: skip
+                name=modality,
+                about=about,
+            )
         _save(made / part / "label.npy", manifest.label[rows])
         _save(made / part / "class_name.npy", np.array(manifest.class_names, np.str_))
         _write_examples(made / part / EXAMPLES, manifest, rows)

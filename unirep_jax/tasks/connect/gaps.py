@@ -39,10 +39,17 @@ def gaps(
         here = [test.present[m] for m in (first, second)]
         if all(p.any() for p in here):
             value = modality_gap(embeddings[first][here[0]], embeddings[second][here[1]])
-            rows.append({
-                "split": "all", "source": first, "target": second, "metric": GAP, "value": value,
-                "num_examples": int(min(p.sum() for p in here)), "selection": "none",
-            })  # fmt: skip
+            rows.append(
+                {
+                    "split": "all",
+                    "source": first,
+                    "target": second,
+                    "metric": GAP,
+                    "value": value,
+                    "num_examples": int(min(p.sum() for p in here)),
+                    "selection": "none",
+                }
+            )
     return rows
 
 

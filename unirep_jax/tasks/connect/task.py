@@ -145,10 +145,15 @@ class Connection(Task):
         ):
             for metric, value, by_chance in retrieval.search(queries, items, retrieval.cosine):
                 row = {
-                    "split": "all", "source": source, "target": target, "metric": metric,
-                    "value": value, "num_examples": len(rows), "selection": "cosine",
+                    "split": "all",
+                    "source": source,
+                    "target": target,
+                    "metric": metric,
+                    "value": value,
+                    "num_examples": len(rows),
+                    "selection": "cosine",
                     "chance": by_chance if name == trained.name else None,
-                }  # fmt: skip
+                }
                 yield from _measured(trained, name, [row])
 
 

@@ -51,8 +51,9 @@ def decide(trained: Trained, parts: list[Part]) -> dict[str, Decided]:
         return method.classify(*variables, batch["features"], batch["present"])
 
     variables = (params, trained.state.state)
-    pieces = [map_examples(compute, variables, data, rows=np.flatnonzero(rows))
-              for data, rows in parts]  # fmt: skip
+    pieces = [
+        map_examples(compute, variables, data, rows=np.flatnonzero(rows)) for data, rows in parts
+    ]
     label = np.concatenate([data.label[rows] for data, rows in parts])
     decided = {}
     joined = jax.tree.map(lambda *p: np.concatenate(p), *pieces)

@@ -55,28 +55,61 @@ def open_set_curves(
 
     figure = Figure(figsize=(11, 5.6), layout="constrained")
     left, stairs = figure.subplots(1, 2)
-    left.plot(roc.fpr, roc.ccr, color=KNOWN, lw=2,
-              label=f"AUROC {metrics.auroc(inside, outside):.1%}")  # fmt: skip
+    left.plot(
+        roc.fpr, roc.ccr, color=KNOWN, lw=2, label=f"AUROC {metrics.auroc(inside, outside):.1%}"
+    )
     left.plot((0, 1), (0, 1), ":", color="0.5", label="chance")
     left.plot(
-        fpr, tpr, "*", ms=15, color=UNKNOWN, mec="k", clip_on=False, zorder=5,
+        fpr,
+        tpr,
+        "*",
+        ms=15,
+        color=UNKNOWN,
+        mec="k",
+        clip_on=False,
+        zorder=5,
         label=f"threshold {threshold:.4g}: TPR {tpr:.1%} at FPR {fpr:.1%}",
-    )  # fmt: skip
-    left.set(xlabel="unknown accepted (FPR)", ylabel="known accepted (TPR)", title="ROC",
-             xlim=(0, 1), ylim=(0, 1.01), aspect="equal")  # fmt: skip
+    )
+    left.set(
+        xlabel="unknown accepted (FPR)",
+        ylabel="known accepted (TPR)",
+        title="ROC",
+        xlim=(0, 1),
+        ylim=(0, 1.01),
+        aspect="equal",
+    )
 
     lowest = 0.5 / len(outside)  # the log axis shows no 0: what is reached there starts at its edge
-    stairs.plot(np.maximum(curve.fpr, lowest), curve.ccr, drawstyle="steps-post", color=KNOWN,
-                lw=2, label=f"OSCR {metrics.oscr(inside, outside, right):.1%}")  # fmt: skip
+    stairs.plot(
+        np.maximum(curve.fpr, lowest),
+        curve.ccr,
+        drawstyle="steps-post",
+        color=KNOWN,
+        lw=2,
+        label=f"OSCR {metrics.oscr(inside, outside, right):.1%}",
+    )
     stairs.axhline(accuracy, ls="--", color="0.5", label=f"accuracy {accuracy:.1%}")
     rates = np.geomspace(lowest, 1, 200)
     stairs.plot(rates, accuracy * rates, ":", color="0.5", label="scores by chance")
-    stairs.plot(max(fpr, lowest), ccr, "*", ms=15, color=UNKNOWN, mec="k", clip_on=False, zorder=5,
-                label=f"threshold: CCR {ccr:.1%} at FPR {fpr:.1%}")  # fmt: skip
+    stairs.plot(
+        max(fpr, lowest),
+        ccr,
+        "*",
+        ms=15,
+        color=UNKNOWN,
+        mec="k",
+        clip_on=False,
+        zorder=5,
+        label=f"threshold: CCR {ccr:.1%} at FPR {fpr:.1%}",
+    )
     stairs.set(
-        xscale="log", xlim=(lowest, 1), ylim=(0, 1.01), xlabel="unknown accepted (FPR)",
-        ylabel="known accepted and right (CCR)", title="CCR against FPR (log scale)",
-    )  # fmt: skip
+        xscale="log",
+        xlim=(lowest, 1),
+        ylim=(0, 1.01),
+        xlabel="unknown accepted (FPR)",
+        ylabel="known accepted and right (CCR)",
+        title="CCR against FPR (log scale)",
+    )
     for axis in (left, stairs):
         axis.grid(alpha=0.3)
         axis.legend(loc="upper center", bbox_to_anchor=(0.5, -0.13), ncols=2, frameon=False)
@@ -155,8 +188,13 @@ def expert_load(
     empty.set_axis_off()
     bars.bar(experts, load, 0.8, color=KNOWN)
     bars.axhline(1 / len(experts), ls="--", color="k", lw=1, label="balanced")
-    bars.set(xlim=(-0.5, len(experts) - 0.5), ylabel="share of load", xticks=experts,
-             xticklabels=[], ylim=(0, 1.3 * max(load.max(), 1 / len(experts))))  # fmt: skip
+    bars.set(
+        xlim=(-0.5, len(experts) - 0.5),
+        ylabel="share of load",
+        xticks=experts,
+        xticklabels=[],
+        ylim=(0, 1.3 * max(load.max(), 1 / len(experts))),
+    )
     bars.yaxis.set_major_formatter(_percent)
     bars.legend(loc="upper right", frameon=False, borderaxespad=0.1)
     image = rows.imshow(mean, aspect="auto", cmap="viridis", vmin=0, interpolation="none")
@@ -193,9 +231,9 @@ def feature_map(
     _same_length(features=features, label=label)
     rows = spread(np.arange(len(label)), MAP_EXAMPLES)
     label_shown = label[rows]
-    place = TSNE(
-        init="random", perplexity=min(30.0, len(rows) / 4), random_state=0
-    ).fit_transform(np.asarray(features, np.float32)[rows])  # fmt: skip
+    place = TSNE(init="random", perplexity=min(30.0, len(rows) / 4), random_state=0).fit_transform(
+        np.asarray(features, np.float32)[rows]
+    )
 
     figure = Figure(figsize=(9.5, 6.5), layout="constrained")
     axis = figure.subplots()
@@ -207,12 +245,26 @@ def feature_map(
         name = f"{len(classes) - len(named)} other known classes ({others.sum()})"
         axis.scatter(*points(others), 16, OTHER_KNOWN, linewidths=0, label=name)
     if unknown.any():
-        axis.scatter(*points(unknown), 22, "k", marker="x", linewidths=0.9, alpha=0.7,
-                     label=f"unknown ({unknown.sum()})")  # fmt: skip
+        axis.scatter(
+            *points(unknown),
+            22,
+            "k",
+            marker="x",
+            linewidths=0.9,
+            alpha=0.7,
+            label=f"unknown ({unknown.sum()})",
+        )
     for c, (colour, marker) in zip(named, CLASS_STYLES, strict=False):
         here = label_shown == c
-        axis.scatter(*points(here), 34, colour, marker=marker, linewidths=0.4, edgecolors="0.25",
-                     label=f"{_short(class_names[c])} ({here.sum()})")  # fmt: skip
+        axis.scatter(
+            *points(here),
+            34,
+            colour,
+            marker=marker,
+            linewidths=0.4,
+            edgecolors="0.25",
+            label=f"{_short(class_names[c])} ({here.sum()})",
+        )
     axis.set(xticks=[], yticks=[])
     axis.legend(loc="center left", bbox_to_anchor=(1, 0.5))
     part = "" if len(rows) == len(label) else f" (of {len(label)})"
@@ -254,8 +306,14 @@ def confusion(
     if len(class_names) <= NUMBERED_CLASSES:
         for row, column in zip(*np.nonzero(counts), strict=True):
             value = percent[row, column]
-            axis.text(column, row, f"{value:.0f}", ha="center", va="center",
-                      color="white" if value < 50 else "black")  # fmt: skip
+            axis.text(
+                column,
+                row,
+                f"{value:.0f}",
+                ha="center",
+                va="center",
+                color="white" if value < 50 else "black",
+            )
     figure.colorbar(image, ax=axis, shrink=0.8, aspect=35, label="percent of the row")
     write_title(figure, f"{title}:\n{_counts(np.asarray(label) >= 0)}")
     figure.savefig(path, dpi=120)

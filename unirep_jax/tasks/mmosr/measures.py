@@ -52,8 +52,14 @@ def measure(
     right, classes, count = predicted == label, len(class_names), len(decisions.label)
 
     def row(metric, value, by_chance, examples=count, selection="test", target=""):
-        return {"metric": metric, "value": float(value), "chance": by_chance, "target": target,
-                "num_examples": int(examples), "selection": selection}  # fmt: skip
+        return {
+            "metric": metric,
+            "value": float(value),
+            "chance": by_chance,
+            "target": target,
+            "num_examples": int(examples),
+            "selection": selection,
+        }
 
     guess = 1 / classes
     if unknown:

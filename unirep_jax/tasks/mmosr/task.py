@@ -107,8 +107,12 @@ class Recognition(Task):
         },
     )
     evaluation_settings: ClassVar[tuple[str, ...]] = (
-        "unknown", "out_of_distribution_path", "control", "scores", "generated",
-    )  # fmt: skip
+        "unknown",
+        "out_of_distribution_path",
+        "control",
+        "scores",
+        "generated",
+    )
     tables = staticmethod(recognition_tables)
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
@@ -186,9 +190,12 @@ class Recognition(Task):
             for title, (counted, unknown) in splits.items():
                 part = decided.of(counted[decided.rows])
                 for row in measure(
-                    part.decisions, threshold=threshold, class_names=names, unknown=unknown,
+                    part.decisions,
+                    threshold=threshold,
+                    class_names=names,
+                    unknown=unknown,
                     gates=part.gates,
-                ):  # fmt: skip
+                ):
                     row = row if chance else row | {"chance": None}
                     where = {"experiment": "mmosr", "split": title, "source": source}
                     found += measured(row, **where, **labels)

@@ -24,10 +24,12 @@ def noise_curves(path: Path, measurements: Sequence[Measurement], *, score: str 
       score: by which the searches go, as measurements call it.
     """
     rows = [
-        m for m in measurements
+        m
+        for m in measurements
         if (m.metric, m.selection) == ("recall_at_1", score)
-        and not is_group(m) and m.method != "untrained"
-    ]  # fmt: skip
+        and not is_group(m)
+        and m.method != "untrained"
+    ]
     kinds = unique(_noise(m)[0] for m in rows)
     figure = Figure(figsize=(1.5 + 4.6 * len(kinds), 4.2), layout="constrained")
     panels = figure.subplots(1, len(kinds), sharey=True, squeeze=False)[0]
@@ -44,11 +46,15 @@ def noise_curves(path: Path, measurements: Sequence[Measurement], *, score: str 
             shares = sorted(points)
             chance = method == "chance"
             axis.errorbar(
-                shares, [points[s].mean for s in shares],
-                [points[s].half_width or 0.0 for s in shares], label=method,
-                color="#888888" if chance else PALETTE[place % 8], linestyle=":" if chance else "-",
-                marker=None if chance else MARKERS[place % 8], capsize=2,
-            )  # fmt: skip
+                shares,
+                [points[s].mean for s in shares],
+                [points[s].half_width or 0.0 for s in shares],
+                label=method,
+                color="#888888" if chance else PALETTE[place % 8],
+                linestyle=":" if chance else "-",
+                marker=None if chance else MARKERS[place % 8],
+                capsize=2,
+            )
         axis.set(title=f"noise: {kind}", xlabel="share of the training examples", ylim=(0, None))
     panels[0].set_ylabel(f"R@1 on clean test pairs by {score}, %")
     panels[-1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)

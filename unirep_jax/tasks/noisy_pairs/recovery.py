@@ -42,9 +42,13 @@ def recovery(
         for name, mass, chance in zip(names, total, even, strict=True):
             if mass[1] > 0:
                 yield {
-                    "source": a, "target": b, "metric": name, "value": float(mass[0] / mass[1]),
-                    "chance": float(chance[0] / chance[1]), "num_examples": int(near.size),
-                }  # fmt: skip
+                    "source": a,
+                    "target": b,
+                    "metric": name,
+                    "value": float(mass[0] / mass[1]),
+                    "chance": float(chance[0] / chance[1]),
+                    "num_examples": int(near.size),
+                }
 
 
 def _masses(vectors, mispaired: Mispaired, rows, pair: tuple[str, str], epsilon: float):
@@ -63,9 +67,12 @@ def _masses(vectors, mispaired: Mispaired, rows, pair: tuple[str, str], epsilon:
     apart = truth.any(1) & ~np.diagonal(truth)
 
     def shares(p):
-        return np.array([
-            [p[given].sum(), p.sum()], [p[truth].sum(), p.sum()],
-            [p[truth & apart[:, None]].sum(), p[apart].sum()],
-        ])  # fmt: skip
+        return np.array(
+            [
+                [p[given].sum(), p.sum()],
+                [p[truth].sum(), p.sum()],
+                [p[truth & apart[:, None]].sum(), p[apart].sum()],
+            ]
+        )
 
     return shares(plan), shares(both / max(both.sum(), 1))

@@ -26,8 +26,9 @@ def noisy_pairs_tables(measurements: Sequence[Measurement]) -> str:
         parts.append(f"### {dataset}: training on noisy pairs, clean test pairs\n\nPercent.\n")
         for title, (metric, selection) in SECTIONS.items():
             chosen = [m for m in rows if (m.metric, m.selection) == (metric, selection)]
-            lines = [[name, *(cell(chosen, method=name, split=s) for s in splits)]
-                     for name in methods]  # fmt: skip
+            lines = [
+                [name, *(cell(chosen, method=name, split=s) for s in splits)] for name in methods
+            ]
             if chosen:
                 table = markdown_table([title, *splits], lines, names=1)
                 parts.append(table)

@@ -31,8 +31,12 @@ def connection_curves(
     for axis in (left, right):
         axis.set_ylim(0, None)
         axis.locator_params(nbins=5)
-        axis.legend(loc="upper center", bbox_to_anchor=(0.5, 0), frameon=False,
-                    borderaxespad=BELOW_LABELS / 10)  # fmt: skip
+        axis.legend(
+            loc="upper center",
+            bbox_to_anchor=(0.5, 0),
+            frameon=False,
+            borderaxespad=BELOW_LABELS / 10,
+        )
     figure.savefig(path, dpi=120)
 
 
@@ -44,20 +48,23 @@ def agreement_bars(path: Path, groups: Mapping[str, Sequence[dict[str, Any]]]) -
     """
     figure = Figure(figsize=(6.4, 3.8), layout="constrained")
     axis = figure.subplots()
-    for place, (name, title) in enumerate((("agreement", "heads agree"),
-                                           ("disagreement", "heads disagree"))):  # fmt: skip
+    for place, (name, title) in enumerate(
+        (("agreement", "heads agree"), ("disagreement", "heads disagree"))
+    ):
         found = [
             (x + 0.4 * (place - 0.5), row)
             for x, rows in enumerate(groups.values())
-            for row in rows if row["metric"] == f"{name}_accuracy"
-        ]  # fmt: skip
+            for row in rows
+            if row["metric"] == f"{name}_accuracy"
+        ]
         heights = [100 * row["value"] for _, row in found]
         axis.bar([at for at, _ in found], heights, 0.38, color=PALETTE[place], label=title)
         for (at, row), height in zip(found, heights, strict=True):
             text = f"{height:.0f}\nn = {row['num_examples']}"
             axis.annotate(text, (at, height), ha="center", va="bottom")
-    axis.set(xticks=range(len(groups)), xticklabels=list(groups), ylim=(0, 128),
-             ylabel="accuracy (%)")  # fmt: skip
+    axis.set(
+        xticks=range(len(groups)), xticklabels=list(groups), ylim=(0, 128), ylabel="accuracy (%)"
+    )
     axis.legend(loc="upper left", ncols=2)
     figure.savefig(path, dpi=120)
 
@@ -74,9 +81,15 @@ def accuracy_against_information(
     for place, (name, points) in enumerate(curves.items()):
         bits, accuracy, deviation = np.transpose(points)
         axis.errorbar(
-            bits, 100 * accuracy, 100 * deviation, marker="o", capsize=3, label=name,
-            color=PALETTE[place % 8], linestyle=("-", "--")[place // 8 % 2],
-        )  # fmt: skip
+            bits,
+            100 * accuracy,
+            100 * deviation,
+            marker="o",
+            capsize=3,
+            label=name,
+            color=PALETTE[place % 8],
+            linestyle=("-", "--")[place // 8 % 2],
+        )
     axis.set(xlabel="I(X; Y) of the out-of-modal modality (bits)", ylabel="accuracy (%)")
     axis.set_ylim(0, 100)
     axis.legend(fontsize="small")

@@ -197,9 +197,12 @@ class OutOfModal(Task):
 
     def _split(self, data: FeatureSet, seed: int) -> OutOfModalSplit:
         return out_of_modal_split(
-            data, modality=self.modality, in_modal=self.in_modal_fraction, seed=seed,
+            data,
+            modality=self.modality,
+            in_modal=self.in_modal_fraction,
+            seed=seed,
             labelled=self.labelled if self.setting == "semi" else 0,
-        )  # fmt: skip
+        )
 
     # -- evaluation --------------------------------------------------------------------------
 
@@ -247,9 +250,15 @@ class OutOfModal(Task):
             else:
                 train = np.flatnonzero(data.train & data.present[self.modality])
                 sides = [
-                    Readout(features(rows), np.zeros((len(rows), data.num_classes)), label[rows],
-                            {}, None) for rows in (train, tested)
-                ]  # fmt: skip
+                    Readout(
+                        features(rows),
+                        np.zeros((len(rows), data.num_classes)),
+                        label[rows],
+                        {},
+                        None,
+                    )
+                    for rows in (train, tested)
+                ]
                 yield name, [*measures.label_free(*sides, seed=trained.seed)]
 
     def _reader(self, trained: Trained) -> Callable[[TrainState, np.ndarray], Readout]:
@@ -279,9 +288,10 @@ class OutOfModal(Task):
         if complete.any():
             pick = lambda x: x[complete]
             both = readout._replace(
-                features=pick(readout.features), label=pick(readout.label),
+                features=pick(readout.features),
+                label=pick(readout.label),
                 mapped=jax.tree.map(pick, readout.mapped),
-            )  # fmt: skip
+            )
             found += measures.search(both)
         after = [*measures.agreement(readout, "after")]
         everything = read(trained.state, np.arange(len(data.label)))
@@ -319,15 +329,22 @@ class OutOfModal(Task):
         names = self.in_modal(data)
         known = data.train & (data.label >= 0) & np.all([data.present[m] for m in names], axis=0)
         test = test & data.present[self._aligned]
-        return list(measures.zero_shot(
-            data.features[self._aligned][test], {m: data.features[m][known] for m in names},
-            data.label[known], data.label[test],
-        ))  # fmt: skip
+        return list(
+            measures.zero_shot(
+                data.features[self._aligned][test],
+                {m: data.features[m][known] for m in names},
+                data.label[known],
+                data.label[test],
+            )
+        )
 
     def _measurements(self, trained: Trained, method: str, rows):
         for row in rows:
             fields = {k: v for k, v in row.items() if k != "chance"}
             yield Measurement(
-                experiment="oom", split=self.setting, source=self.modality,
-                **trained.labels | {"method": method}, **fields,
-            )  # fmt: skip
+                experiment="oom",
+                split=self.setting,
+                source=self.modality,
+                **trained.labels | {"method": method},
+                **fields,
+            )

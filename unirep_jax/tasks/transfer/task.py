@@ -77,8 +77,13 @@ class Transfer(Task):
         },
     )
     evaluation_settings: ClassVar[tuple[str, ...]] = (
-        "sets", "selections", "folds", "probe", "event_probe", "control",
-    )  # fmt: skip
+        "sets",
+        "selections",
+        "folds",
+        "probe",
+        "event_probe",
+        "control",
+    )
     tables = staticmethod(transfer_tables)
 
     def __post_init__(self) -> None:
@@ -162,9 +167,14 @@ class Transfer(Task):
                     yield "cmg", row
             if _open_sets(prepared) and comparable:
                 rows = measures.open_set(
-                    representation, data, known=_open_sets(prepared), selections=self.selections,
-                    folds=self.folds, probe=probe, seed=seed,
-                )  # fmt: skip
+                    representation,
+                    data,
+                    known=_open_sets(prepared),
+                    selections=self.selections,
+                    folds=self.folds,
+                    probe=probe,
+                    seed=seed,
+                )
                 yield from (("oscmg", row) for row in rows)
         if prepared.events is not None and _in_step(representation, prepared.events):
             probe = EventProbe(**self.event_probe)
