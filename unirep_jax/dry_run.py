@@ -44,7 +44,7 @@ def dry_run(config: ConfigDict) -> str:
                 settings,
                 "\n## Data\n",
                 features,
-                f"{training_set.train.sum()} of {len(training_set.label)} examples are to train on.",
+                f"{training_set.train.sum()} of {len(training_set.label)} examples are trained on.",
                 "\n## Parameters\n",
                 _parameters(fitting),
                 "\n## Step\n",
