@@ -75,11 +75,14 @@ def test_arguments_reach_the_command_and_its_errors_are_one_line(tmp_path):
     assert result.returncode == 1 and "'stesp'" in result.stderr
 
 
-def test_a_command_without_the_extra_that_it_needs_says_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "absl", None)
-    monkeypatch.delitem(sys.modules, "unirep_jax.compile_cache", raising=False)
-    with pytest.raises(SystemExit, match=r"pip install 'unirep_jax\[train\]'"):
-        main(["sweep", "--help"])
+def test_a_command_without_the_extra_that_it_needs_says_what_to_install():
+    program = (
+        "import sys; sys.modules['absl'] = None\n"
+        "from unirep_jax.__main__ import main; main(['sweep', '--help'])"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "pip install 'unirep_jax[train]'" in done.stderr.splitlines()[-1]
 
 
 def test_encoders_of_a_configuration_without_any_are_refused_in_one_line(tmp_path):

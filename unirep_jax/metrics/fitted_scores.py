@@ -38,7 +38,7 @@ def nearest_neighbour(
 
     Example:
       >>> nearest_neighbour([[2.0, 0.0], [0.0, 1.0]], [[1.0, 0.0], [3.0, 0.0]], k=1)
-      array([ 0.   , -1.414])
+      array([-0.   , -1.414])
 
     Reference: Sun et al., "Out-of-Distribution Detection with Deep Nearest Neighbors", ICML 2022.
     """
