@@ -159,7 +159,7 @@ def test_frozen_encoders_are_part_of_a_model(paired_features, tmp_path):
 
 
 def test_a_classifier_predicts_labels_from_what_is_there(paired_features, tmp_path):
-    config = config_of("mmosr", "mrn", paired_features, tmp_path / "toy.npz", **SMALL_MRN)
+    config = config_of("mmosr", "features,mrn", paired_features, tmp_path / "toy.npz", **SMALL_MRN)
     model = load_run(experiment.run(config, tmp_path / "run"))
     x = {m: v[:10] for m, v in paired_features.features.items()}
     found = model.classify(x)
