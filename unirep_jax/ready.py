@@ -92,6 +92,7 @@ def _set_up(
 ) -> Ready:
     """Whatever cannot be is refused here, as a ValueError."""
     whole = _load(config) if data is None else data
+    config, _ = settled(config, whole)
     task = TASKS[config.experiment](**config.task.to_dict())
     settings = config.method.to_dict()
     name = settings.pop("name")
