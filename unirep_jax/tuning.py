@@ -190,11 +190,11 @@ def _write(folder: Path, trials: Sequence[Trial]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     lines = "".join(json.dumps(trial._asdict()) + "\n" for trial in trials)
     replace_file(folder / "search.jsonl", lambda stream: stream.write(lines.encode()))
-    table = markdown_table(["round", "steps", "score", "setting"], [*_rows(trials)])
+    table = markdown_table(["setting", "round", "steps", "score"], [*_rows(trials)], names=1)
     replace_file(folder / "search.md", lambda stream: stream.write(table.encode()))
 
 
 def _rows(trials: Sequence[Trial]) -> Iterator[list[str]]:
     for trial in sorted(trials, key=lambda t: (-t.rung, -t.score)):
-        setting = described(trial.settings)
-        yield [str(trial.rung + 1), str(trial.steps), f"{100 * trial.score:.1f}", setting]
+        numbers = [str(trial.rung + 1), str(trial.steps), f"{100 * trial.score:.1f}"]
+        yield [described(trial.settings), *numbers]
