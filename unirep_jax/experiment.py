@@ -19,7 +19,6 @@ from unirep_jax.remarks import remarks
 from unirep_jax.result_files import RESULTS, write_results
 from unirep_jax.tasks import TASKS
 from unirep_jax.tasks.results import printed_results
-from unirep_jax.tasks.task import Trained
 from unirep_jax.terminal import say
 from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.train.fit import Fitting, fit
@@ -147,17 +146,7 @@ def _evaluate(
     """Writes the results of a trained state into the folder and seals them; what to print."""
     folder = own_folder(workdir)
     kept = KeptMeasurements(folder / "measured.json", facts)
-    trained = Trained(
-        ready.prepared,
-        config.method.name,
-        config.seed,
-        state,
-        ready.fitting,
-        ready.pretrain,
-        folder,
-        kept,
-        draws=draws,
-    )
+    trained = ready.trained(config, state, folder, kept=kept, draws=draws)
     trained.figures.mkdir(exist_ok=True)
     if config.steps and draws:
         training_curves(trained.figures / "training_curves.png", workdir / "metrics.jsonl")

@@ -14,10 +14,11 @@ from unirep_jax.methods import METHODS
 from unirep_jax.methods.method import Pretrain
 from unirep_jax.pretrain import pretrain
 from unirep_jax.tasks import TASKS
-from unirep_jax.tasks.task import Prepared, Task
+from unirep_jax.tasks.task import Prepared, Task, Trained
 from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.train.fit import Fitting, prepare
 from unirep_jax.train.settings import check_training
+from unirep_jax.train.step import TrainState
 from unirep_jax.workdir import ConfigError
 
 
@@ -28,6 +29,21 @@ class Ready(NamedTuple):
     prepared: Prepared
     fitting: Fitting
     pretrain: Pretrain
+
+    def trained(
+        self, config: ConfigDict, state: TrainState, workdir: Path, **extent: Any
+    ) -> Trained:
+        """The method at this state, to be evaluated; `extent`: further fields of `Trained`."""
+        return Trained(
+            self.prepared,
+            config.method.name,
+            config.seed,
+            state,
+            self.fitting,
+            self.pretrain,
+            workdir,
+            **extent,
+        )
 
 
 def set_up(

@@ -19,7 +19,6 @@ from unirep_jax.evaluation.measurements import read_measurements
 from unirep_jax.pretrain import untrained
 from unirep_jax.ready import set_up
 from unirep_jax.result_files import RESULTS, write_results
-from unirep_jax.tasks.task import Trained
 from unirep_jax.terminal import say
 from unirep_jax.train.checkpoints import CheckpointError
 from unirep_jax.train.processes import is_first, own_folder
@@ -64,16 +63,7 @@ def _rehearse(config: ConfigDict, data: FeatureSet, count: int, folder: Path) ->
     try:
         ready = set_up(small, folder, untrained, data)
         state = jax.tree.map(jax.numpy.asarray, ready.fitting.initial())
-        trained = Trained(
-            ready.prepared,
-            config.method.name,
-            config.seed,
-            state,
-            ready.fitting,
-            ready.pretrain,
-            folder,
-            examples=count,
-        )
+        trained = ready.trained(config, state, folder, examples=count)
         with threadpool_limits(1, user_api="openmp"):  # a map of few points waits for threads
             write_results(ready.task.rehearsal(), trained)
         ready.task.tables(read_measurements(folder / RESULTS))

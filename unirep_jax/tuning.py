@@ -82,7 +82,10 @@ def tuned(config: ConfigDict, folder: Path) -> ConfigDict:
 def draw_settings(config: ConfigDict, count: int, seed: int) -> list[dict[str, Any]]:
     """The configuration's own settings, {}, and count − 1 others of its space, none twice."""
     space = flat(config.space.to_dict())
-    own = {name: _value(config, name) for name in space}
+    present = flat(config.to_dict())
+    for name in space:
+        if name not in present:
+            raise ConfigError(f"space.{name}: the configuration has no such setting")
     random = np.random.default_rng(seed)
     drawn: list[dict[str, Any]] = [{}]
     most = math.prod(len(values) for values in space.values())
@@ -90,7 +93,7 @@ def draw_settings(config: ConfigDict, count: int, seed: int) -> list[dict[str, A
         if len(drawn) == min(count, most):
             break
         found = {name: values[random.integers(len(values))] for name, values in space.items()}
-        found = {name: value for name, value in found.items() if value != own[name]}
+        found = {name: value for name, value in found.items() if value != present[name]}
         if found not in drawn:
             drawn.append(found)
     return drawn
@@ -174,15 +177,6 @@ def _shorten(trial: ConfigDict, halvings: int) -> None:
     present = flat(trial.to_dict())
     phases = {name: present[name] >> halvings for name in PHASES if name in present}
     trial.update_from_flattened_dict(phases)
-
-
-def _value(config: ConfigDict, name: str) -> Any:
-    value = config
-    for part in name.split("."):
-        if part not in value:
-            raise ConfigError(f"space.{name}: the configuration has no such setting")
-        value = value[part]
-    return value
 
 
 def _write(folder: Path, trials: Sequence[Trial]) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from unirep_jax.data.features import FeatureSet
-from unirep_jax.data.mapped import take_rows
+from unirep_jax.data.sample import take
 
 
 def hold_out(data: FeatureSet, share: float, seed: int) -> FeatureSet:
@@ -33,14 +33,7 @@ def hold_out(data: FeatureSet, share: float, seed: int) -> FeatureSet:
             f"{data.name}: data.held_out={share} of {len(rows)} training examples leaves none "
             f"{'to train on' if held.all() else 'to test'}"
         )
-    return dataclasses.replace(
-        data,
-        features={m: take_rows(x, rows) for m, x in data.features.items()},
-        present={m: data.present[m][rows] for m in data.modalities},
-        label=data.label[rows],
-        group=data.group[rows],
-        train=~held,
-    )
+    return dataclasses.replace(take(data, rows), train=~held)
 
 
 def _drawn(

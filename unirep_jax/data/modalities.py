@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.features import Archive, FeatureFileError, FeatureSet
-from unirep_jax.data.mapped import take_rows
+from unirep_jax.data.sample import take
 
 
 def add_flow(feature_set: FeatureSet, path: str | Path) -> FeatureSet:
@@ -67,11 +67,9 @@ def choose_modalities(feature_set: FeatureSet, modalities: Sequence[str]) -> Fea
     for part, wanted in (("training", feature_set.train), ("test", ~feature_set.train)):
         if not (seen & wanted).any():
             raise ValueError(f"modalities={names}: no {part} example has any of them")
-    return dataclasses.replace(
+    chosen = dataclasses.replace(
         feature_set,
-        features={m: take_rows(feature_set.features[m], rows) for m in names},
-        present={m: feature_set.present[m][rows] for m in names},
-        label=feature_set.label[rows],
-        train=feature_set.train[rows],
-        group=feature_set.group[rows],
+        features={m: feature_set.features[m] for m in names},
+        present={m: feature_set.present[m] for m in names},
     )
+    return take(chosen, rows)

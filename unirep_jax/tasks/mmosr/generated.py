@@ -8,6 +8,7 @@ import numpy as np
 from unirep_jax.data import FeatureSet, standardization
 from unirep_jax.data.kinds import Kind
 from unirep_jax.data.mapped import take_rows
+from unirep_jax.data.sample import take
 
 
 def noise(known: FeatureSet, rng: np.random.Generator) -> FeatureSet:
@@ -36,11 +37,11 @@ def mismatched(known: FeatureSet, rng: np.random.Generator) -> FeatureSet:
     partner = np.empty_like(rows)
     partner[rows] = np.roll(rows, int(np.bincount(known.label).max()))
     differ = np.flatnonzero(known.label != known.label[partner])
-    take = lambda x, m: take_rows(x, partner[differ] if m == first else differ)
+    seen = lambda x, m: take_rows(x, partner[differ] if m == first else differ)
     return dataclasses.replace(
         known,
-        features={m: take(x, m) for m, x in known.features.items()},
-        present={m: take(x, m) for m, x in known.present.items()},
+        features={m: seen(x, m) for m, x in known.features.items()},
+        present={m: seen(x, m) for m, x in known.present.items()},
         label=known.label[differ],
         train=known.train[differ],
         group=known.group[differ],
@@ -55,14 +56,6 @@ GENERATED: dict[str, Callable[[FeatureSet, np.random.Generator], FeatureSet]] = 
 
 def generate(name: str, tested: FeatureSet, rows: np.ndarray, seed: int) -> FeatureSet:
     """The set of this name, made of the examples `rows` (bool); all its labels are −1."""
-    chosen = np.flatnonzero(rows)
-    known = dataclasses.replace(
-        tested,
-        features={m: take_rows(x, chosen) for m, x in tested.features.items()},
-        present={m: p[chosen] for m, p in tested.present.items()},
-        label=tested.label[chosen],
-        train=tested.train[chosen],
-        group=tested.group[chosen],
-    )
+    known = take(tested, np.flatnonzero(rows))
     made = GENERATED[name](known, np.random.default_rng(seed))
     return dataclasses.replace(made, label=np.full_like(made.label, -1))

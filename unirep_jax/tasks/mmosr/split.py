@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from unirep_jax.data.features import FeatureSet
-from unirep_jax.data.mapped import take_rows
+from unirep_jax.data.sample import take
 
 _FEISTEL_ROUNDS = 8
 
@@ -201,13 +201,7 @@ def _choose_groups(counts: np.ndarray, share: float, rng: np.random.Generator) -
 
 def _select(feature_set: FeatureSet, rows: np.ndarray, **changes) -> FeatureSet:
     """The rows of a checked feature set, with some of its fields changed."""
-    return dataclasses.replace(
-        feature_set,
-        features={m: take_rows(x, rows) for m, x in feature_set.features.items()},
-        present={m: p[rows] for m, p in feature_set.present.items()},
-        group=feature_set.group[rows],
-        **changes,
-    )
+    return dataclasses.replace(take(feature_set, rows), **changes)
 
 
 def _check_choice(known: tuple[int, ...], classes: int) -> None:
