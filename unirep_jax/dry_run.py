@@ -104,7 +104,7 @@ def measure_step(fitting: Fitting, steps: int) -> StepCost:
         len(seconds),
         cost["flops"] / fused,
         cost["bytes accessed"] / fused,
-        memory.argument_size_in_bytes,
+        memory.argument_size_in_bytes,  # type: ignore[union-attr]
         memory.temp_size_in_bytes,  # type: ignore[union-attr]
         float(metrics["loss"]),
     )
