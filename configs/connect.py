@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unirep_jax.config_arguments import Choice, parse_argument, variants
+from unirep_jax.config_arguments import Choice, data_section, parse_argument, variants
 from unirep_jax.data.catalog import DATA_SETS, data_sets
 from unirep_jax.methods import CMCR
 
@@ -63,7 +63,7 @@ def get_config(argument: str = "digits_avt,small") -> ConfigDict:
         "steps": training["steps"],
         "batch_size": training["batch_size"],
         "parallel": "shard_map",  # or "pmap"
-        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
+        "data": data_section(dataset),
         "method": {"name": "cmcr", **dataclasses.asdict(method)},
         "train": {
             "lr": training["lr"],

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ml_collections.config_dict import placeholder
 
-from unirep_jax.config_arguments import Choice
+from unirep_jax.config_arguments import Choice, data_section
 from unirep_jax.data.catalog import DATA_SETS, data_sets
 from unirep_jax.methods import CCA, CMCM, CMCR, CODIS, DCID, MICU, MOVER, TURN, RawFeatures
 
@@ -174,8 +174,7 @@ def experiment(
         "steps": 0 if method in SOLVED else steps,
         "batch_size": batch_size,
         "parallel": "shard_map",  # or "pmap"
-        # A folder of flow gives one more modality; () takes all modalities that there are.
-        "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
+        "data": data_section(dataset),
         "method": chosen(method, preset, dataset),
         "train": {
             **training(method, preset),

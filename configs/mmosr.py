@@ -26,7 +26,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from unirep_jax.config_arguments import Choice, parse_argument, variants
+from unirep_jax.config_arguments import Choice, data_section, parse_argument, variants
 from unirep_jax.data.catalog import data_sets
 from unirep_jax.methods import RECOGNIZERS
 
@@ -64,12 +64,7 @@ def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
             "steps": 300,
             "batch_size": 64,
             "parallel": "shard_map",  # or "pmap"
-            "data": {
-                "name": dataset,
-                "path": "",
-                "flow": "",
-                "modalities": MODALITIES.get(dataset, ()),
-            },
+            "data": data_section(dataset, MODALITIES.get(dataset, ())),
             "method": {"name": name, **dataclasses.asdict(method)},
             "train": {
                 "lr": 1e-3,

@@ -22,7 +22,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 from ml_collections.config_dict import placeholder
 
-from unirep_jax.config_arguments import Choice, parse_argument, variants
+from unirep_jax.config_arguments import Choice, data_section, parse_argument, variants
 from unirep_jax.data.catalog import DATA_SETS, data_sets
 from unirep_jax.methods import BASELINES, COMBINED, METHODS
 
@@ -62,7 +62,7 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
             **({"steps": placeholder(int), "epochs": 50} if paper else {"steps": 300}),
             "batch_size": 64,  # of labelled, of unlabelled and of in-modal examples
             "parallel": "shard_map",  # or "pmap"
-            "data": {"name": dataset, "path": "", "flow": "", "modalities": ()},
+            "data": data_section(dataset),
             "method": _method(method, paper),
             "train": {
                 "lr": 1e-3,

@@ -13,7 +13,7 @@ from unirep_jax.data.catalog import DATA_SETS
 from unirep_jax.identity import flat
 from unirep_jax.methods import METHODS, RECOGNIZERS
 from unirep_jax.methods.unified import CodebookMethod
-from unirep_jax.sweep import varied
+from unirep_jax.sweep import sweep, varied
 from unirep_jax.tasks import TASKS
 from unirep_jax.workdir import ConfigError, default_workdir, write_config
 
@@ -315,3 +315,11 @@ def test_a_workdir_belongs_to_one_configuration(tmp_path):
     write_config(tmp_path, ConfigDict({"a": {"b": 1}, "c": (1, 2)}))
     with pytest.raises(ConfigError, match=r"a\.b is 1 there and 2 here"):
         write_config(tmp_path, ConfigDict({"a": {"b": 2}, "c": (1, 2)}))
+
+
+def test_a_sweep_searches_no_settings_on_splits_that_differ_by_seed(tmp_path):
+    config = load("matrix.py")["get_config"]("digits_avt,cca")
+    config.search, config.data.redraw = 4, True
+    with pytest.raises(ConfigError, match="redraw=True: seed 0 would choose settings on test"):
+        sweep(config, {"CCA": {}}, seeds=2, workdir=tmp_path)
+    assert not [*tmp_path.iterdir()]

@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 
 class Choice(NamedTuple):
@@ -54,3 +54,20 @@ def variants(name: str, tables: Mapping[str, dict[str, dict]]) -> dict[str, dict
     if name not in tables:
         raise ValueError(f"{name!r} is none of {', '.join(tables)}{suggest(name, tables)}")
     return tables[name]
+
+
+def data_section(dataset: str, modalities: tuple[str, ...] = ()) -> dict[str, Any]:
+    """The section `data` of a configuration: what `unirep_jax.data.catalog.load_data` takes.
+
+    Args:
+      dataset: the name.
+      modalities: to use by default; all where none is named.
+    """
+    return {
+        "name": dataset,
+        "path": "",
+        "flow": "",  # a folder of flow gives one more modality
+        "modalities": modalities,  # () takes all that there are
+        "without": (),  # classes to leave out, by name
+        "redraw": False,  # the split anew with every seed, whole groups of as many test examples
+    }

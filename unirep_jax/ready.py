@@ -100,7 +100,7 @@ def _load(config: ConfigDict) -> FeatureSet:
     ):
         if value not in known:
             raise ValueError(f"{key}={value!r} is none of {', '.join(known)}")
-    return load_data(**config.data)
+    return load_data(**config.data, seed=config.seed)
 
 
 def _set_up(

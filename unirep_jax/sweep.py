@@ -43,6 +43,9 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
 
     Returns:
       Means, extremes and verdicts as text; results.md has every number and paired differences.
+
+    Raises:
+      ConfigError: settings would be searched on a split of their own for every seed.
     """
     from unirep_jax.data.mapped import replace_file
     from unirep_jax.data.safe_text import file_name
@@ -52,7 +55,13 @@ def sweep(config: ConfigDict, variants: dict[str, dict], *, seeds: int, workdir:
     from unirep_jax.tasks.results import printed_results, results_page
     from unirep_jax.train.processes import own_folder
     from unirep_jax.tuning import tuned
+    from unirep_jax.workdir import ConfigError
 
+    if config.get("search") and config.data.get("redraw"):
+        raise ConfigError(
+            "--config.search with --config.data.redraw=True: seed 0 would choose settings on test "
+            "examples of the others"
+        )
     measurements, titles = [], dict.fromkeys(variants)
     for place, (title, settings) in enumerate(variants.items()):
         row = workdir / file_name(title.replace("/", "-"))

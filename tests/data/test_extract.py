@@ -35,9 +35,10 @@ from unirep_jax.data.extract.encoders import (
     make_encoder,
     parse_specification,
 )
-from unirep_jax.data.extract.manifest import draw_groups, open_manifest
+from unirep_jax.data.extract.manifest import open_manifest
 from unirep_jax.data.extract.mel import htk, mel_filters, slaney, spectrogram
 from unirep_jax.data.extract.weight_free import average_steps
+from unirep_jax.data.held_out import draw_groups
 
 Image = pytest.importorskip("PIL.Image")
 RATE = 8000

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from unirep_jax.data import FeatureSet
-from unirep_jax.data.held_out import hold_out
+from unirep_jax.data.held_out import hold_out, redraw_split
 
 
 def feature_set(count=60, classes=3, people=0):
@@ -55,3 +55,18 @@ def test_a_share_out_of_bounds_is_refused(share):
 def test_too_few_examples_are_refused():
     with pytest.raises(ValueError, match="leaves none to test"):
         hold_out(feature_set(), 0.01, 0)
+
+
+def test_a_new_split_has_as_many_test_examples_in_whole_groups():
+    data = feature_set(people=20)
+    drawn = [redraw_split(data, seed).train for seed in range(4)]
+    assert len({part.tobytes() for part in drawn}) == 4
+    for part in drawn:
+        assert all(len(set(part[data.group == g])) == 1 for g in range(20))
+        assert 12 <= (~part).sum() <= 14  # 12 before
+    np.testing.assert_array_equal(redraw_split(data, 3).train, drawn[3])
+
+
+def test_one_group_has_no_other_split():
+    with pytest.raises(ValueError, match="redraw=True needs several groups"):
+        redraw_split(feature_set(people=1), 0)

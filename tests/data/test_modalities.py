@@ -5,7 +5,7 @@ import pytest
 
 from unirep_jax.data import FeatureFileError, FeatureSet
 from unirep_jax.data.catalog import load_data
-from unirep_jax.data.modalities import add_flow, choose_modalities
+from unirep_jax.data.modalities import add_flow, choose_modalities, without_classes
 
 
 @pytest.fixture
@@ -99,3 +99,20 @@ def test_the_section_data_of_a_configuration_adds_flow_before_it_chooses(tmp_pat
     assert load_data(**section).modalities == ("video", "audio", "text")
     chosen = load_data(**section, flow=str(folder), modalities=("flow", "audio"))
     assert chosen.modalities == ("flow", "audio")
+
+
+def test_classes_are_left_out_by_name_and_later_ones_move_up():
+    data = FeatureSet.from_arrays(
+        "set",
+        {"a": np.arange(6.0)[:, None], "b": np.ones((6, 2))},
+        np.array([0, 1, 2, 1, -1, 2]),
+        np.array([True, True, True, False, False, False]),
+        class_names=("x", "y", "z"),
+    )
+    rest = without_classes(data, ("y",))
+    assert rest.class_names == ("x", "z")
+    assert rest.label.tolist() == [0, 1, -1, 1]  # what has no class stays
+    assert rest.features["a"][:, 0].tolist() == [0, 2, 4, 5]
+    for names in (("w",), ("x", "y", "z")):
+        with pytest.raises(ValueError, match="expected some of x, y, z, not all"):
+            without_classes(data, names)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from unirep_jax.data import FeatureFileError, load_features, tuxpaint
+from unirep_jax.data.catalog import load_data
 from unirep_jax.data.prepare import main
 
 Image = pytest.importorskip("PIL.Image")
@@ -198,17 +199,14 @@ def test_the_command_says_in_one_line_what_is_wrong(tmp_path):
     assert result.stderr.strip().splitlines()[-1].startswith(f"error: {tmp_path}: expected stamps")
 
 
-def test_loading_draws_splits_of_whole_groups_and_leaves_symbols_out(made):
+def test_configurations_draw_its_splits_and_leave_symbols_out(made):
     whole = load_features(made)
-    same = tuxpaint.load(made)
-    np.testing.assert_array_equal(same.train, whole.train)
-    np.testing.assert_array_equal(tuxpaint.load(made, split_seed=0).train, whole.train)
-    parts = [tuxpaint.load(made, split_seed=seed).train for seed in range(4)]
+    parts = [load_data("tuxpaint", made, redraw=True, seed=seed).train for seed in range(4)]
     assert len({part.tobytes() for part in parts}) > 1
     for part in parts:
         assert all(len(set(part[whole.group == g])) == 1 for g in np.unique(whole.group))
         assert 7 <= (~part).sum() <= 8
-    plain = tuxpaint.load(made, without_symbols=True)
+    plain = load_data("tuxpaint", made, without=("symbols",))
     assert plain.class_names == ("animals",) and len(plain.label) == 12
     np.testing.assert_array_equal(plain.features["image"], whole.features["image"][:12])
     np.testing.assert_array_equal(plain.present["effect"], whole.present["effect"][:12])

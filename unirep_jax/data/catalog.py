@@ -15,14 +15,13 @@ from unirep_jax.data import (
     mosi,
     published_shapes,
     regimes,
-    tuxpaint,
     utd_mhad,
     wikipedia,
 )
 from unirep_jax.data.connection import load_connection
 from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features
-from unirep_jax.data.held_out import hold_out
-from unirep_jax.data.modalities import add_flow, choose_modalities
+from unirep_jax.data.held_out import hold_out, redraw_split
+from unirep_jax.data.modalities import add_flow, choose_modalities, without_classes
 
 CROSS_MODAL = (
     "oscmg",
@@ -84,7 +83,7 @@ DATA_SETS = {
     "wikipedia": DataSet(wikipedia.load, (*CROSS_MODAL, "oom"), out_of_modal="image"),
     "mosi": DataSet(mosi.load, ("retrieval", "oom", "mmosr"), out_of_modal="text"),
     "tuxpaint": DataSet(
-        tuxpaint.load,
+        partial(load_features, name="tuxpaint"),
         (*CROSS_MODAL, "connect", "oom", "mmosr"),
         known=(8, 12),
         out_of_modal="speech_fr",
@@ -132,7 +131,10 @@ def load_data(
     *,
     flow: str = "",
     modalities: Sequence[str] = (),
+    without: Sequence[str] = (),
+    redraw: bool = False,
     held_out: float = 0.0,
+    seed: int = 0,
 ) -> FeatureSet:
     """The data set that the section `data` of a configuration describes.
 
@@ -141,12 +143,16 @@ def load_data(
       path: of its file or folder.
       flow: folder of `unirep_jax.data.extract_flow`, which gives the data set the modality flow.
       modalities: the ones to use, in this order; all where none is named.
+      without: classes to leave out, by name.
+      redraw: draw the split anew from the seed, whole groups of as many test examples; else it is
+        the data's own, whatever the seed.
       held_out: share of the training examples that takes the place of the test examples, 0 for
         the data as they are. The same examples for every seed of a run.
+      seed: of the run.
 
     Raises:
       FeatureFileError: the data set or its flow is not what it should be.
-      ValueError: the modalities cannot be chosen, or nothing can be held out.
+      ValueError: the modalities or classes cannot be chosen, or nothing can be drawn.
     """
     try:
         data = DATA_SETS[name].load(path)
@@ -156,5 +162,7 @@ def load_data(
         needed = f"data set {name!r} is read from a path: give --config.data.path=FILE_OR_FOLDER"
         raise ValueError(f"{needed} ({error})") from error
     data = add_flow(data, flow) if flow else data
+    data = without_classes(data, without) if without else data
+    data = redraw_split(data, seed) if redraw else data
     data = choose_modalities(data, modalities) if modalities else data
     return hold_out(data, held_out, 0) if held_out else data

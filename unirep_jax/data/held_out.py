@@ -1,4 +1,4 @@
-"""A part of the training examples in the place of the test examples, to choose settings by."""
+"""Other splits: training examples in the place of the test examples; a new draw of these."""
 
 import dataclasses
 
@@ -52,3 +52,27 @@ def _drawn(
         rows = random.permutation(np.flatnonzero(label == value))
         held[rows[: round(share * len(rows))]] = True
     return held
+
+
+def redraw_split(data: FeatureSet, seed: int) -> FeatureSet:
+    """The same examples on another split: about as many test examples, whole groups of them.
+
+    Args:
+      data: the result does not depend on its own split but for the share of test examples.
+      seed: of the draw.
+
+    Raises:
+      ValueError: no training or no test example is left.
+    """
+    test = draw_groups(data.group, float(np.mean(~data.train)), seed)
+    if test.all() or not test.any():
+        raise ValueError(f"{data.name}: --config.data.redraw=True needs several groups of examples")
+    return dataclasses.replace(data, train=~test)
+
+
+def draw_groups(group: np.ndarray, fraction: float, seed: int) -> np.ndarray:
+    """bool [example]: whole groups in random order until they hold `fraction` of the examples."""
+    names, sizes = np.unique(group, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(names))
+    before = np.cumsum(sizes[order]) - sizes[order]
+    return np.isin(group, names[order[before < fraction * len(group)]])

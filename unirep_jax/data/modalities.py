@@ -1,4 +1,5 @@
-"""Which modalities of a data set an experiment has: optical flow as a further one, and a choice."""
+"""What of a data set an experiment has: optical flow as a modality, and a choice of both
+modalities and classes."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -73,3 +74,24 @@ def choose_modalities(feature_set: FeatureSet, modalities: Sequence[str]) -> Fea
         present={m: feature_set.present[m] for m in names},
     )
     return take(chosen, rows)
+
+
+def without_classes(feature_set: FeatureSet, names: Sequence[str]) -> FeatureSet:
+    """The feature set without the examples of some classes; the numbers of later classes move up.
+
+    Raises:
+      ValueError: a class is not there, or every class is named.
+    """
+    known = feature_set.class_names
+    absent = [name for name in names if name not in known]
+    if absent or not set(known) - set(names):
+        raise ValueError(
+            f"--config.data.without={tuple(names)}: expected some of {', '.join(known)}, not all"
+        )
+    kept = [name for name in known if name not in names]
+    number = np.array([kept.index(name) if name in kept else -1 for name in known])
+    unlabelled = feature_set.label < 0
+    label = np.where(unlabelled, -1, number[feature_set.label])
+    rows = np.flatnonzero(unlabelled | (label >= 0))
+    whole = dataclasses.replace(feature_set, label=label.astype(np.int32), class_names=tuple(kept))
+    return take(whole, rows)

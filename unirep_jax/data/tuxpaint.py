@@ -23,12 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any, BinaryIO
 
-import numpy as np
-
 from unirep_jax.data.extract.__main__ import answer
-from unirep_jax.data.extract.manifest import MANIFEST, draw_groups
+from unirep_jax.data.extract.manifest import MANIFEST
 from unirep_jax.data.extract.run import DTYPES, extract
-from unirep_jax.data.features import FeatureFileError, FeatureSet, load_features
+from unirep_jax.data.features import FeatureFileError
 
 MODALITIES = ("image", "text", "speech_fr", "speech_ru", "speech_es", "effect")
 LANGUAGES = ("fr", "ru", "es")
@@ -115,39 +113,6 @@ def prepare(
         )
     finally:
         manifest.unlink(missing_ok=True)
-
-
-def load(
-    path: str | Path, *, split_seed: int | None = None, without_symbols: bool = False
-) -> FeatureSet:
-    """The features that `prepare` has written, on another split or without letters and signs.
-
-    Args:
-      path: the folder.
-      split_seed: draws the split that `prepare` draws of this seed; by default it is that of the
-        folder. The acoustic units, which see no labels, stay those of the folder's own.
-      without_symbols: leave out the class `symbols`; later classes move up.
-
-    Raises:
-      FeatureFileError: the folder is not what `prepare` writes.
-    """
-    data = load_features(path, "tuxpaint")
-    train = data.train
-    if split_seed is not None:
-        train = ~draw_groups(data.group, TEST_FRACTION, split_seed)
-    names = [n for n in data.class_names if not (without_symbols and n == SYMBOLS)]
-    number = np.array([names.index(n) if n in names else -1 for n in data.class_names])
-    rows = np.flatnonzero(number[data.label] >= 0)
-    return FeatureSet.from_arrays(
-        data.name,
-        {modality: np.asarray(array[rows]) for modality, array in data.features.items()},
-        number[data.label[rows]],
-        train[rows],
-        present={modality: here[rows] for modality, here in data.present.items()},
-        group=data.group[rows],
-        class_names=tuple(names),
-        source=path,
-    )
 
 
 def read_items(stamps: Path) -> Iterator[dict[str, str]]:

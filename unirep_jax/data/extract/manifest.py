@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from unirep_jax.data.extract.media import SUFFIXES, read_text
+from unirep_jax.data.held_out import draw_groups
 
 MANIFEST = "manifest.csv"
 COLUMNS = ("id", "label", "split", "group", "class_name")
@@ -110,14 +111,6 @@ def _rows(reader: csv.DictReader) -> Iterator[dict]:
         if row is None:
             return
         yield row
-
-
-def draw_groups(group: np.ndarray, fraction: float, seed: int) -> np.ndarray:
-    """bool [example]: whole groups in random order until they hold `fraction` of the examples."""
-    names, sizes = np.unique(group, return_counts=True)
-    order = np.random.default_rng(seed).permutation(len(names))
-    before = np.cumsum(sizes[order]) - sizes[order]
-    return np.isin(group, names[order[before < fraction * len(group)]])
 
 
 class _Reading:
