@@ -15,6 +15,7 @@ COMMANDS = {
     "sweep": ("unirep_jax.sweep", "several seeds and variants of a configuration"),
     "pretrain": ("unirep_jax.pretrain_encoders", "train the frozen encoders of a configuration"),
     "report": ("unirep_jax.report", "one HTML page and tables about runs and sweeps"),
+    "gallery": ("unirep_jax.gallery", "pictures that queries of a run's test part find"),
     "embed": ("unirep_jax.embed", "write a trained model's embeddings"),
     "export": ("unirep_jax.export", "copy a trained model, to give it to somebody"),
     "convert": ("unirep_jax.convert", "released checkpoints of MICU and DCID to safetensors"),

@@ -1,15 +1,28 @@
 """Pictures of single searches: what stands first among the answers to some queries."""
 
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from matplotlib.figure import Figure
 
+from unirep_jax.data.safe_text import figure_text
 from unirep_jax.evaluation.figures import spread
 
 QUERIES, ANSWERS = 6, 5
 PAIR, CLASS, OTHER = "#009E73", "#56B4E9", "#DDDDDD"
+TITLE_LETTERS, TITLE_WIDTH = 90, 22  # of a query, and of a line of it
+
+
+class Answer(NamedTuple):
+    """A picture that was found, and whether it is of the query itself or of its class."""
+
+    picture: UInt8[np.ndarray, "height width 3"]
+    pair: bool
+    same_class: bool
 
 
 def answers(
@@ -63,3 +76,28 @@ def _name(feature_set, row: int) -> str:
 def _box(axis, x: int, y: int, color: str, text: str) -> None:
     style = {"facecolor": color, "edgecolor": "#888888", "boxstyle": "round"}
     axis.text(x, y, text, ha="center", va="center", fontsize=8, bbox=style)
+
+
+def gallery(path: Path, lines: Sequence[tuple[str, Sequence[Answer]]], *, title: str) -> None:
+    """Queries and the pictures that they found, best first, as many of each.
+
+    Args:
+      lines: of each query what it says, and its answers.
+      title: of the whole.
+    """
+    count = len(lines[0][1])
+    figure = Figure(figsize=(1.2 * count + 1.9, 1.25 * len(lines) + 0.7), layout="constrained")
+    widths = [1.5] + [1.0] * count
+    axes = figure.subplots(len(lines), count + 1, width_ratios=widths, squeeze=False)
+    for row, (query, found) in zip(axes, lines, strict=True):
+        text = textwrap.fill(figure_text(query, TITLE_LETTERS), TITLE_WIDTH)
+        row[0].text(0.5, 0.5, text, ha="center", va="center", fontsize=9)
+        row[0].set_axis_off()
+        for axis, answer in zip(row[1:], found, strict=True):
+            axis.imshow(answer.picture)
+            axis.set(xticks=[], yticks=[])
+            color = PAIR if answer.pair else CLASS if answer.same_class else OTHER
+            for side in axis.spines.values():
+                side.set(color=color, linewidth=4 if answer.pair else 2)
+    figure.suptitle(f"{figure_text(title)}\ngreen: the thing itself; blue: its class", fontsize=10)
+    figure.savefig(path, dpi=110)

@@ -54,10 +54,17 @@ class Retrieval(RepresentationTask):
                 ("mass_on_pairs", "plans_unconverged"),
                 ("transport_plans",),
             ),
+            Topic(
+                "Gallery",
+                "Queries of the test part and the pictures that they find, best first.",
+                (),
+                ("gallery",),
+            ),
         ),
         captions={
             "embedding_map": "Map of the test part in all modalities, by modality and by class",
             "transport_plans": "Transport plans between modalities; true pairs are on the diagonal",
+            "gallery": "Pictures found by test queries; green, the thing itself; blue, its class",
         },
     )
     evaluation_settings: ClassVar[tuple[str, ...]] = ("captions", "control")
