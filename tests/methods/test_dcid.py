@@ -155,7 +155,6 @@ def test_matching_is_half_the_sum_over_pairs_of_both_directions(rng):
 @pytest.mark.parametrize(
     ("shape", "steps", "message"),
     [
-        ((7,), 1, "predicted_steps=1 of sequences of"),
         ((4, 3), 4, "predicted_steps=4 of sequences of"),
         ((4, 3), 0, "predicted_steps=0 is not a whole number"),
     ],
@@ -163,6 +162,18 @@ def test_matching_is_half_the_sum_over_pairs_of_both_directions(rng):
 def test_sequences_too_short_to_predict_are_refused_by_name(shape, steps, message):
     with pytest.raises(ValueError, match=message):
         DCID(predicted_steps=steps).for_data({"camera": shape, "text": (5,)}, classes=2)
+
+
+def test_vectors_have_no_future_and_the_term_says_so(rng):
+    shapes = {"camera": (7,), "text": (5,)}
+    method = dataclasses.replace(METHOD, dim=16).for_data(shapes, classes=2)
+    assert method.inert(shapes, 2) == ["prediction (sequences of one time step, nothing ahead)"]
+    assert [*method.init_heads(jax.random.key(0), 2)] == ["estimator"]
+    batch = encoded(rng)
+    alone = SimpleNamespace(**{**vars(batch), "z": batch.z[:, :, :1]})
+    assert float(method._prediction({}, alone, None)) == 0
+    longer = dataclasses.replace(METHOD, dim=16).for_data({"camera": (4, 7)}, classes=2)
+    assert longer.inert({"camera": (4, 7)}, 2) == []
 
 
 def test_embedding_is_of_the_codebook(pairs):

@@ -64,14 +64,20 @@ class DCID(CodebookMethod):
         """The method for these features, `time` settled.
 
         Raises:
-          ValueError: sequences are too short for anything to be predicted.
+          ValueError: sequences of several steps are too short for what is to be predicted.
         """
         method = super().for_data(shapes, classes)
-        if not 0 < method.predicted_steps < method.time:
+        if method.predicted_steps >= method.time > 1:
             raise ValueError(
                 f"predicted_steps={method.predicted_steps} of sequences of {method.time} steps"
             )
         return method
+
+    def inert(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> list[str]:
+        """L_prediction without a future."""
+        if self.weight_prediction and self.time == 1:
+            return ["prediction (sequences of one time step, nothing ahead)"]
+        return []
 
     @property
     def estimator(self) -> GaussianEstimator:
@@ -82,9 +88,11 @@ class DCID(CodebookMethod):
         return FuturePredictor(self.predicted_steps)
 
     def init_heads(self, key: Key[Array, ""], modalities: int) -> dict:
-        """q and the predictor of every modality, along a first axis."""
+        """q and, of sequences, the predictor of every modality, along a first axis."""
         example = jnp.zeros((self.time, self.dim))
-        modules = {"estimator": self.estimator, "predictor": self.predictor}
+        modules = {"estimator": self.estimator}
+        if self.time > 1:
+            modules["predictor"] = self.predictor
         keys = jax.random.split(key, (len(modules), modalities))
         return {
             name: jax.vmap(lambda k, module=module: module.init(k, example)["params"])(k)
@@ -156,7 +164,9 @@ class DCID(CodebookMethod):
         return -sum(encoded.mean(v, p) for v, p in zip(likelihood, encoded.present, strict=True))
 
     def _prediction(self, params, encoded, axis_name) -> Float[Array, ""]:
-        """Σ over pairs of modalities of the loss of predicting one from the other."""
+        """Σ over pairs of modalities of the loss of predicting one from the other; 0 of vectors."""
+        if self.time == 1:
+            return jnp.zeros(())
         apply = lambda params, z: self.predictor.apply({"params": params}, z)
         predictions = jax.vmap(jax.vmap(apply, in_axes=(None, 0)))(params["predictor"], encoded.z)
         direction = losses.unit if self.cosine else (lambda vectors: vectors)
