@@ -202,7 +202,7 @@ def open_method(settings: dict) -> dict:
     """The section `method` with what follows the data left open."""
     kinds = {"layers": int, "warp": float}
     if "measure" in settings:  # towers
-        kinds |= {"linear_start": bool, "warm_start": int, "groups": str}
+        kinds |= {"linear_start": bool, "noise": float, "warm_start": int, "groups": str}
     return settings | {name: placeholder(kind) for name, kind in kinds.items() if name in settings}
 
 

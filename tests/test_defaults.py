@@ -52,6 +52,12 @@ def test_vectors_begin_at_a_linear_solution(shapes, start):
     assert defaults.linear_start(defaults.facts(feature_set(8, shapes))) is start
 
 
+@pytest.mark.parametrize(("shape", "noise"), [((30,), 1.0), ((8, 30), 0.4)])
+def test_towers_that_begin_at_a_linear_solution_see_more_noise(shape, noise):
+    rule = defaults.RULES["method.noise"]
+    assert rule(defaults.facts(feature_set(8, ((20,), shape)))) == noise
+
+
 def test_more_than_three_modalities_are_grouped_by_their_plans():
     rule = defaults.RULES["method.groups"]
     assert rule(defaults.facts(feature_set(8, ((2,),) * 3))) == "all"

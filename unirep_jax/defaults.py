@@ -71,6 +71,8 @@ RULES: dict[str, Callable[[Facts], Any]] = {
     "batch_size": batch_size,
     "steps": steps,
     "method.linear_start": linear_start,
+    # Beyond a linear solution few pairs teach little that is true of others: more noise.
+    "method.noise": lambda f: 1.0 if linear_start(f) else 0.4,
     "method.warm_start": lambda f: 0 if linear_start(f) else 150,  # both leave random towers
     "method.layers": lambda f: 1 if f.vectors else 3,
     "method.warp": lambda f: 0.0 if f.vectors else 0.15,
