@@ -4,6 +4,7 @@ losses    Table 7: each of L_fine, L_coarse, L_cujp on and off
 jigsaw    Figure 3: no jigsaw, MMJP with 6 pieces, CUJP with 2, 4 and 8
 mask      Figure 4: what is masked, shared by the modalities or drawn for each
 codebook  Figure 5: 256 to 1024 codes
+terms     without L_fine, without CUJP, without both; our two changes of these terms
 presets   the equations as printed, the authors' code, and the configuration itself
 """
 
@@ -55,6 +56,14 @@ VARIANTS = {
         "steps, independent": {"method.mask": "steps", "method.mask_shared": False},
     },
     "codebook": {f"{codes} codes": {"method.codes": codes} for codes in (256, 400, 512, 800, 1024)},
+    "terms": {
+        "MICU": {},
+        "without L_fine": {"method.weight_fine": 0.0},
+        "without CUJP": {"method.weight_jigsaw": 0.0},
+        "L_coarse alone": {"method.weight_fine": 0.0, "method.weight_jigsaw": 0.0},
+        "L_fine of shared time": {"method.fine_pairs": "timed"},
+        "half the pieces hidden": {"method.jigsaw_hidden": 0.5},
+    },
     "presets": {
         "configuration": {},
         "paper": _preset(MICU.paper()),
