@@ -4,6 +4,8 @@ losses    Table 7: each of L_fine, L_coarse, L_cujp on and off
 jigsaw    Figure 3: no jigsaw, MMJP with 6 pieces, CUJP with 2, 4 and 8
 mask      Figure 4: what is masked, shared by the modalities or drawn for each
 codebook  Figure 5: 256 to 1024 codes
+terms     without L_fine, without CUJP, and with half the pieces hidden
+timed     those, and L_fine of modalities that share their time alone
 presets   the equations as printed, the authors' code, and the configuration itself
 """
 
@@ -37,6 +39,12 @@ def _preset(method: MICU) -> dict:
     return {f"method.{field}": value for field, value in dataclasses.asdict(method).items()}
 
 
+TERMS = {
+    "MICU": {},
+    "without L_fine": {"method.weight_fine": 0.0},
+    "without CUJP": {"method.weight_jigsaw": 0.0},
+    "half the pieces hidden": {"method.jigsaw_hidden": 0.5},
+}
 VARIANTS = {
     "losses": _losses(),
     "jigsaw": {
@@ -55,6 +63,8 @@ VARIANTS = {
         "steps, independent": {"method.mask": "steps", "method.mask_shared": False},
     },
     "codebook": {f"{codes} codes": {"method.codes": codes} for codes in (256, 400, 512, 800, 1024)},
+    "terms": TERMS,
+    "timed": TERMS | {"L_fine of shared time": {"method.fine_pairs": "timed"}},
     "presets": {
         "configuration": {},
         "paper": _preset(MICU.paper()),

@@ -35,6 +35,7 @@ def get_config(argument: str = "digits_avt") -> ConfigDict:
         "selections": ("honest", "paper"),
         "folds": 3,
         "control": True,  # also evaluate the network untrained and linear CCA
+        "continuous": False,  # of a method with a codebook: also before it quantises
         "probe": dict(SHARED["PROBE"]),
     }
     config = SHARED["experiment"]("oscmg", dataset, method, preset, steps=facts.steps, task=task)

@@ -79,6 +79,13 @@ def test_a_table_of_methods_has_a_row_of_each_as_its_configuration_builds_it(nam
         table["get_variants"]("best")
 
 
+def test_the_benchmark_tells_micus_terms_from_a_contrast_and_codes_from_vectors():
+    rows = rows_of(load("tables/oscmg.py"), "benchmark", load("oscmg.py")["get_config"]())
+    micu, plain = built(rows["MICU"]), built(rows["InfoNCE + VQ"])
+    assert dataclasses.replace(micu, weight_fine=0.0, weight_jigsaw=0.0) == plain != micu
+    assert rows["InfoNCE"].method.name == "pairwise", "vectors, no codes"
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.py")), ids=lambda p: p.stem)
 def test_every_configuration_chooses_modalities_and_measures_what_costs_nothing(path):
     module = runpy.run_path(str(path))
@@ -130,7 +137,7 @@ def test_every_table_and_figure_has_rows_that_are_valid_and_differ(base):
     assert {f"table{n}" for n in (2, 3, 4, 5, 7, 8, 9)} | {f"figure{n}" for n in (3, 4, 5, 6)} == {
         *table["TABLES"]
     }
-    for name in (*table["TABLES"], "table6:video,audio,flow"):
+    for name in (*table["TABLES"], "benchmark", "table6:video,audio,flow"):
         rows = rows_of(table, name, config)
         assert len(rows) > 1
         built_rows = [(built(row), row.data.modalities) for row in rows.values()]
@@ -153,6 +160,8 @@ def test_a_preset_that_a_method_does_not_have_lists_those_that_it_has():
 def test_every_ablation_changes_settings_that_exist_and_is_a_valid_method():
     module, known = load("ablations.py"), flat(load("oscmg.py")["get_config"]().to_dict())
     assert len(module["get_variants"]("losses")) == 7
+    terms, timed = (module["get_variants"](name) for name in ("terms", "timed"))
+    assert timed.keys() - terms.keys() == {"L_fine of shared time"}
     for name in module["VARIANTS"]:
         for title, settings in module["get_variants"](name).items():
             assert settings.keys() <= known.keys(), title

@@ -159,7 +159,7 @@ def _try(
     _shorten(trial, halvings - rung)
     with trial.unlocked():
         trial.data.held_out = HELD_OUT
-    for extra in ("control", "retrace"):  # what is measured besides the method
+    for extra in ("control", "retrace", "continuous"):  # what is measured besides the method
         if extra in trial.task:
             trial.task[extra] = False
     if "pretrain" in trial:  # all trials start from the same frozen encoders

@@ -17,6 +17,7 @@ writes runs/table2/results.md in the layout of the table. NAME and the configura
     figure3           no jigsaw, MMJP6, CUJP2, CUJP4, CUJP8
     figure4           what is masked, shared by the modalities or drawn for each
     figure5           256 to 1024 codes
+    benchmark         no table of the paper: MICU and two baselines, InfoNCE with and without codes
     figure6           DCID and MICU; each run draws figures/codebook_usage*.png
 
 Rows have the presets of the configuration that they vary: the paper's under configs/transfer.py,
@@ -69,6 +70,8 @@ ABLATION_TABLES = {
 TABLES = (*METHOD_TABLES, *ABLATION_TABLES)
 TRANSFER = "transfer"  # the experiment that is on the features of the papers
 
+CODES_ALONE = {"weight_fine": 0.0, "weight_jigsaw": 0.0}  # of MICU: InfoNCE + VQ
+
 Row = dict | Callable[[ConfigDict], dict]  # settings, or what makes them of the configuration
 
 
@@ -79,9 +82,11 @@ def get_variants(name: str) -> dict[str, Row]:
         return _combinations(rest.split(","))
     if table in METHOD_TABLES and rest in ("", *PRESETS):
         return _methods(METHOD_TABLES[table], rest) | (_jigsaws() if table == "table9" else {})
+    if name == "benchmark":
+        return _benchmark()
     if name in ABLATION_TABLES:
         return dict(ABLATIONS[ABLATION_TABLES[name]])
-    names = ", ".join((*TABLES, "table6:MODALITY,MODALITY,..."))
+    names = ", ".join((*TABLES, "benchmark", "table6:MODALITY,MODALITY,..."))
     raise ValueError(f"{name!r} is none of {names}; presets after a colon: {', '.join(PRESETS)}")
 
 
@@ -92,20 +97,28 @@ def _methods(titles: dict[str, str], preset: str) -> dict[str, Row]:
     return rows
 
 
-def _row(method: str, preset: str, config: ConfigDict) -> dict:
+def _row(method: str, preset: str, config: ConfigDict, **changes: float) -> dict:
     """The section `method`; with another preset than the configuration has, its training too."""
     own = "paper" if config.experiment == TRANSFER else "default"
     wanted = NEAREST[preset or own]
     chosen = next(p for p in (*wanted, "default") if p in METHODS[method])
     searched = SHARED["SPACES"]["METHODS"].get(method, {})  # what --config.search may vary
     settings = {
-        "method": {"name": method, **dataclasses.asdict(METHODS[method][chosen])},
+        "method": {"name": method, **dataclasses.asdict(METHODS[method][chosen]), **changes},
         "space": config.space.to_dict() | {"method": searched},
     }
     if preset in ("", own):
         return settings
     training = SHARED["training"](method, preset)
     return settings | {f"train.{name}": value for name, value in training.items()}
+
+
+def _benchmark() -> dict[str, Row]:
+    """Whether MICU's terms are worth more than a contrast, and whether codes are."""
+    rows = {"MICU": "micu", "DCID": "dcid", "CMCM": "cmcm", "InfoNCE": "pairwise"}
+    return _methods(rows, "default") | {
+        "InfoNCE + VQ": partial(_row, "micu", "default", **CODES_ALONE)
+    }
 
 
 def _jigsaws() -> dict[str, Row]:

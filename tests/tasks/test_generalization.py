@@ -6,13 +6,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from evaluation_case import as_it_is, trained
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.evaluation.chance import guess
 from unirep_jax.evaluation.embedding import Representation
 from unirep_jax.evaluation.measurements import Measurement, read_measurements, write_measurements
 from unirep_jax.evaluation.probe import Probe
+from unirep_jax.losses import CodebookState
 from unirep_jax.methods.baselines import RawFeatures
+from unirep_jax.methods.unified import CodebookMethod
 from unirep_jax.tasks.generalization.measures import (
     closed_set,
     labelled_rows,
@@ -199,6 +202,31 @@ def test_chance_is_the_best_that_guessing_reaches():
         hos = (2 * os_star * rates / (os_star + rates)).max()
         assert guess("hos", classes) == pytest.approx(hos, abs=1e-6)
     assert guess("accuracy", 4) == 0.25
+
+
+@dataclasses.dataclass(frozen=True)
+class OneCode(CodebookMethod):
+    """Sequences are the features, and the codebook has one code."""
+
+    def loss(self, params, state, batch, *, key, axis_name=None):
+        raise NotImplementedError
+
+    def continuous(self, params, state, modality, features):
+        return features
+
+
+def test_what_codes_cost_is_a_row_of_its_own(tmp_path):
+    data = feature_set()
+    sequence = np.repeat(np.eye(CLASSES, dtype=np.float32)[data.label][:, None], TIME, axis=1)
+    data = dataclasses.replace(data, features={"a": sequence, "b": sequence})
+    method, one = OneCode(dim=CLASSES, codes=1), jnp.zeros((1, CLASSES))
+    state = {"codebook": CodebookState(one, jnp.ones(1), one, jnp.zeros(1))}
+    case = trained(method, as_it_is(data), tmp_path, name="m", state=state)._replace(draws=False)
+    task = ClosedSet(control=False, continuous=True, probe=dataclasses.asdict(PROBE))
+    across = [m for m in task.evaluate(case) if m.source != m.target]
+    mean = lambda name: np.mean([m.value for m in across if m.method == name])
+    assert mean("m") == mean("chance") == 1 / CLASSES, "one code tells no class"
+    assert mean("m, continuous") == 1, "the features tell every class"
 
 
 def test_measurements_survive_a_round_trip(tmp_path):

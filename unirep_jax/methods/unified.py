@@ -264,17 +264,23 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
 
     # -- readout -----------------------------------------------------------------------------
 
-    def embed(
+    def continuous(
         self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
-    ) -> Embedding:
-        """The quantised sequence of one modality, its mean as a unit vector, and its codes."""
+    ) -> Float[Array, "batch time dim"]:
+        """The sequence of one modality before it is quantised."""
         inputs = {modality: features}
         network = self.network(shapes_of(inputs))
         inputs = self.inputs(inputs, state)
         encode = lambda x: network.apply(
             {"params": params["network"]}, x, train=False, method="encode"
         )
-        z = self.project(jax.vmap(encode, out_axes=1)(inputs)[0])
+        return self.project(jax.vmap(encode, out_axes=1)(inputs)[0])
+
+    def embed(
+        self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
+    ) -> Embedding:
+        """The quantised sequence of one modality, its mean as a unit vector, and its codes."""
+        z = self.continuous(params, state, modality, features)
         codebook = self.codebook(state)
         indices = losses.nearest_code(z, codebook)
         sequence = codebook[indices]
@@ -283,3 +289,21 @@ class CodebookMethod(RepresentationMethod, StartedMethod):
     def codebook(self, state: dict) -> Float[Array, "code dim"]:
         """The codes of all modalities."""
         return state["codebook"].codebook
+
+
+@dataclasses.dataclass(frozen=True)
+class BeforeCodes(RepresentationMethod):
+    """A trained method with a codebook, read before it quantises: what the codes cost."""
+
+    method: CodebookMethod
+
+    def for_data(self, shapes: Mapping[str, tuple[int, ...]], classes: int) -> Self:
+        """The method as it was trained. Raises ValueError: as its own `for_data`."""
+        return dataclasses.replace(self, method=self.method.for_data(shapes, classes))
+
+    def embed(
+        self, params: dict, state: dict, modality: str, features: Float[Array, "batch ..."]
+    ) -> Embedding:
+        """The continuous sequence of one modality and its mean as a unit vector."""
+        z = self.method.continuous(params, state, modality, features)
+        return Embedding(z, unit_mean(z))

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from typing import ClassVar, Self
 
 from unirep_jax.data import FeatureSet
+from unirep_jax.evaluation.measurements import Measurement
 from unirep_jax.evaluation.probe import Probe
 from unirep_jax.evaluation.tables import OPEN_SET_METRICS
 from unirep_jax.methods.method import Method
+from unirep_jax.methods.unified import BeforeCodes, CodebookMethod
 from unirep_jax.tasks.generalization import measures
 from unirep_jax.tasks.generalization.figures import codebook_usage
 from unirep_jax.tasks.generalization.tables import (
@@ -64,13 +66,16 @@ class ClosedSet(RepresentationTask):
     """CMG: a probe trained on one modality, tested on another, all classes known.
 
     known, selections, folds: for the open set alone. control: also evaluate the network without
-    pre-training, linear CCA and, within a modality, raw features. probe: settings of `Probe`.
+    pre-training, linear CCA and, within a modality, raw features. continuous: of a method with a
+    codebook also what it makes before it quantises, as "NAME, continuous". probe: settings of
+    `Probe`.
     """
 
     known: tuple[int, ...] = (0, 0)
     selections: tuple[str, ...] = ("honest", "paper")
     folds: int = 3
     control: bool = True
+    continuous: bool = False
     probe: dict = dataclasses.field(default_factory=dict)
 
     open_set: ClassVar[bool] = False
@@ -79,6 +84,7 @@ class ClosedSet(RepresentationTask):
         "selections",
         "folds",
         "control",
+        "continuous",
         "probe",
     )
     vocabulary: ClassVar[Vocabulary] = WORDS
@@ -108,6 +114,15 @@ class ClosedSet(RepresentationTask):
     def baseline_refusal(self, method: Method, name: str) -> str:
         """Only of a method that embeds nothing: raw features are a baseline within a modality."""
         return Task.refusal(self, method, name)
+
+    def evaluate(self, trained: Trained) -> list[Measurement]:
+        found = super().evaluate(trained)
+        if self.continuous and isinstance(trained.method, CodebookMethod):
+            name = f"{trained.name}, continuous"
+            model = dataclasses.replace(trained.model, method=BeforeCodes(trained.method))
+            subject = self.subject(trained, model)._replace(name=name)
+            found += trained.once(name, lambda: self.measurements(subject, chance=False))
+        return found
 
     def measure(self, subject: Subject) -> Iterator[tuple[str, Row]]:
         representation, data, seed = subject.representation, subject.data, subject.seed
