@@ -35,6 +35,8 @@ def get_config(argument: str = "digits_avt,mover") -> ConfigDict:
     task = {
         "captions": "",
         "withheld": (),  # Table 3: modalities that training never has in one example
+        "oracle": False,  # training has them after all
+        "evaluate_on": (),  # further sets, of which training has nothing
         "control": True,  # also evaluate the network untrained and linear CCA
     }
     return ConfigDict(

@@ -370,7 +370,11 @@ def test_embedding_examples_embeds_every_modality_of_every_example(paired_featur
 
 def test_without_withheld_modalities_training_sees_everything(paired_features):
     assert Retrieval().shown(paired_features, 0) is paired_features
-    assert Retrieval(captions="caption").shown(paired_features, 0) is paired_features
+    named = Retrieval(captions="caption").shown(paired_features, 0)
+    assert named.captions == "caption" and named.features == paired_features.features
+    bound = Retrieval(withheld=("camera", "sensor"), oracle=True)
+    assert bound.shown(paired_features, 0) is paired_features
+    assert bound._split("camera", "sensor") == "unseen"
 
 
 def test_one_withheld_modality_is_never_trained_on(paired_features):
@@ -415,6 +419,7 @@ def test_what_an_example_keeps_is_a_function_of_the_seed(paired_features):
     [
         ({"withheld": ("radar",)}, "modality 'radar' is none of camera, sensor, caption"),
         ({"captions": "text"}, "modality 'text' is none of camera, sensor, caption"),
+        ({"oracle": True}, "task.oracle=True without task.withheld"),
         ({"withheld": ("camera", "sensor", "caption")}, "leaves nothing to train on"),
         ({"withheld": ("camera", "camera")}, "names a modality twice"),
     ],
