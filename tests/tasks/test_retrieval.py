@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import tracemalloc
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding import map_examples, represent
 from unirep_jax.evaluation.retrieval import Rows, cosine, directions, height, search, volume
 from unirep_jax.methods.method import Embedding, RepresentationMethod
+from unirep_jax.tasks.representation import Subject
 from unirep_jax.tasks.retrieval.task import Retrieval
 
 
@@ -293,6 +295,13 @@ def test_captions_find_their_image_and_an_image_any_of_its_captions():
     found = one(rows, **search, metric="recall_at_1")
     assert found["num_examples"] == 24 and found["chance"] == pytest.approx(1 / 8)
     assert found["value"] == pytest.approx(2 / 3)
+
+    saying = dataclasses.replace(data, captions="text")
+    seen = SimpleNamespace(vectors={"image": image, "text": text})
+    for task, its_data in ((Retrieval(), saying), (Retrieval(captions="text"), data)):
+        subject = Subject("c", Linear(), seen, its_data, 0)
+        found = [row | {"split": "all"} for _, row in task.measure(subject)]
+        assert found == rows, "the data say it, or the setting"
 
 
 def test_a_modality_that_no_test_example_has_is_not_searched():

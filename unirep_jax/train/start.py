@@ -79,7 +79,7 @@ def start_state(
 
 def _matched(ours: Any, theirs: Any, gone: set[str], start: Start, settings: Mapping) -> Any:
     """The leaves of `theirs` in the tree of `ours`."""
-    found = {keystr(path): leaf for path, leaf in tree_flatten_with_path(theirs)[0]}
+    found: dict[str, Any] = {keystr(path): leaf for path, leaf in tree_flatten_with_path(theirs)[0]}
     wanted, tree = tree_flatten_with_path(ours)
     leaves = []
     for path, leaf in wanted:
