@@ -183,6 +183,8 @@ def experiment(
             "checkpoint_seconds": 120.0,
         },
         "log": {"to": "", "project": "unirep_jax"},  # to "trackio", "wandb" or "mlflow", too
+        # A folder of a run to start from in place of random weights; its hash is filled in.
+        "start": {"run": "", "sha256": ""},
         "task": task,
         **SPACES["searchable"](SPACES["METHODS"].get(method, {}), 0 if method in SOLVED else steps),
     }

@@ -244,7 +244,8 @@ def test_every_variant_is_a_valid_method_of_its_own_in_settings_that_exist(name)
             config = module["get_config"]()
             config.update_from_flattened_dict(settings)
             assert {**flat(config.to_dict()), **settings} == flat(config.to_dict()), title
-            methods[title] = built(config).for_data(shapes, classes=6)
+            task = {key: value for key, value in settings.items() if key.startswith("task.")}
+            methods[title] = built(config).for_data(shapes, classes=6), task
         for (one, method), (two, other) in itertools.combinations(methods.items(), 2):
             assert method != other, f"{table}: {one} and {two} are the same"
     with pytest.raises(ValueError, match=f"'best' is none of {', '.join(module['VARIANTS'])}"):

@@ -23,7 +23,8 @@ ROOT = Path(__file__).parents[1]
 PAGES = sorted((ROOT / "docs").glob("*.md"))
 TEXTS = {path.name: path.read_text("utf-8") for path in PAGES}
 FOLDERS = sorted(module.name for module in pkgutil.iter_modules(unirep_jax.__path__))
-_FILES = r"metrics\.jsonl|model\.json|results\.(?:md|jsonl)"  # of a run, which are no modules
+# Of a run, or of a published set, which are no modules.
+_FILES = r"metrics\.jsonl|model\.json|results\.(?:md|jsonl)|train\.csv"
 NAME = re.compile(rf"`(?!{_FILES})(?:unirep_jax\.)?((?:{'|'.join(FOLDERS)})(?:\.\w+)*)`")
 COMMAND = re.compile(r"python -m unirep_jax\.(\w+) ((?:[^\n`]*\\\n)*[^\n`]*)")
 SETTINGS = re.compile(r"Settings of `(unirep_jax\.[\w.]+)`.*?\n\n(.*?)\n\n", re.DOTALL)

@@ -22,6 +22,7 @@ COMMANDS = {
     "extract": ("unirep_jax.data.extract", "pictures, sound, videos and texts to features"),
     "flow": ("unirep_jax.data.extract_flow", "optical flow of clips, as a modality"),
     "prepare": ("unirep_jax.data.prepare", "published features to a folder to train from"),
+    "sound_images": ("unirep_jax.data.sound_images", "images, sounds and boxes to a manifest"),
     "aggregate": ("unirep_jax.aggregate", "soft nearest neighbours of one bank in another"),
     "connect": ("unirep_jax.connect", "project, search and evaluate with a connector"),
     "noisy_pairs": ("unirep_jax.tasks.noisy_pairs", "recall over the share of wrong pairs"),

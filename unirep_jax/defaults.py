@@ -23,7 +23,7 @@ MOST_FOR_SUM = 3  # modalities, of which all tuples of a batch can be summed
 
 
 class Facts(NamedTuple):
-    """What defaults depend on. pairs: training examples with two modalities or more; modalities:
+    """What defaults depend on. pairs: training items with two modalities or more; modalities:
     how many; vectors: whether none has a time axis; widest: most numbers of one example."""
 
     pairs: int
@@ -37,7 +37,7 @@ def facts(data: FeatureSet) -> Facts:
     there = np.sum([data.present[m] for m in data.modalities], axis=0)
     shapes = [x.shape[1:] for x in data.features.values()]
     return Facts(
-        pairs=int((data.train & (there > 1)).sum()),
+        pairs=data.items(data.train & (there > 1)),
         modalities=len(shapes),
         vectors=all(len(shape) == 1 or shape[0] == 1 for shape in shapes),
         widest=max(int(np.prod(shape)) for shape in shapes),
@@ -64,7 +64,7 @@ def linear_start(f: Facts) -> bool:
 def steps_of_epochs(config: ConfigDict, data: FeatureSet) -> int:
     """Those of `config.epochs` epochs of the training examples, a full program more at most."""
     batch, fused = config.batch_size, config.train.get("fused", 1)
-    return fused * math.ceil(config.epochs * int(data.train.sum()) / (batch * fused))
+    return fused * math.ceil(config.epochs * data.items(data.train) / (batch * fused))
 
 
 RULES: dict[str, Callable[[Facts], Any]] = {

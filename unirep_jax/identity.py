@@ -9,10 +9,11 @@ from unirep_jax import __version__
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.fingerprint import fingerprint
 
-# What changes nothing of what is trained: where the data lie (their content is compared), how often
-# something is written.
-NEUTRAL = ("path", "log_every", "checkpoint_every", "checkpoint_seconds")
+# What changes nothing of what is trained: where the data and the run to start from lie (their
+# content is compared), how often something is written.
+NEUTRAL = ("path", "run", "log_every", "checkpoint_every", "checkpoint_seconds")
 SEARCH = ("search", "space")  # the settings that a search finds count, not how it found them
+NO_START = ("start.sha256", "")  # as without the section, which runs of before do not have
 NEUTRAL_SECTIONS = ("log",)  # where a run is tracked
 
 
@@ -51,6 +52,7 @@ def training_settings(config: ConfigDict, evaluation: tuple[str, ...] = ()) -> d
         for name, value in settings.items()
         if name.rpartition(".")[2] not in NEUTRAL
         and not _within(name, (*evaluation, *SEARCH, *NEUTRAL_SECTIONS))
+        and (name, value) != NO_START
     }
 
 

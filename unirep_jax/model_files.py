@@ -141,6 +141,17 @@ def load_run(folder: str | Path) -> Model:
     return load_model(folder if (folder / "model.json").exists() else inside)
 
 
+def weights_hash(folder: str | Path) -> str:
+    """The sha256 of the weights of what `load_run` reads. Raises: ModelFileError, as it does."""
+    folder = user_path(folder)
+    path = folder / "model.json"
+    path = path if path.exists() else folder / FOLDER / "model.json"
+    try:
+        return str(json.loads(read_text(path, _LARGEST_DESCRIPTION))["sha256"])
+    except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+        raise ModelFileError(f"{path}: {type(error).__name__}: {error}"[:_LETTERS]) from error
+
+
 def _way(folder: Path, encoder: str | None, stream: str) -> Way:
     if encoder is None:
         return Way(None, stream)
@@ -173,7 +184,7 @@ def _describe(tree, path: str, tensors: dict[str, np.ndarray]):
         return {"state type": type(tree).__name__, "fields": fields}
     if isinstance(tree, tuple):
         return [_describe(x, f"{path}/{place}", tensors) for place, x in enumerate(tree)]
-    tensors[path] = np.ascontiguousarray(jax.device_get(tree))
+    tensors[path] = np.asarray(jax.device_get(tree), order="C")
     return path
 
 

@@ -13,6 +13,7 @@ from unirep_jax.defaults import settled
 from unirep_jax.methods import METHODS
 from unirep_jax.methods.method import Pretrain
 from unirep_jax.pretrain import pretrain
+from unirep_jax.start import start_of, with_start
 from unirep_jax.tasks import TASKS
 from unirep_jax.tasks.task import Prepared, Task, Trained
 from unirep_jax.train.checkpoints import CheckpointError
@@ -76,7 +77,7 @@ def load_settled(config: ConfigDict) -> tuple[FeatureSet, ConfigDict, dict[str, 
       ConfigError, FeatureFileError: as `experiment.run`.
     """
     data = load(config)
-    config, chosen = _as_config_error(settled, config, data)
+    config, chosen = _as_config_error(_settled, config, data)
     _as_config_error(check_training, config, config.seed)  # before anything is rehearsed or trained
     return data, config, chosen
 
@@ -89,6 +90,10 @@ def _as_config_error(function: Callable, *arguments: Any) -> Any:
         raise
     except (ValueError, TypeError) as error:
         raise ConfigError(str(error)) from error
+
+
+def _settled(config: ConfigDict, data: FeatureSet) -> tuple[ConfigDict, dict[str, Any]]:
+    return settled(with_start(config), data)
 
 
 def _load(config: ConfigDict) -> FeatureSet:
@@ -108,7 +113,7 @@ def _set_up(
 ) -> Ready:
     """Whatever cannot be is refused here, as a ValueError."""
     whole = _load(config) if data is None else data
-    config, _ = settled(config, whole)
+    config, _ = _settled(config, whole)
     task = TASKS[config.experiment](**config.task.to_dict())
     settings = config.method.to_dict()
     name = settings.pop("name")
@@ -122,7 +127,13 @@ def _set_up(
     prepared = task.prepare(whole, method, encoders, config.seed)
     pools = task.pools(prepared.seen, config.batch_size, config.seed)
     fitting = prepare(
-        method, prepared.seen, config, seed=config.seed, labels=prepared.labelled, pools=pools
+        method,
+        prepared.seen,
+        config,
+        seed=config.seed,
+        labels=prepared.labelled,
+        pools=pools,
+        start=start_of(config),
     )
     return Ready(task, prepared, fitting, encoders)
 

@@ -24,6 +24,8 @@ def default_workdir(config: ConfigDict, evaluation: tuple[str, ...] = ()) -> Pat
     """
     settings = training_settings(config, evaluation)
     settings["data.path"] = config.data.get("path", "")  # data sets of one name differ in it
+    if run := config.get("start", {}).get("run"):
+        settings["start.run"] = run
     if config.get("search"):  # which trains other settings than these
         settings["search"] = [config.search, flat(config.space.to_dict())]
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:8]

@@ -39,6 +39,44 @@ def assert_batches_equal(left, right):
     jax.tree.map(np.testing.assert_array_equal, left, right)
 
 
+def captioned(train=(3, 1, 5, 2, 4), test=2) -> FeatureSet:
+    """Items with so many captions each, rows in no order; two more items for the test."""
+    item = np.repeat(np.arange(len(train) + test), [*train, *[2] * test])
+    item = np.random.default_rng(1).permutation(item)
+    features = {"video": item[:, None] * np.ones((1, 2)), "text": np.arange(len(item))[:, None] / 9}
+    return FeatureSet.from_arrays(
+        "captioned",
+        features,
+        np.full(len(item), -1),
+        item < len(train),
+        group=item,
+        captions="text",
+    )
+
+
+def test_captions_of_one_item_are_never_in_one_batch_and_every_caption_has_its_turn():
+    data = captioned()
+    found = np.array(indices(data, batch_size=5, num_steps=60))
+    assert (np.sort(data.group[found], axis=1) == np.arange(5)).all()
+    assert {*found.ravel()} == {*np.flatnonzero(data.train)}
+    shares = np.bincount(found.ravel())[(data.group == 0) & data.train] / 60
+    assert (shares > 0.1).all() and shares.sum() == 1, (
+        "three captions of item 0, each about a third"
+    )
+    assert len({tuple(data.group[row]) for row in found}) > 30, "another order in every epoch"
+
+
+def test_a_stream_of_captions_continues_where_it_was_left():
+    whole = indices(captioned(), batch_size=2, num_steps=9)
+    later = indices(captioned(), batch_size=2, start_step=4, num_steps=5)
+    np.testing.assert_array_equal(whole[4:], later)
+
+
+def test_a_batch_is_refused_that_needs_two_captions_of_an_item():
+    with pytest.raises(ValueError, match="batch_size 6 is not within 1 … 5 items with captions"):
+        indices(captioned(), batch_size=6)
+
+
 def test_a_batch_holds_features_presence_and_index_and_no_label():
     feature_set = made(9)
     (batch,) = batches(feature_set, batch_size=5, seed=0, start_step=0, num_steps=1)

@@ -1,5 +1,7 @@
 """Held-out training examples: who is in them, and who never is."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -33,6 +35,13 @@ def test_a_person_is_on_one_side():
     held = hold_out(feature_set(people=8), 0.25, 0)
     test, train = ({*held.group[part]} for part in (~held.train, held.train))
     assert len(test) == 2 and len(train) == 6 and not test & train
+
+
+def test_captions_of_one_item_are_on_one_side_however_few():
+    data = dataclasses.replace(feature_set(people=30), captions="b")  # two rows each
+    held = hold_out(data, 0.25, 0)
+    assert not {*held.group[~held.train]} & {*held.group[held.train]}
+    assert (~held.train).sum() == 12
 
 
 def test_pairs_of_rows_are_no_people():

@@ -343,7 +343,7 @@ def test_every_set_is_documented_with_its_files_and_parts():
     for name, builder in prepare.BUILDERS.items():
         (row,) = (line for line in layouts.splitlines() if line.startswith(f"| `{name}`"))
         wanted = re.findall(
-            r"[\w/-]+\.(?:csv|txt|h5|zip|npz|json)", builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+            r"[\w/.-]+\.(?:csv|txt|h5|zip|npz|json)", builder.MANUAL_DOWNLOAD_INSTRUCTIONS
         )
         assert wanted
         for file in wanted:

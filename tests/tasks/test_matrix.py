@@ -188,6 +188,8 @@ def test_the_matrix_has_a_column_per_task_and_a_row_per_method(paired_features, 
 
 
 def test_a_task_that_changes_what_training_sees_cannot_be_one_of_several(paired_features):
+    with pytest.raises(ValueError, match="only --config=retrieval has further sets"):
+        Matrix(retrieval={"evaluate_on": ("other",)}).shown(paired_features, 0)
     task = Matrix(retrieval={"withheld": ("sensor",)})
     with pytest.raises(ValueError, match="trains on data of its own"):
         task.shown(paired_features, 0)

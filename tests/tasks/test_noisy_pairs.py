@@ -64,6 +64,12 @@ def test_settings_are_chosen_on_noisy_training_pairs_without_the_test_part(paire
     np.testing.assert_array_equal(seen[~data.train], data.features["sensor"][~data.train])
 
 
+def test_several_captions_of_an_item_are_refused(paired_features):
+    data = dataclasses.replace(paired_features, captions="caption")
+    with pytest.raises(ValueError, match="no place for several captions"):
+        NoisyPairs().prepare(data, Linear(), None, 0)
+
+
 @pytest.mark.parametrize(
     ("settings", "message"),
     [

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import tracemalloc
+from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +18,7 @@ from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding import map_examples, represent
 from unirep_jax.evaluation.retrieval import Rows, cosine, directions, height, search, volume
 from unirep_jax.methods.method import Embedding, RepresentationMethod
+from unirep_jax.tasks.representation import Subject
 from unirep_jax.tasks.retrieval.task import Retrieval
 
 
@@ -294,6 +296,13 @@ def test_captions_find_their_image_and_an_image_any_of_its_captions():
     assert found["num_examples"] == 24 and found["chance"] == pytest.approx(1 / 8)
     assert found["value"] == pytest.approx(2 / 3)
 
+    saying = dataclasses.replace(data, captions="text")
+    seen = SimpleNamespace(vectors={"image": image, "text": text})
+    for task, its_data in ((Retrieval(), saying), (Retrieval(captions="text"), data)):
+        subject = Subject("c", Linear(), seen, its_data, 0)
+        found = [row | {"split": "all"} for _, row in task.measure(subject)]
+        assert found == rows, "the data say it, or the setting"
+
 
 def test_a_modality_that_no_test_example_has_is_not_searched():
     absent = np.zeros(40, bool)
@@ -370,7 +379,11 @@ def test_embedding_examples_embeds_every_modality_of_every_example(paired_featur
 
 def test_without_withheld_modalities_training_sees_everything(paired_features):
     assert Retrieval().shown(paired_features, 0) is paired_features
-    assert Retrieval(captions="caption").shown(paired_features, 0) is paired_features
+    named = Retrieval(captions="caption").shown(paired_features, 0)
+    assert named.captions == "caption" and named.features == paired_features.features
+    bound = Retrieval(withheld=("camera", "sensor"), oracle=True)
+    assert bound.shown(paired_features, 0) is paired_features
+    assert bound._split("camera", "sensor") == "unseen"
 
 
 def test_one_withheld_modality_is_never_trained_on(paired_features):
@@ -415,6 +428,7 @@ def test_what_an_example_keeps_is_a_function_of_the_seed(paired_features):
     [
         ({"withheld": ("radar",)}, "modality 'radar' is none of camera, sensor, caption"),
         ({"captions": "text"}, "modality 'text' is none of camera, sensor, caption"),
+        ({"oracle": True}, "task.oracle=True without task.withheld"),
         ({"withheld": ("camera", "sensor", "caption")}, "leaves nothing to train on"),
         ({"withheld": ("camera", "camera")}, "names a modality twice"),
     ],

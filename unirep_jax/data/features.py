@@ -1,8 +1,6 @@
 """Instance-paired features of several modalities: one type, and the format it is kept in."""
 
 import dataclasses
-import math
-import re
 import secrets
 import shutil
 from collections.abc import Mapping
@@ -12,24 +10,16 @@ from typing import Any, cast
 import numpy as np
 
 from unirep_jax.data.archive import Archive, FeatureFileError
+from unirep_jax.data.feature_checks import check, check_kind
 from unirep_jax.data.files import user_path
-from unirep_jax.data.kinds import Kind, is_words, kind_of
-from unirep_jax.data.limits import (
-    EXAMPLE_BYTES,
-    MAX_CLASSES,
-    MAX_EXAMPLES,
-    MAX_MODALITIES,
-    MAX_MODALITY_NAME,
-    MAX_NAME,
-    MAX_VOCABULARY,
-)
-from unirep_jax.data.mapped import chunks, write_file
+from unirep_jax.data.kinds import Kind, kind_of
+from unirep_jax.data.limits import MAX_CLASSES, MAX_NAME
+from unirep_jax.data.mapped import write_file
 from unirep_jax.data.safe_text import safe_text
 
-_MODALITY = re.compile(r"[A-Za-z][A-Za-z0-9_]*")  # also what keeps a name from leaving its folder
 _KEYS = (
     "modality/NAME, present/NAME or kind/NAME of such a modality, label, split, train, group, "
-    "class_name"
+    "class_name, captions"
 )
 
 
@@ -42,6 +32,8 @@ class FeatureSet:
     label: int32 [example], −1 = unlabelled. train: bool [example].
     present: modality -> bool [example]. group: int32 [example], for instance the person.
     declared: modality -> kind, of those whose kind type and shape do not tell.
+    captions: a modality of which an item has several rows, equal in `group`, as a clip has several
+      captions; the rows of the others repeat. "" where every row is an item of its own.
     """
 
     name: str
@@ -52,6 +44,7 @@ class FeatureSet:
     group: np.ndarray
     class_names: tuple[str, ...]
     declared: Mapping[str, Kind] = dataclasses.field(default_factory=dict)
+    captions: str = ""
 
     @property
     def kinds(self) -> dict[str, Kind]:
@@ -75,6 +68,10 @@ class FeatureSet:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    def items(self, rows: np.ndarray) -> int:
+        """How many items the examples of a mask, bool [example], are views of."""
+        return len(np.unique(self.group[rows])) if self.captions else int(rows.sum())
+
     @classmethod
     def from_arrays(
         cls,
@@ -87,6 +84,7 @@ class FeatureSet:
         group: np.ndarray | None = None,
         class_names: tuple[str, ...] | None = None,
         kinds: Mapping[str, Kind] | None = None,
+        captions: str = "",
         source: str | Path | None = None,
     ) -> "FeatureSet":
         """A checked feature set; what is left out takes its default.
@@ -101,6 +99,7 @@ class FeatureSet:
           group: integers [example]; by default every example is a group of its own.
           class_names: by default the numbers 0 … max(label).
           kinds: modality -> kind, where type and shape do not tell it: a spectrogram.
+          captions: the modality of which the rows of a group are views of one item.
           source: what errors call these features, for instance their file.
 
         Raises:
@@ -122,10 +121,11 @@ class FeatureSet:
             group=_int32(group, "group", source),
             class_names=tuple(safe_text(str(c)) for c in class_names),
             declared=dict(kinds or {}),
+            captions=captions,
         )
-        _check(feature_set, source)
+        check(feature_set, source)
         for modality, kind in feature_set.declared.items():
-            _check_kind(modality, kind, feature_set.features.get(modality), source)
+            check_kind(modality, kind, feature_set.features.get(modality), source)
         return feature_set
 
 
@@ -133,7 +133,7 @@ def load_features(path: str | Path, name: str | None = None) -> FeatureSet:
     """Features from an `.npz` file, or memory-mapped from a folder of `.npy` files.
 
     Keys: `modality/NAME` (two or more), `label`, `split` ('train' / 'test') or `train` (bool), and
-    optionally `present/NAME`, `kind/NAME`, `group`, `class_name`. A folder holds
+    optionally `present/NAME`, `kind/NAME`, `group`, `class_name`, `captions`. A folder holds
     `modality/NAME.npy` and so on; modalities come in the order of the file, in a folder in that of
     the alphabet.
 
@@ -151,7 +151,7 @@ def load_features(path: str | Path, name: str | None = None) -> FeatureSet:
             expected = "an .npz file or a folder of .npy files"
             raise FeatureFileError(path, None, expected, "one without any array")
         names = modality_names(archive)
-        known = {"label", "split", "train", "group", "class_name"}
+        known = {"label", "split", "train", "group", "class_name", "captions"}
         known |= {f"{part}/{m}" for part in ("modality", "present", "kind") for m in names}
         for key in archive.keys:
             if key not in known:
@@ -184,7 +184,13 @@ def read_columns(archive: Archive, count: int) -> dict[str, Any]:
             "class_name", "string", (None,), max_rows=MAX_CLASSES, max_text=MAX_NAME
         ),
         "kinds": {m: _read_kind(archive, m) for m in names if f"kind/{m}" in archive.keys},
+        "captions": _read_captions(archive),
     }
+
+
+def _read_captions(archive: Archive) -> str:
+    found = archive.find("captions", "string", (), max_text=MAX_NAME)
+    return "" if found is None else str(found)
 
 
 def _read_kind(archive: Archive, modality: str) -> Kind:
@@ -207,7 +213,7 @@ def save_features(path: str | Path, feature_set: FeatureSet) -> None:
       FileExistsError: `path` is an existing folder.
     """
     path = user_path(path)
-    _check(feature_set, path)
+    check(feature_set, path)
     if path.is_dir():
         raise FileExistsError(f"{path} is a folder that exists; remove it or choose another name")
     arrays: dict[str, Any] = {
@@ -224,6 +230,8 @@ def save_features(path: str | Path, feature_set: FeatureSet) -> None:
     arrays["split"] = np.where(feature_set.train, "train", "test")
     arrays["group"] = feature_set.group
     arrays["class_name"] = np.array(feature_set.class_names, dtype=np.str_)
+    if feature_set.captions:
+        arrays["captions"] = np.array(feature_set.captions)
     beside = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     try:
         if path.suffix == ".npz":
@@ -287,105 +295,3 @@ def _numbers(label: np.ndarray, source: str | Path) -> tuple[str, ...]:
         limit = f"labels below {MAX_CLASSES} where no class_name is given"
         raise FeatureFileError(source, "label", limit, str(largest))
     return tuple(str(i) for i in range(largest + 1))
-
-
-def _check(feature_set: FeatureSet, source: str | Path) -> None:
-    """Raises FeatureFileError unless everything is as `FeatureSet` says."""
-    _check_sizes(feature_set, source)
-    count = len(feature_set.label)
-    if len(feature_set.features) < 2:
-        found = ", ".join(feature_set.features) or "none"
-        raise FeatureFileError(source, "modality", "two modalities or more", found)
-    for modality, array in feature_set.features.items():
-        _check_features(modality, array, count, source)
-    columns: dict[str, tuple[np.ndarray, type]] = {
-        "label": (feature_set.label, np.int32),
-        "group": (feature_set.group, np.int32),
-        "train": (feature_set.train, bool),
-    }
-    columns |= {f"present/{m}": (array, bool) for m, array in feature_set.present.items()}
-    for key, (array, dtype) in columns.items():
-        if array.dtype != dtype or array.shape != (count,):
-            found = f"{array.dtype} {array.shape}"
-            raise FeatureFileError(source, key, f"{np.dtype(dtype)} ({count},)", found)
-    if feature_set.present.keys() != feature_set.features.keys():
-        modalities = f"the modalities {', '.join(feature_set.features)}"
-        raise FeatureFileError(source, "present", modalities, ", ".join(feature_set.present))
-    outside = (feature_set.label < -1) | (feature_set.label >= feature_set.num_classes)
-    if outside.any():
-        row = np.argmax(outside)
-        limits = f"−1 … {feature_set.num_classes - 1} for {feature_set.num_classes} classes"
-        raise FeatureFileError(source, "label", limits, f"{feature_set.label[row]} in row {row}")
-    for part, rows in (("train", feature_set.train), ("test", ~feature_set.train)):
-        if not rows.any():
-            raise FeatureFileError(source, "split", f"at least one {part} example", "none")
-    nothing = ~np.any(list(feature_set.present.values()), axis=0)
-    if nothing.any():
-        found = f"none in row {np.argmax(nothing)}"
-        raise FeatureFileError(source, "present", "a present modality in every example", found)
-    for modality, array in feature_set.features.items():
-        _check_values(modality, array, feature_set.present[modality], source)
-
-
-def _check_sizes(feature_set: FeatureSet, source: str | Path) -> None:
-    numbers = {
-        "label": (len(feature_set.label), MAX_EXAMPLES, "examples"),
-        "modality": (len(feature_set.features), MAX_MODALITIES, "modalities"),
-        "class_name": (feature_set.num_classes, MAX_CLASSES, "classes"),
-    }
-    for key, (count, limit, what) in numbers.items():
-        if count > limit:
-            raise FeatureFileError(source, key, f"{limit} {what} or fewer", str(count))
-    longest = max(map(len, feature_set.class_names), default=0)
-    if longest > MAX_NAME:
-        raise FeatureFileError(source, "class_name", f"{MAX_NAME} characters", str(longest))
-
-
-def _check_kind(modality: str, kind: Kind, array: np.ndarray | None, source: str | Path) -> None:
-    key = f"kind/{modality}"
-    if array is None:
-        raise FeatureFileError(source, key, "a modality of the set", repr(modality))
-    if not kind.fits(array):
-        raise FeatureFileError(source, key, str(kind), f"{array.dtype} {array.shape}")
-
-
-def _check_features(modality: str, array: np.ndarray, count: int, source: str | Path) -> None:
-    key = f"modality/{modality}"
-    if not _MODALITY.fullmatch(modality) or len(modality) > MAX_MODALITY_NAME:
-        expected = f"a name of up to {MAX_MODALITY_NAME} letters, digits and _"
-        raise FeatureFileError(source, key, expected, repr(modality[: 2 * MAX_MODALITY_NAME]))
-    plain_float = array.dtype.kind == "f" and array.dtype.itemsize in (2, 4, 8)
-    if not plain_float and not is_words(array):
-        expected = "float16, float32 or float64, or integers that are word ids"
-        raise FeatureFileError(source, key, expected, str(array.dtype))
-    if kind_of(array) is None or 0 in array.shape[1:]:
-        kinds = "; ".join(str(kind) for kind in Kind)
-        raise FeatureFileError(source, key, kinds, f"{array.dtype} {array.shape}")
-    if len(array) != count:
-        raise FeatureFileError(source, key, f"{count} examples as in label", str(len(array)))
-    if 4 * math.prod(array.shape[1:]) > EXAMPLE_BYTES:
-        raise FeatureFileError(source, key, "examples of 1 GiB or less", f"shape {array.shape}")
-
-
-def _check_values(
-    modality: str, array: np.ndarray, present: np.ndarray, source: str | Path
-) -> None:
-    """Where the modality is present, floats are finite and word ids are such."""
-    words = is_words(array)
-    expected = "finite float32 values where present"
-    if words:
-        expected = f"word ids of 0 … {MAX_VOCABULARY - 1} where present"
-    for chunk in chunks(len(array), max(1, array[0].nbytes)):
-        if words:
-            values = np.asarray(array[chunk])
-            good = (values >= 0) & (values < MAX_VOCABULARY)
-        else:
-            with np.errstate(over="ignore"):  # float64 beyond float32 is infinite to the reader
-                values = np.asarray(array[chunk], np.float32)
-            good = np.isfinite(values)
-        good = good.reshape(len(values), -1)
-        bad = present[chunk] & ~good.all(axis=1)
-        if bad.any():
-            row = np.argmax(bad)
-            found = f"{values[row].flat[np.argmin(good[row])]} in row {chunk.start + row}"
-            raise FeatureFileError(source, f"modality/{modality}", expected, found)

@@ -38,6 +38,8 @@ def fingerprint(feature_set: FeatureSet) -> str:
         ],
         "class_names": list(feature_set.class_names),
     }
+    if feature_set.captions:
+        head["captions"] = feature_set.captions
     digest.update(json.dumps(head).encode())  # escapes what UTF-8 cannot encode
     for column in (feature_set.label, feature_set.train, feature_set.group):
         _update(digest, column)

@@ -27,7 +27,7 @@ def hold_out(data: FeatureSet, share: float, seed: int) -> FeatureSet:
         raise ValueError(f"data.held_out={share} is not within 0 … 1, both excluded")
     rows = np.flatnonzero(data.train)
     random = np.random.default_rng([seed, len(rows)])
-    held = _drawn(data.group[rows], data.label[rows], share, random)
+    held = _drawn(data.group[rows], data.label[rows], share, random, whole=bool(data.captions))
     if held.all() or not held.any():
         raise ValueError(
             f"{data.name}: data.held_out={share} of {len(rows)} training examples leaves none "
@@ -37,12 +37,12 @@ def hold_out(data: FeatureSet, share: float, seed: int) -> FeatureSet:
 
 
 def _drawn(
-    group: np.ndarray, label: np.ndarray, share: float, random: np.random.Generator
+    group: np.ndarray, label: np.ndarray, share: float, random: np.random.Generator, *, whole: bool
 ) -> np.ndarray:
-    """Which examples are held out, bool [example]."""
+    """Which examples are held out, bool [example]; `whole`: groups are items, however small."""
     names, member = np.unique(group, return_inverse=True)
     # Groups of one or two examples tell nothing about who made them: classes count more.
-    if len(names) >= 2 and len(group) / len(names) > 2:
+    if len(names) >= 2 and (whole or len(group) / len(names) > 2):
         order = random.permutation(len(names))
         reached = np.cumsum(np.bincount(member)[order]) / len(group)
         count = 1 + int(np.argmin(np.abs(reached[:-1] - share)))

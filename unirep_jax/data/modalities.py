@@ -39,6 +39,7 @@ def add_flow(feature_set: FeatureSet, path: str | Path) -> FeatureSet:
             group=feature_set.group,
             class_names=feature_set.class_names,
             kinds=feature_set.declared,
+            captions=feature_set.captions,
             source=path,
         )
 

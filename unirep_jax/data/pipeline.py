@@ -31,6 +31,8 @@ def batches(
     Step s is batch s mod S of epoch ⌊s / S⌋, with S = ⌊N / batch_size⌋ over N training examples:
     the tail of an epoch is dropped and no batch holds an example twice. The order of an epoch
     depends on (seed, epoch) alone, so a stream started at step k continues an unbroken one exactly.
+    Of a set with `captions` N counts items: an epoch has one example of each, drawn anew, so that
+    captions of one item are never in one batch, where a loss would take them for different things.
     A tf.data pipeline over step numbers gathers ahead in its own thread.
 
     Args:
@@ -51,11 +53,10 @@ def batches(
     Raises:
       ValueError: a number does not fit the others; at the call, not at the first batch.
     """
-    train = np.flatnonzero(feature_set.train)
-    if not 1 <= batch_size <= len(train):
-        raise ValueError(
-            f"batch_size {batch_size} is not within 1 … {len(train)} training examples"
-        )
+    count = feature_set.items(feature_set.train)
+    if not 1 <= batch_size <= count:
+        what = "items with captions for training" if feature_set.captions else "training examples"
+        raise ValueError(f"batch_size {batch_size} is not within 1 … {count} {what}")
     if not 0 <= process_index < process_count or batch_size % process_count:
         raise ValueError(
             f"batch_size {batch_size} is not shared evenly by process {process_index} "
@@ -65,13 +66,11 @@ def batches(
         raise ValueError(f"negative: {start_step=}, {num_steps=} or {prefetch=}")
     if not 0 <= seed < 2**64:
         raise ValueError(f"seed {seed} is not within 0 … 2⁶⁴ − 1")
-    order = functools.lru_cache(maxsize=1)(
-        lambda epoch: train[epoch_order(len(train), seed, epoch)]
-    )
+    order = functools.lru_cache(maxsize=1)(_orders(feature_set, seed))
     share = batch_size // process_count
 
     def load(step: np.ndarray) -> list[np.ndarray]:
-        epoch, place = divmod(int(step), len(train) // batch_size)
+        epoch, place = divmod(int(step), count // batch_size)
         first = place * batch_size + process_index * share
         batch = gather(feature_set, order(epoch)[first : first + share], keep_float16=True)
         indices = batch["index"]
@@ -94,6 +93,24 @@ def batches(
     dataset = tf.data.Dataset.range(start_step, start_step + num_steps)
     dataset = dataset.map(lambda step: tuple(tf.numpy_function(load, [step], types)))
     return map(named, dataset.prefetch(prefetch).as_numpy_iterator())
+
+
+def _orders(feature_set: FeatureSet, seed: int) -> Callable[[int], np.ndarray]:
+    """epoch -> the rows of the training examples, of each item one, in the order of that epoch."""
+    train = np.flatnonzero(feature_set.train)
+    if not feature_set.captions:
+        return lambda epoch: train[epoch_order(len(train), seed, epoch)]
+    group = feature_set.group[train]
+    by_item = train[np.argsort(group, kind="stable")]
+    _, starts, sizes = np.unique(np.sort(group), return_index=True, return_counts=True)
+
+    def order(epoch: int) -> np.ndarray:
+        items = epoch_order(len(starts), seed, epoch)
+        key = np.array([seed, epoch + (1 << 63)], np.uint64)  # apart from the draws of the order
+        drawn = np.random.Philox(key=key).random_raw(len(starts)) % sizes.astype(np.uint64)
+        return by_item[(starts + drawn.astype(np.int64))[items]]
+
+    return order
 
 
 def epoch_order(count: int, seed: int, epoch: int) -> np.ndarray:

@@ -14,7 +14,7 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -49,6 +49,8 @@ def convert(
     *,
     part: str = "",
     dtype: str = "float32",
+    steps: int = 0,
+    modalities: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Writes the features of a builder as a folder, all of it or nothing.
 
@@ -63,6 +65,9 @@ def convert(
       part: which splits are for training and which for the test, of the builder's PARTS; by
         default the first. A split may be in both, and is then written twice.
       dtype: of the features, float32 or float16.
+      steps: of features of the user's own, evenly spaced time steps that sequences get; 0 for
+        sequences of one length.
+      modalities: of features of the user's own, those besides text; () for all that are there.
 
     Returns:
       What recipe.json then holds: the settings, and the numbers of rows.
@@ -72,7 +77,7 @@ def convert(
         features are wrong.
       FeatureFileError: a feature is damaged, of another shape, not finite, or beyond `dtype`.
       FileExistsError: `out` was made differently.
-      ValueError: no such part or dtype.
+      ValueError: no such part or dtype, or the set has nothing to choose.
     """
     manual_dir, out = user_path(manual_dir), user_path(out)
     part = part or next(iter(builder.PARTS))
@@ -87,7 +92,9 @@ def convert(
         "test": test,
         "dtype": dtype,
         "captions": builder.CAPTIONS,
+        **builder.choose(steps=steps, modalities=modalities),
     }
+    builder.part = part
     if out.exists():
         return check_recipe(out / RECIPE, recipe, maker="this")
     splits = builder.examples(manual_dir)
@@ -270,6 +277,7 @@ def _write_columns(builder: FeatureBuilder, folder: Path, columns: dict) -> None
         "split": np.where(columns["train"], "train", "test"),
         "class_name": np.array(builder.class_names(), np.str_),
     }
+    arrays |= {"captions": np.array(builder.CAPTIONS)} if builder.CAPTIONS else {}
     arrays |= {f"present/{m}": p for m, p in columns["present"].items() if not p.all()}
     for key, array in arrays.items():
         path = folder / f"{key}.npy"
@@ -290,6 +298,8 @@ def arguments_parser() -> argparse.ArgumentParser:
     parser.add_argument("--config", default="", help="of the data set: partial, audio_video ...")
     parser.add_argument("--part", default="", help="of the data set: held_out, authors ...")
     parser.add_argument("--dtype", default="float32", choices=DTYPES)
+    parser.add_argument("--steps", type=int, default=0, help="of your own sequences")
+    parser.add_argument("--modalities", default="", help="of your own features: video,audio ...")
     return parser
 
 
@@ -303,7 +313,13 @@ def main(arguments: list[str] | None = None) -> None:
         with tempfile.TemporaryDirectory() as scratch:  # TFDS wants a place, and puts nothing there
             builder = BUILDERS[options.name](config=options.config or None, data_dir=scratch)
             recipe = convert(
-                builder, options.manual_dir, options.out, part=options.part, dtype=options.dtype
+                builder,
+                options.manual_dir,
+                options.out,
+                part=options.part,
+                dtype=options.dtype,
+                steps=options.steps,
+                modalities=[m for m in options.modalities.split(",") if m],
             )
     except (ValueError, OSError) as error:
         sys.exit(f"error: {error}")

@@ -24,7 +24,10 @@ LINEAR = {
     "cca": "linear CCA",
     "linear": "logistic regression on raw features",
 }
-BASELINES = LINEAR | {"untrained": "the untrained network"}
+BASELINES = LINEAR | {
+    "untrained": "the untrained network",
+    "start": "the run that training started from",
+}
 _OF_BOTH_KINDS = ("hos", "auroc", "oscr")  # of known and of unknown examples
 
 Key = tuple[int, str, str]  # seed, source, target

@@ -114,6 +114,8 @@ class Matrix(RepresentationTask):
 
     def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
         """What the tasks agree to show: each must leave the training data as they are."""
+        if self.retrieval.get("evaluate_on"):
+            raise ValueError("task.retrieval.evaluate_on: only --config=retrieval has further sets")
         for task in self.tasks:
             if task.shown(data, seed) is not data:
                 name = type(task).__name__

@@ -83,22 +83,27 @@ class RepresentationTask(Task):
         if trained.draws:
             self.draw(trained, subject)
         measure = lambda: self.measurements(subject, chance=True)
-        measurements = trained.once(trained.name, measure)
+        return trained.once(trained.name, measure) + self.controls(trained, trained.data)
+
+    def controls(self, trained: Trained, data: FeatureSet, place: str = "") -> list[Measurement]:
+        """Baselines of the training data on a data set; `place`: after their names where kept."""
+        measurements = []
         for baseline in baselines(trained) if self.control else ():
             if not self.baseline_refusal(baseline.method, baseline.name):
                 control = lambda make=baseline.make: self.measurements(
-                    self.subject(trained, make()), chance=False
+                    self.subject(trained, make(), data), chance=False
                 )
-                measurements += trained.once(baseline.name, control)
+                measurements += trained.once(baseline.name + place, control)
         return measurements
 
-    def subject(self, trained: Trained, model: Model) -> Subject:
-        """The data as this model sees them."""
-        chosen = [m for m in trained.data.modalities if m in model.ways]
+    def subject(self, trained: Trained, model: Model, data: FeatureSet | None = None) -> Subject:
+        """The data, by default those of the run, as this model sees them."""
+        data = trained.data if data is None else data
+        chosen = [m for m in data.modalities if m in model.ways]
         data = dataclasses.replace(
-            trained.data,
-            features={m: trained.data.features[m] for m in chosen},
-            present={m: trained.data.present[m] for m in chosen},
+            data,
+            features={m: data.features[m] for m in chosen},
+            present={m: data.present[m] for m in chosen},
         )
         return Subject(model.name, model.method, represent(model, data), data, trained.seed)
 
@@ -130,11 +135,15 @@ class Baseline(NamedTuple):
 
 
 def baselines(trained: Trained) -> Iterator[Baseline]:
-    """The network untrained, linear CCA, raw features; without the method itself."""
+    """The network untrained, linear CCA, raw features; without the method itself.
+
+    Of training that started from a run, that run, `start`, is in place of the untrained network.
+    """
     shown = trained.prepared.shown
     assert shown is not None, "a task of representations says what training may see"
     if isinstance(trained.method, TrainedMethod) and int(trained.state.step):
-        yield Baseline("untrained", trained.method, partial(_untrained_model, trained))
+        name = "untrained" if trained.fitting.start is None else "start"
+        yield Baseline(name, trained.method, partial(_untrained_model, trained, name))
     for name, method in (("cca", CCA()), ("raw", RawFeatures())):
         if name != trained.name:
             yield Baseline(name, method, partial(_solved, name, method, shown))
@@ -147,11 +156,9 @@ def _solved(name: str, method: SolvedMethod, shown: FeatureSet) -> Model:
     return Model(name, method, params, state, shapes, shapes, through, shown.class_names)
 
 
-def _untrained_model(trained: Trained) -> Model:
+def _untrained_model(trained: Trained, name: str) -> Model:
     state = untrained(trained)
-    return dataclasses.replace(
-        trained.model, name="untrained", params=state.params, state=state.state
-    )
+    return dataclasses.replace(trained.model, name=name, params=state.params, state=state.state)
 
 
 def untrained(trained: Trained) -> TrainState:
@@ -160,7 +167,7 @@ def untrained(trained: Trained) -> TrainState:
     The training step itself moves the codebook; the parameters are put back after every call.
     """
     state, engine = trained.fitting.initial(), trained.fitting.engine
-    if not isinstance(trained.method, CodebookMethod):
+    if not isinstance(trained.method, CodebookMethod) or trained.fitting.start is not None:
         return state
     steps = min(UNTRAINED_STEPS, int(trained.state.step))
     for batch in trained.fitting.batches(0, steps):

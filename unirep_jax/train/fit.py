@@ -25,6 +25,7 @@ from unirep_jax.train.loop import train
 from unirep_jax.train.optimizer import make_optimizer
 from unirep_jax.train.parallel import AXIS, Engine, make_engine
 from unirep_jax.train.settings import CHECKPOINT_SECONDS, check_training
+from unirep_jax.train.start import Start, check_shapes, start_state
 from unirep_jax.train.step import TrainState, fused_step, init_state, train_step
 from unirep_jax.train.tracking import check_tracking, tracking
 from unirep_jax.train.watch import Watch
@@ -36,7 +37,8 @@ class Fitting(NamedTuple):
     method: for the shapes of the data; engine: its step; initial: makes the state before step 0;
     batches: (start, steps) -> what the engine's step takes, on the host, for these steps: this
     process's share of it;
-    steps_per_call: how many steps one call of the engine's step makes; examples: of an epoch.
+    steps_per_call: how many steps one call of the engine's step makes; examples: of an epoch;
+    start: the run that the state before step 0 is of, None where it is drawn.
     """
 
     method: Method
@@ -45,6 +47,7 @@ class Fitting(NamedTuple):
     batches: Callable[[int, int], Iterator[Any]]
     steps_per_call: int
     examples: int
+    start: Start | None = None
 
 
 def prepare(
@@ -56,6 +59,7 @@ def prepare(
     labels: bool = False,
     pools: Any = None,
     section: str = "",
+    start: Start | None = None,
 ) -> Fitting:
     """Everything before the first step.
 
@@ -67,6 +71,7 @@ def prepare(
       pools: a `Pool`, or a tree of them: the set is kept on the devices, batches are drawn from
         these pools instead, and `settings.train.fused` steps are made at a time.
       section: of the configuration in which the settings are, to name them in errors.
+      start: weights to start from in place of drawn ones.
 
     Raises:
       ValueError: a setting is not possible.
@@ -88,7 +93,7 @@ def prepare(
         step = partial(train_step, method=method, optimizer=optimizer, axis_name=AXIS)
         engine = make_engine(step, parallel=settings.parallel)
         batches = partial(_streamed, training_set, settings.batch_size, seed, labels)
-        counts, examples = [settings.batch_size], int(training_set.train.sum())
+        counts, examples = [settings.batch_size], training_set.items(training_set.train)
         if settings.steps:
             batches(0, 0)  # refuses an impossible batch size now
     else:
@@ -108,9 +113,12 @@ def prepare(
     for count in counts if settings.steps else ():
         if count % engine.devices:
             raise ValueError(f"batch_size={count} does not split over {engine.devices} devices")
-    initial = _initial(method, optimizer, training_set, seed)
+    if start is None:
+        initial = _initial(method, optimizer, training_set, seed)
+    else:
+        initial = _continued(method, optimizer, training_set, seed, start)
     fused = 1 if pools is None else settings.train.fused
-    return Fitting(method, engine, initial, batches, fused, examples)
+    return Fitting(method, engine, initial, batches, fused, examples, start)
 
 
 def _initial(
@@ -121,9 +129,7 @@ def _initial(
         params, state = method.solve(training_set)
         solved = TrainState(jnp.int32(0), jnp.int32(seed), params, optimizer.init(params), state)
         return lambda: solved
-    shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
-    statistics = data.standardization(training_set)
-    drawn = partial(init_state, method, optimizer, seed=seed, shapes=shapes, statistics=statistics)
+    drawn = _drawn_state(method, optimizer, training_set, seed)
     if not isinstance(method, StartedMethod):
         return drawn
 
@@ -134,6 +140,34 @@ def _initial(
         return state._replace(params=begin(state.params))
 
     return started
+
+
+def _drawn_state(
+    method: Method, optimizer: optax.GradientTransformation, training_set: FeatureSet, seed: int
+) -> Callable[[], TrainState]:
+    shapes = {m: x.shape[1:] for m, x in training_set.features.items()}
+    statistics = data.standardization(training_set)
+    return partial(init_state, method, optimizer, seed=seed, shapes=shapes, statistics=statistics)
+
+
+def _continued(
+    method: Method,
+    optimizer: optax.GradientTransformation,
+    training_set: FeatureSet,
+    seed: int,
+    start: Start,
+) -> Callable[[], TrainState]:
+    """Makes the state before step 0 of a run's weights, once they are found to fit."""
+    if not isinstance(method, TrainedMethod):
+        raise ValueError(f"start.run: {type(method).__name__} is not trained by steps")
+    check_shapes(start, {m: x.shape[1:] for m, x in training_set.features.items()})
+    drawn = _drawn_state(method, optimizer, training_set, seed)
+
+    def initial() -> TrainState:
+        return start_state(drawn(), start, method.settings(), training_set.modalities)
+
+    jax.eval_shape(initial)  # refuses parameters of another form now
+    return initial
 
 
 def fit(

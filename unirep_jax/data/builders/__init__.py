@@ -18,6 +18,7 @@ from unirep_jax.data.builders.captioned_features import (
     MsvdFeatures,
     Valor32k,
 )
+from unirep_jax.data.builders.captioned_sets import AudioCaps, Clotho, MsrVtt, Vatex
 from unirep_jax.data.builders.crema_d_av import CremaDAv
 from unirep_jax.data.builders.oxford_flowers102_captions import OxfordFlowers102Captions
 from unirep_jax.data.builders.sun_rgbd_scenes import SunRgbdScenes
@@ -27,16 +28,19 @@ from unirep_jax.data.builders.upmc_food101 import UpmcFood101
 from unirep_jax.data.builders.vggsound_avel40k import VggsoundAvel40k
 
 __all__ = [
+    "AudioCaps",
     "Ave",
     "AveAvvp",
     "Avvp",
     "CaltechBirds2011Captions",
+    "Clotho",
     "ClothoFeatures",
     "CremaDAv",
     "DataFolderError",
     "FeatureBuilder",
     "FlickrSoundnet",
     "MscocoFeatures",
+    "MsrVtt",
     "MsvdFeatures",
     "OpenSetCounts",
     "OxfordFlowers102Captions",
@@ -45,5 +49,6 @@ __all__ = [
     "UcfVggsound",
     "UpmcFood101",
     "Valor32k",
+    "Vatex",
     "VggsoundAvel40k",
 ]

@@ -1,6 +1,6 @@
 """What builders of published features share: ten seconds of each modality, read and checked."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
@@ -47,6 +47,18 @@ class FeatureBuilder(ManualBuilder, skip_registration=True):  # type: ignore[cal
     # What training and test are made of, splits joined by "+"; the first is the default.
     PARTS: ClassVar[dict[str, tuple[str, str]]] = {"official": ("train", "test")}
     OPEN_SETS: ClassVar[dict[str, tuple[OpenSetCounts, ...]]] = {}  # by part
+
+    part = ""  # the one that is converted, of PARTS; of "" the first
+
+    def choose(self, *, steps: int = 0, modalities: Sequence[str] = ()) -> dict[str, Any]:
+        """What of features of the user's own is converted; as it stands in the recipe.
+
+        Raises:
+          ValueError: the features are published ones, of which there is nothing to choose.
+        """
+        if steps or modalities:
+            raise ValueError(f"{self.name}: steps and modalities are those of the published set")
+        return {}
 
     def shapes(self) -> dict[str, tuple[int, ...]]:
         """Modality -> shape of an example, in this configuration."""

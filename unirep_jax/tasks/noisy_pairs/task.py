@@ -72,6 +72,8 @@ class NoisyPairs(RepresentationTask):
     # -- training ----------------------------------------------------------------------------
 
     def prepare(self, data: FeatureSet, method: Method, pretrain: Pretrain, seed: int) -> Prepared:
+        if data.captions:
+            raise ValueError(f"{data.name}: noisy_pairs has no place for several captions an item")
         if self.held_out:
             data = self._validation(data, seed)
         return super().prepare(data, method, pretrain, seed)

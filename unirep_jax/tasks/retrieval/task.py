@@ -8,8 +8,11 @@ from typing import ClassVar
 import numpy as np
 
 from unirep_jax.data import FeatureSet
+from unirep_jax.data.sample import few
 from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding_figures import embedding_map, transport_plans
+from unirep_jax.evaluation.measurements import Measurement
+from unirep_jax.tasks.other_sets import check_sets, load_set, searchable
 from unirep_jax.tasks.representation import RepresentationTask, Row, Subject
 from unirep_jax.tasks.retrieval.tables import COLUMNS, SCORES, retrieval_tables
 from unirep_jax.tasks.task import Topic, Trained, Vocabulary, check_modality
@@ -29,15 +32,22 @@ EMBEDDING_MAP = Topic(
 class Retrieval(RepresentationTask):
     """Every direction between modalities, and each modality against the group of the others.
 
-    captions: a modality of which one item (`group` of the feature set) has several rows.
+    captions: a modality of which one item (`group` of the feature set) has several rows, of data
+      that do not say so themselves. Batches then have one row of an item.
     withheld: cross-modality generalisation (Table 3 of MOVER). One modality: training never has it.
       Two or more: training never has two of them in one example, so they meet only through the
       modalities that are left; each example keeps one of them, drawn by the seed.
+    oracle: training has what is withheld after all: a bound for `withheld`, which then only says
+      which directions are counted as unseen.
+    evaluate_on: further feature sets, files or folders, that are evaluated as well, with nothing of
+      them in training (zero-shot).
     control: also evaluate the network without training and linear CCA.
     """
 
     captions: str = ""
     withheld: tuple[str, ...] = ()
+    oracle: bool = False
+    evaluate_on: tuple[str, ...] = ()
     control: bool = True
 
     vocabulary: ClassVar[Vocabulary] = Vocabulary(
@@ -67,7 +77,7 @@ class Retrieval(RepresentationTask):
             "gallery": "Pictures found by test queries; green, the thing itself; blue, its class",
         },
     )
-    evaluation_settings: ClassVar[tuple[str, ...]] = ("captions", "control")
+    evaluation_settings: ClassVar[tuple[str, ...]] = ("evaluate_on", "control")
     tables = staticmethod(retrieval_tables)
 
     def shown(self, data: FeatureSet, seed: int) -> FeatureSet:
@@ -75,11 +85,14 @@ class Retrieval(RepresentationTask):
             check_modality("task.withheld", m, data)
         if self.captions:
             check_modality("task.captions", self.captions, data)
-        test = {m: ~data.train & data.present[m] for m in data.modalities}
-        paired = [(a, b) for a, b in itertools.combinations(test, 2) if (test[a] & test[b]).any()]
-        if not paired and not self.captions:
+        if not searchable(data, self.captions or data.captions):
             raise ValueError(f"{data.name}: no test example has two modalities to search between")
-        if not self.withheld:
+        check_sets("task.evaluate_on", self.evaluate_on, data)
+        if self.captions and self.captions != data.captions:
+            data = dataclasses.replace(data, captions=self.captions)
+        if self.oracle and not self.withheld:
+            raise ValueError("task.oracle=True without task.withheld is training as it is")
+        if not self.withheld or self.oracle:
             return data
         if len({*self.withheld}) < len(self.withheld):
             raise ValueError(f"withheld={self.withheld} names a modality twice")
@@ -97,9 +110,22 @@ class Retrieval(RepresentationTask):
 
     def measure(self, subject: Subject) -> Iterator[tuple[str, Row]]:
         vectors, data = subject.representation.vectors, subject.data
-        captions = self.captions if self.captions in data.modalities else ""
+        captions = data.captions or (self.captions if self.captions in data.modalities else "")
         for row in retrieval.directions(vectors, data, captions=captions):
             yield "retrieval", row | {"split": self._split(row["source"], row["target"])}
+
+    def evaluate(self, trained: Trained) -> list[Measurement]:
+        """Also on the sets of `evaluate_on`, each of which has a table of its own."""
+        found = super().evaluate(trained)
+        for path in self.evaluate_on:
+            data = few(load_set(path), trained.examples)
+            measure = lambda data=data: self.measurements(
+                self.subject(trained, trained.model, data), chance=True
+            )
+            place = f" on {data.name}"
+            found += trained.once(trained.name + place, measure)
+            found += self.controls(trained, data, place)
+        return found
 
     def draw(self, trained: Trained, subject: Subject) -> None:
         vectors = subject.representation.vectors

@@ -1,7 +1,6 @@
 """A representation trained on one data set and evaluated on others, as CMG and MICU are."""
 
 import dataclasses
-import itertools
 from collections.abc import Iterator
 from pathlib import Path
 from typing import ClassVar, Self
@@ -24,6 +23,7 @@ from unirep_jax.tasks import task
 from unirep_jax.tasks.generalization import measures
 from unirep_jax.tasks.generalization.figures import codebook_usage
 from unirep_jax.tasks.generalization.task import OpenSet
+from unirep_jax.tasks.other_sets import check_fit, searchable
 from unirep_jax.tasks.representation import baselines, has_common_space
 from unirep_jax.tasks.retrieval.task import Retrieval
 from unirep_jax.tasks.task import Task, Trained, Vocabulary
@@ -107,7 +107,7 @@ class Transfer(Task):
             raise ValueError(f"task.sets: not made by unirep_jax.data.prepare: {absent}")
         for path in self.sets:
             prepared = load_prepared(path)
-            _check_fit(prepared.features, data, path)
+            check_fit(prepared.features, data, path)
             _check_measurable(prepared, path)
         encoded = task.encode(method, data, pretrain, seed)
         return task.Prepared(data, encoded.data, encoded.data, task.ways(encoded), shown=data)
@@ -211,23 +211,8 @@ def _check_measurable(prepared: Prepared, path: str) -> None:
     counts = ", ".join(f"{count} of {m}" for m, count in test.items())
     if not any(test.values()):
         raise ValueError(f"task.sets: {Path(path)} has no test example with a modality")
-    if _what(prepared) == "retrieval":
-        pairs = itertools.combinations(data.modalities, 2)
-        met = any((data.present[a] & data.present[b] & ~data.train).any() for a, b in pairs)
-        if not met and not prepared.recipe["captions"]:
-            raise ValueError(
-                f"task.sets: {Path(path)} has neither labels nor events, and no test example of "
-                f"two modalities to search between (test examples: {counts}): leave it out"
-            )
-
-
-def _check_fit(features: FeatureSet, data: FeatureSet, path: str) -> None:
-    """The network that is trained on `data` can embed every modality of a set."""
-    for m, array in features.features.items():
-        if m not in data.modalities:
-            raise ValueError(
-                f"{Path(path)} has {m!r}, the training data {', '.join(data.modalities)}"
-            )
-        trained_on = data.features[m].shape[1:]
-        if array.shape[1:] != trained_on:
-            raise ValueError(f"{Path(path)}: {m} {array.shape[1:]}, in training {trained_on}")
+    if _what(prepared) == "retrieval" and not searchable(data, prepared.recipe["captions"]):
+        raise ValueError(
+            f"task.sets: {Path(path)} has neither labels nor events, and no test example of "
+            f"two modalities to search between (test examples: {counts}): leave it out"
+        )
