@@ -27,6 +27,7 @@ CHOICES = (
     Choice("method", OOM["NAMES"], "cox"),
 )
 AUGMENTATION = {"noise": 0.1, "gain": 0.1, "warp": 0.0}  # vectors of six entries
+HELD_OUT = {"task.validation": 0.2}
 ORACLE = {"target": "labels", "weight_explore": 1.0}
 
 
@@ -69,6 +70,15 @@ VARIANTS = {
         "FreeMatch": _row("freematch"),
         "MixText + connection": _row("cox_mixtext", weight_explore=0.0),
         "all labels": _row("supervised") | {"task.labelled": 1.0},
+    },
+    # Exploration, with and without a gate, and the picture of accuracy against information.
+    "gate": {
+        "connection alone": _cox(weight_explore=0.0),
+        "ERM": _row("erm"),
+        "COX, weight 1": _cox(weight_explore=1.0),
+        "four fifths of the pairs": _cox(weight_explore=0.0) | HELD_OUT,
+        "gate": _cox(weight_explore=1.0, gate=True) | HELD_OUT,
+        "oracle on D": _cox(**ORACLE) | {"task.reveal": True},
     },
     "weights": {
         f"{pairing}, weight {weight}": _cox(pairing=pairing, weight_explore=weight)

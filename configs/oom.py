@@ -80,6 +80,7 @@ def get_config(argument: str = "digits_avt,cox") -> ConfigDict:
                 "modality": DATA_SETS[dataset].out_of_modal,  # the out-of-modal one
                 "setting": "semi",  # or "unsupervised"
                 "labelled": 1.0 if method == "supervised" else 0.1,
+                "validation": 0.0,  # share of these pairs that no gradient sees, for method.gate
                 "in_modal_fraction": 1.0,
                 "given": False,
                 "control": True,  # also the features and the untrained network, read linearly

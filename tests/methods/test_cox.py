@@ -14,7 +14,7 @@ from scipy.special import log_softmax, softmax
 
 from unirep_jax.data.resident import Pool, resident_arrays, take, wholes
 from unirep_jax.methods import COMBINED, COX
-from unirep_jax.methods.exploration import Known, anchor_pairs, consensus
+from unirep_jax.methods.exploration import Known, advantage, anchor_pairs, consensus, gated
 from unirep_jax.train.step import train_step
 
 SMALL = COX(modality="sensor", dim=8, width=8, layers=1, latent=3, hidden=6, noise=0.1)
@@ -26,22 +26,28 @@ UNPAIRED = dataclasses.replace(
 INSIDE = ("camera", "caption")
 
 
-def pools_of(feature_set, paired=True, count=16, reveal=False):
-    """Pools of the training examples, of which without pairs both sides are all."""
+def pools_of(feature_set, paired=True, count=16, reveal=False, validation=False):
+    """Pools of the training examples, of which without pairs both sides are all.
+
+    validation: the labelled examples of another pool, which here are some of the unlabelled ones.
+    """
     rows = np.flatnonzero(feature_set.train)
     known, rest = (rows[:count], rows[count:]) if paired else (rows[:0], rows)
     pools = {
         "labelled": Pool(known, count, feature_set.modalities, labelled=True),
         "unlabelled": Pool(rest, count, ("sensor",), labelled=reveal, numbered=True),
         "in_modal": Pool(rest[::-1].copy(), count, INSIDE, labelled=True),
+        "validation": Pool(
+            rest[: count if validation else 0], count, feature_set.modalities, labelled=True
+        ),
     }
     return {name: pool for name, pool in pools.items() if len(pool.rows)}
 
 
-def begin(method, feature_set, paired=True, seed=0, reveal=False):
+def begin(method, feature_set, paired=True, seed=0, **pooled):
     """Method, state, a batch that shows the first examples of each pool, and the method's look at
     all of them."""
-    pools = pools_of(feature_set, paired, reveal=reveal)
+    pools = pools_of(feature_set, paired, **pooled)
     method, optimizer, state = start(_Fitted(method, pools), feature_set, seed)
     resident = resident_arrays(feature_set, pools)
     batch = {n: take(resident, pool.rows[: pool.count], pool) for n, pool in pools.items()}
@@ -488,6 +494,53 @@ def test_the_oracle_reads_labels_of_disagreement_alone_and_only_where_they_are_r
     log_p = log_softmax(head(state.params["head"], u), axis=1)
     expected = -np.mean(log_p[apart, np.asarray(batch["unlabelled"]["label"])[apart]])
     np.testing.assert_allclose(terms["explore"], expected, rtol=1e-4)
+
+
+def test_the_advantage_of_a_head_is_counted_where_heads_disagree_and_gates_its_votes():
+    votes = jax.nn.one_hot(jnp.array([[0, 1, 2, 2], [0, 2, 1, 2]]), 3)
+    logits, label = jax.nn.one_hot(jnp.array([1, 0, 2, 0]), 3), jnp.array([0, 1, 1, 0])
+    everybody = jnp.ones(4, bool)
+    # They disagree on the second and third example; there the learner is wrong, each head once right.
+    np.testing.assert_allclose(advantage(votes, logits, label, everybody), [0.5, 0.5])
+    last = jnp.array([True, False, True, True])
+    np.testing.assert_allclose(advantage(votes, logits, label, last), [0.0, 1.0])
+    np.testing.assert_allclose(advantage(votes, logits, label, everybody & False), [0.0, 0.0])
+    kept, where = gated(votes, last, jnp.array([False, True]))
+    np.testing.assert_array_equal(kept, jnp.stack([votes[1], votes[1]]))
+    np.testing.assert_array_equal(where, last)
+    assert not gated(votes, last, jnp.array([False, False]))[1].any()
+
+
+def test_a_head_behind_the_learner_on_held_out_labels_is_not_heard(paired_features):
+    given = dataclasses.replace(PLAIN, gate=True, gate_momentum=0.5)
+    with pytest.raises(ValueError, match="gate=True needs pairs that training does not see"):
+        begin(given, paired_features)
+    method, _, state, batch, _ = begin(given, paired_features, validation=True)
+    ungated, *_ = begin(PLAIN, paired_features, validation=True)
+    find = lambda before: evaluate(
+        method,
+        state._replace(state=state.state | {"advantage": jnp.asarray(before, jnp.float32)}),
+        batch,
+    )
+    (_, shut, *_), (_, opened, _, after) = find([-9.0, -9.0]), find([9.0, 9.0])
+    (_, first, *_) = find([9.0, -9.0])
+    _, plain, *_ = evaluate(ungated, state, batch)
+    assert shut["explore"] == 0
+    np.testing.assert_allclose(opened["explore"], plain["explore"], rtol=1e-5)
+    assert 0 < first["explore"] != opened["explore"], "anchors of one head's classes alone"
+    z = network(method, state, batch, "validation")
+    votes = [head(state.params["in_modal_head"][m], z).argmax(1) for m in INSIDE]
+    own, label = head(state.params["head"], z).argmax(1), np.asarray(batch["validation"]["label"])
+    apart = votes[0] != votes[1]
+    expected = [np.mean((v == label)[apart] * 1.0 - (own == label)[apart]) for v in votes]
+    np.testing.assert_allclose(after["advantage"], 0.5 * 9 + 0.5 * np.array(expected), rtol=1e-5)
+
+
+def test_pairs_held_out_teach_nothing(paired_features):
+    method, _, state, batch, _ = begin(PLAIN, paired_features, validation=True)
+    value, *_ = evaluate(method, state, batch)
+    without = {name: pool for name, pool in batch.items() if name != "validation"}
+    assert value == evaluate(method, state, without)[0]
 
 
 @pytest.mark.parametrize(

@@ -57,6 +57,18 @@ def test_parts_are_disjoint_in_training_and_together_all_of_it(rng):
     )
 
 
+def test_pairs_held_out_are_of_every_class_and_in_no_other_part(rng):
+    data = uneven(rng, counts=(30, 20, 12, 12))
+    whole = out_of_modal_split(data, modality="touch", labelled=40 / 74, seed=2)
+    part = out_of_modal_split(data, modality="touch", labelled=40 / 74, seed=2, validation=0.2)
+    assert sorted([*part.labelled, *part.validation]) == [*whole.labelled]
+    assert np.bincount(data.label[part.validation]).tolist() == [2, 2, 2, 2]
+    np.testing.assert_array_equal(part.unlabelled, whole.unlabelled)
+    np.testing.assert_array_equal(part.in_modal, whole.in_modal)
+    with pytest.raises(ValueError, match=r"validation=0\.001 of 40 pairs leaves none on one side"):
+        out_of_modal_split(data, modality="touch", labelled=40 / 74, validation=0.001)
+
+
 def test_without_labels_both_sides_are_the_whole_training_part(rng):
     split = out_of_modal_split(uneven(rng), modality="touch", labelled=0)
     assert len(split.labelled) == 0

@@ -30,8 +30,9 @@ that share their geometry with the in-modal space (`learner_init`).
 
 Ours, with pairs: `weight_shared` has h learn H(y, h(mₖ)), too, the part of eq. 8 that eq. 9 leaves
 out; target="consensus" draws D to what h and the hₖ say together, sharpened, which breaks the tie
-between the classes that the hₖ name. target="labels" is an oracle, to find what exploration could
-gain.
+between the classes that the hₖ name. `gate` lets a head name classes for D only while it is right
+more often than h on those labelled pairs of D that training does not see ("validation"). target=
+"labels" is an oracle, to find what exploration could gain.
 """
 
 import dataclasses
@@ -49,6 +50,7 @@ from unirep_jax.methods import cox_unpaired, emergent, exploration, schedule
 from unirep_jax.methods.batch import standardize
 from unirep_jax.methods.method import Decision, Embedding, RefreshingMethod
 from unirep_jax.methods.out_of_modal_learner import (
+    POOLS,
     OutOfModalLearner,
     Terms,
     linear,
@@ -88,6 +90,8 @@ class COX(OutOfModalLearner, RefreshingMethod):
     target: str = "anchors"  # of D; or "consensus" of h and hₖ, or "labels", an oracle
     heads_share: float = 0.5  # of the consensus
     consensus_sharpness: float = 0.5  # its temperature
+    gate: bool = False  # only heads that beat h on held-out labels are heard
+    gate_momentum: float = 0.95  # of the running average that decides it
 
     probe: float = 0.25  # shares of the steps, without pairs; what is left explores
     anchors: float = 0.25
@@ -143,6 +147,8 @@ class COX(OutOfModalLearner, RefreshingMethod):
                 "target='labels': an oracle; unlabelled examples have labels only "
                 "where the task reveals them"
             )
+        if self.gate and "validation" not in pools:
+            raise ValueError("gate=True needs pairs that training does not see: task.validation")
         paired = "labelled" in pools
         examples = 0 if paired else len(pools["unlabelled"].rows)
         every = 0 if paired else self.refresh_every
@@ -177,6 +183,8 @@ class COX(OutOfModalLearner, RefreshingMethod):
             own = jax.random.fold_in(key, 2 + place)
             params["bottleneck"][m] = initialize(bottleneck, own, jnp.zeros(length))["params"]
             params["in_modal_head"][m] = linear_head(own, self.dim, self.classes)
+        if self.gate:
+            state["advantage"] = jnp.zeros(len(self.in_modal))
         if self.examples:
             count = math.ceil(self.share * self.examples)
             state["anchors"] = emergent.no_anchors(count, self.dim, self.classes, lengths)
@@ -212,6 +220,9 @@ class COX(OutOfModalLearner, RefreshingMethod):
     # -- loss --------------------------------------------------------------------------------
 
     def terms(self, params, state, batch, key, axis_name) -> tuple[Terms, dict, dict]:
+        if self.gate:
+            state = state | {"advantage": self._advantage(params, state, batch, axis_name)}
+        batch = {n: pool for n, pool in batch.items() if n in POOLS}
         keys = {n: pool_keys(key, n, p, axis_name, ("latent", "pair")) for n, p in batch.items()}
         z = {
             n: self.encode(params, self.inputs(state, batch[n]), keys[n])
@@ -234,7 +245,30 @@ class COX(OutOfModalLearner, RefreshingMethod):
         if "unlabelled" in batch:
             other = maps["in_modal" if "in_modal" in maps else "labelled"]
             shown |= self._shown(params, z["unlabelled"], other, axis_name)
+        if self.gate:
+            shown |= {
+                f"advantage/{m}": state["advantage"][k] for k, m in enumerate(dict(self.in_modal))
+            }
         return terms, state, shown
+
+    def _advantage(self, params, state, batch, axis_name) -> Float[Array, "head"]:
+        """The running average of what heads are ahead of the learner on pairs held out."""
+        pool = batch["validation"]
+        z = self.apply(params, self.inputs(state, pool))
+        here = pool["present"][self.modality]
+        now = exploration.advantage(
+            self.votes(params, z), linear(params["head"], z), pool["label"], here, axis_name
+        )
+        average = self.gate_momentum * state["advantage"] + (1 - self.gate_momentum) * now
+        return jax.lax.stop_gradient(average)
+
+    def _disagreement(self, params, state, pool, z):
+        """Votes of the heads and D; with a gate, of those that are ahead of the learner."""
+        votes = self.votes(params, z)
+        where = ~losses.agreement(votes).agree & pool["present"][self.modality]
+        if self.gate:
+            return exploration.gated(votes, where, state["advantage"] > 0)
+        return votes, where
 
     def _heads(self, params, batch, embeddings, maps, axis_name) -> Float[Array, ""]:
         """Σₖ H(y, hₖ(mₖ)), the mean over pools; neither mappings nor embeddings move."""
@@ -263,7 +297,7 @@ class COX(OutOfModalLearner, RefreshingMethod):
         terms["shared"] = (self.weight_shared, self._shared(params, batch, maps, axis_name))
         if "unlabelled" in batch:
             begun = (state["step"] >= self.explores_from()).astype(jnp.float32)
-            value = self._explore_paired(params, batch, z, keys, axis_name)
+            value = self._explore_paired(params, state, batch, z, keys, axis_name)
             terms["explore"] = (self.weight_explore * begun, value)
             value = self._agreed(params, batch["unlabelled"], z["unlabelled"], axis_name)
             terms["agreed"] = (self.weight_agreed * begun, value)
@@ -285,7 +319,7 @@ class COX(OutOfModalLearner, RefreshingMethod):
         where = found.agree & pool["present"][self.modality]
         return losses.masked_mean(loss, where, axis_name=axis_name)
 
-    def _explore_paired(self, params, batch, z, keys, axis_name) -> Float[Array, ""]:
+    def _explore_paired(self, params, state, batch, z, keys, axis_name) -> Float[Array, ""]:
         """What D is drawn to: anchors (eq. 13), a consensus, or its own labels."""
         pool, labelled, unknown = batch["unlabelled"], batch["labelled"], z["unlabelled"]
         if self.target == "anchors":
@@ -296,9 +330,9 @@ class COX(OutOfModalLearner, RefreshingMethod):
             if axis_name is not None:
                 anchors = jax.lax.all_gather(anchors, axis_name, tiled=True)
             pair_keys = keys["unlabelled"]["pair"]
-            return self.explore(params, pool, unknown, anchors, pair_keys, axis_name)
-        votes, logits = self.votes(params, unknown), linear(params["head"], unknown)
-        where = ~losses.agreement(votes).agree & pool["present"][self.modality]
+            return self.explore(params, state, pool, unknown, anchors, pair_keys, axis_name)
+        votes, where = self._disagreement(params, state, pool, unknown)
+        logits = linear(params["head"], unknown)
         if self.target == "labels":
             loss = cross_entropy(logits, pool["label"])
         else:
@@ -308,10 +342,9 @@ class COX(OutOfModalLearner, RefreshingMethod):
             loss = losses.target_divergence(target, logits)
         return losses.masked_mean(loss, where, axis_name=axis_name)
 
-    def explore(self, params, pool, z, anchors, keys, axis_name) -> Float[Array, ""]:
+    def explore(self, params, state, pool, z, anchors, keys, axis_name) -> Float[Array, ""]:
         """The sum over D of the divergence from the anchors A: eq. 13, 15."""
-        votes = self.votes(params, z)
-        where = ~losses.agreement(votes).agree & pool["present"][self.modality]
+        votes, where = self._disagreement(params, state, pool, z)
         logits = linear(params["head"], z)
         if self.pairing == "marginal":
             return losses.marginal_divergence(

@@ -42,7 +42,7 @@ def terms(method, params, state, batch, z, keys, axis_name) -> tuple[Terms, dict
     apart = sum(jnp.mean((target - x) ** 2, axis=1) for x in maps.values())
     found["connection"] = (method.weight_connection * exploring, mean(apart, is_anchor))
     examples = exploration.Known(anchors.features, anchors.logits, anchors.label, anchors.where)
-    value = method.explore(params, pool, z, examples, keys["pair"], axis_name)
+    value = method.explore(params, state, pool, z, examples, keys["pair"], axis_name)
     found["explore"] = (method.weight_explore * exploring, value)
     return found, {"anchored": mean(is_anchor.astype(jnp.float32), jnp.ones_like(is_anchor))}
 

@@ -42,6 +42,44 @@ def anchor_pairs(
     return pairs
 
 
+def advantage(
+    votes: Float[Array, "head batch class"],
+    logits: Float[Array, "batch class"],
+    label: Int[Array, "batch"],
+    where: Bool[Array, "batch"],
+    axis_name: str | None = None,
+) -> Float[Array, "head"]:
+    """How much oftener each in-modal head is right than the learner, where the heads disagree.
+
+        aₖ = mean over D of [hₖ(z) names the class] − [h(z) names the class]
+
+    Args:
+      votes, logits: of the in-modal heads and of the learner; label: the true classes.
+      where: examples that count.
+
+    Returns:
+      [head], each from −1 to 1; 0 where the heads agree on every example.
+    """
+    right = (jnp.argmax(votes, axis=-1) == label[None]).astype(logits.dtype)
+    own = (jnp.argmax(logits, axis=-1) == label).astype(logits.dtype)
+    apart = where & ~losses.agreement(votes).agree
+    mean = lambda gained: losses.masked_mean(gained, apart, axis_name=axis_name)
+    return jnp.stack([mean(head - own) for head in right])
+
+
+def gated(
+    votes: Float[Array, "head batch class"],
+    where: Bool[Array, "batch"],
+    trusted: Bool[Array, "head"],
+) -> tuple[Float[Array, "head batch class"], Bool[Array, "batch"]]:
+    """Votes and D without the heads that are not trusted; without any trusted head D is empty.
+
+    The votes of a head that is not trusted become those of the first that is.
+    """
+    kept = jnp.where(trusted[:, None, None], votes, votes[jnp.argmax(trusted)][None])
+    return kept, where & jnp.any(trusted)
+
+
 def consensus(
     logits: Float[Array, "batch class"],
     votes: Float[Array, "head batch class"],

@@ -8,23 +8,31 @@ from jaxtyping import Bool, Int
 
 from unirep_jax.data.features import FeatureSet
 
-_LABELLED, _KEPT, _SHUFFLE = range(3)  # what a generator is for
+_LABELLED, _KEPT, _SHUFFLE, _VALIDATION = range(4)  # what a generator is for
 
 
 class OutOfModalSplit(NamedTuple):
     """Training examples by what training may see of them, as row numbers, ascending.
 
     labelled: all modalities together, and the label. unlabelled: the out-of-modal modality alone.
-    in_modal: the other modalities together, and the label.
+    in_modal: the other modalities together, and the label. validation: as labelled, but no gradient
+    sees them.
     """
 
     labelled: Int[np.ndarray, "labelled"]
     unlabelled: Int[np.ndarray, "unlabelled"]
     in_modal: Int[np.ndarray, "in_modal"]
+    validation: Int[np.ndarray, "validation"]
 
 
 def out_of_modal_split(
-    data: FeatureSet, *, modality: str, labelled: float, in_modal: float = 1.0, seed: int = 0
+    data: FeatureSet,
+    *,
+    modality: str,
+    labelled: float,
+    in_modal: float = 1.0,
+    validation: float = 0.0,
+    seed: int = 0,
 ) -> OutOfModalSplit:
     """Which training examples are paired and labelled, and what the others give.
 
@@ -37,7 +45,9 @@ def out_of_modal_split(
       modality: the out-of-modal one.
       labelled: share of the training examples to pair and label; 0 for none.
       in_modal: share of the other examples whose in-modal side is kept.
-      seed: of both draws, ≥ 0.
+      validation: share of the labelled examples that training does not see, spread over the classes
+        likewise.
+      seed: of all draws, ≥ 0.
 
     Raises:
       ValueError: no such modality; a share out of range; fewer labelled examples than classes; or
@@ -67,9 +77,17 @@ def out_of_modal_split(
                 f"labelled={labelled}: {count} of {len(possible)} examples for {classes} classes"
             )
         paired[possible[evenly(data.label[possible], count, _generator(seed, _LABELLED))]] = True
+    pairs = np.flatnonzero(paired)
+    held = np.zeros(len(pairs), bool)
+    if validation:
+        count, generator = round(validation * len(pairs)), _generator(seed, _VALIDATION)
+        held = evenly(data.label[pairs], count, generator)
+    if validation and (held.all() or not held.any()):
+        raise ValueError(f"validation={validation} of {len(pairs)} pairs leaves none on one side")
     rest = np.flatnonzero(inside & ~paired)
     kept = _generator(seed, _KEPT).permutation(rest)[: round(in_modal * len(rest))]
-    return OutOfModalSplit(np.flatnonzero(paired), np.flatnonzero(outside & ~paired), np.sort(kept))
+    unlabelled = np.flatnonzero(outside & ~paired)
+    return OutOfModalSplit(pairs[~held], unlabelled, np.sort(kept), pairs[held])
 
 
 def unpaired(data: FeatureSet, modality: str, rows: Int[np.ndarray, "row"], seed: int):

@@ -59,6 +59,7 @@ class OutOfModal(Task):
     trace of which belong together. "unsupervised": no pair at all.
 
     modality: the out-of-modal one.
+    validation: share of the labelled pairs that no gradient sees, for methods that ask them.
     in_modal_fraction: share of the unpaired in-modal examples that there are (Figure 8), for the
       frozen encoder and for training.
     given: the in-modal features are embeddings of your own encoders, and none is pretrained.
@@ -74,6 +75,7 @@ class OutOfModal(Task):
     modality: str = ""
     setting: str = "semi"
     labelled: float = 0.1
+    validation: float = 0.0
     in_modal_fraction: float = 1.0
     given: bool = False
     control: bool = True
@@ -109,8 +111,8 @@ class OutOfModal(Task):
             Topic(
                 "Connection",
                 "mmd: squared discrepancy of mapped and out-of-modal features. agreement: of the "
-                "in-modal heads.",
-                ("mmd", "connection", "agreement"),
+                "in-modal heads. advantage: of a head over the learner on held-out labels.",
+                ("mmd", "connection", "agreement", "advantage"),
                 ("connection", "agreement"),
             ),
         ),
@@ -127,6 +129,8 @@ class OutOfModal(Task):
             raise ValueError(f"setting={self.setting!r} is none of {', '.join(SETTINGS)}")
         if self.setting == "semi" and not 0 < self.labelled <= 1:
             raise ValueError(f"labelled={self.labelled} is not above 0 and at most 1")
+        if not 0 <= self.validation < 1:
+            raise ValueError(f"validation={self.validation} is not between 0 and below 1")
 
     # -- data --------------------------------------------------------------------------------
 
@@ -188,6 +192,7 @@ class OutOfModal(Task):
                 split.unlabelled, batch_size, (self.modality,), labelled=self.reveal, numbered=True
             ),
             "in_modal": Pool(split.in_modal, batch_size, names, labelled=True),
+            "validation": Pool(split.validation, batch_size, everything, labelled=True),
         }
         return {name: pool for name, pool in pools.items() if len(pool.rows)}
 
@@ -200,6 +205,7 @@ class OutOfModal(Task):
             data,
             modality=self.modality,
             in_modal=self.in_modal_fraction,
+            validation=self.validation,
             seed=seed,
             labelled=self.labelled if self.setting == "semi" else 0,
         )
