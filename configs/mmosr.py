@@ -187,6 +187,10 @@ VARIANTS = {
         "1 of 4": _row("mrn", experts=4, count=1),
         "no balance": _row("mrn", weight_balance=0.0),
         "ten times the balance": _row("mrn", weight_balance=0.1),
+        "no noise": _row("mrn", gate_noise=False),
+        "three times the steps": {"steps": 900},
+        "cross-attention, matched": _row("cross_attention", matched=15),
+        "the same, three times the steps": _row("cross_attention", matched=15) | {"steps": 900},
     },
     "fusion": {
         "both directions": {},

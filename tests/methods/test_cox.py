@@ -500,7 +500,7 @@ def test_the_advantage_of_a_head_is_counted_where_heads_disagree_and_gates_its_v
     votes = jax.nn.one_hot(jnp.array([[0, 1, 2, 2], [0, 2, 1, 2]]), 3)
     logits, label = jax.nn.one_hot(jnp.array([1, 0, 2, 0]), 3), jnp.array([0, 1, 1, 0])
     everybody = jnp.ones(4, bool)
-    # They disagree on the second and third example; there the learner is wrong, each head once right.
+    # They disagree on the second and third example: the learner is wrong, each head right once.
     np.testing.assert_allclose(advantage(votes, logits, label, everybody), [0.5, 0.5])
     last = jnp.array([True, False, True, True])
     np.testing.assert_allclose(advantage(votes, logits, label, last), [0.0, 1.0])

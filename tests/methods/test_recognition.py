@@ -13,7 +13,7 @@ import pytest
 from conformance import assert_devices_agree, start
 from scipy.special import log_softmax, softmax
 
-from unirep_jax import experiment
+from unirep_jax import experiment, losses
 from unirep_jax.data import FeatureSet, Kind, gather
 from unirep_jax.methods import METHODS, RECOGNIZERS, OpenSetClassifier
 from unirep_jax.train.step import TrainState, train_step
@@ -432,6 +432,20 @@ def test_a_matched_control_has_the_parameters_of_the_experts(name, pairs):
 def test_what_has_no_hidden_layer_of_its_own_cannot_be_matched(settings):
     with pytest.raises(ValueError, match="matched needs"):
         OpenSetClassifier(matched=15, **settings)
+
+
+def test_without_noise_training_uses_the_experts_that_evaluation_uses(pairs):
+    """The load is that of the clean choice, so only the importance moves the gates' balance."""
+    batch, values = batch_of(pairs), {}
+    for noise in (True, False):
+        method, _, state = start(small("mrn", gate_noise=noise), pairs)
+        _, values[noise], gradient, _ = evaluate(method, state, batch)
+        moves = np.abs(gradient["network"]["adapt"]["noise"]).max()
+        assert (moves > 0) == noise
+    gates = decide(method, state, batch)["camera+caption"].gates
+    expected = losses.load_balance_loss(jnp.asarray(gates), jnp.asarray(gates > 0, jnp.float32))
+    np.testing.assert_allclose(values[False]["balance"], expected, rtol=1e-4)
+    assert abs(values[True]["balance"] - expected) > 1e-2
 
 
 def test_an_ensemble_trains_its_members_as_if_each_were_alone_and_averages_probabilities(pairs):

@@ -246,9 +246,8 @@ class COX(OutOfModalLearner, RefreshingMethod):
             other = maps["in_modal" if "in_modal" in maps else "labelled"]
             shown |= self._shown(params, z["unlabelled"], other, axis_name)
         if self.gate:
-            shown |= {
-                f"advantage/{m}": state["advantage"][k] for k, m in enumerate(dict(self.in_modal))
-            }
+            names = (f"advantage/{m}" for m, _ in self.in_modal)
+            shown |= dict(zip(names, state["advantage"], strict=True))
         return terms, state, shown
 
     def _advantage(self, params, state, batch, axis_name) -> Float[Array, "head"]:

@@ -59,6 +59,7 @@ ARCHITECTURE = (  # settings of the `Recognizer`
     "experts",
     "count",
     "hidden",
+    "gate_noise",
     "vocabulary",
     "kinds",
 )
@@ -90,6 +91,7 @@ class OpenSetClassifier(HeadSettings, ClassifyingMethod, TrainedMethod):
     count: int = 4
     hidden: int = 512
     weight_balance: float = 0.01
+    gate_noise: bool = True  # in training; without it the load has no gradient
     members: int = 1  # of a deep ensemble
     matched: int = 0  # without experts: the hidden layer has the parameters of so many of them
 

@@ -96,6 +96,7 @@ class Recognizer(nn.Module):
       pairs: (query, key) that attend; (): all.
       experts, count: of adaptive fusion; 0 experts: one hidden layer, or with hidden=0 none.
       hidden: of the head or of each expert.
+      gate_noise: whether a key given draws noise of the gates.
       kinds: (modality, name of its `Kind`); (): told by the shapes and `vocabulary`.
       vocabulary: (modality, number of ids) of those that are words.
       axes: named axes over which batch statistics are taken.
@@ -117,6 +118,7 @@ class Recognizer(nn.Module):
     experts: int = 15
     count: int = 4
     hidden: int = 512
+    gate_noise: bool = True
     kinds: tuple[tuple[str, str], ...] = ()
     vocabulary: tuple[tuple[str, int], ...] = ()
     axes: tuple[str, ...] = ("example",)
@@ -183,4 +185,6 @@ class Recognizer(nn.Module):
 
     def head(self, features: Float[Array, "dim"], key: Key[Array, ""] | None):
         """Values and gates from `Outputs.features`: the experts, or the last linear map."""
-        return self.adapt(features, key=key) if self.experts else (self.classifier(features), None)
+        if not self.experts:
+            return self.classifier(features), None
+        return self.adapt(features, key=key if self.gate_noise else None)
