@@ -64,6 +64,26 @@ class Measurement:
         return cls(**row | {"value": float(value)})
 
 
+def row(
+    metric: str,
+    value: Any,  # whatever float() takes
+    chance: float | None,
+    examples: int,
+    *,
+    target: str = "",
+    selection: str = "test",
+) -> dict[str, Any]:
+    """A row for `measured`. chance: what guessing gives; examples: how many were measured."""
+    return {
+        "metric": metric,
+        "value": float(value),
+        "chance": chance,
+        "target": target,
+        "num_examples": int(examples),
+        "selection": selection,
+    }
+
+
 def measured(row: Mapping[str, Any], **fields: Any) -> Iterator[Measurement]:
     """The measurement of a row and, where the row has a `chance`, that of guessing.
 

@@ -23,7 +23,7 @@ from unirep_jax import losses
 from unirep_jax.losses import cross_entropy
 from unirep_jax.methods.batch import standardize
 from unirep_jax.methods.out_of_modal import ERM
-from unirep_jax.methods.out_of_modal_learner import linear, linear_head, pool_keys
+from unirep_jax.methods.out_of_modal_learner import linear, linear_head
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,9 +62,7 @@ class Distillation(ERM):
         if "labelled" not in batch:
             return {}, state, {}
         pool = batch["labelled"]
-        keys = pool_keys(key, "labelled", pool, axis_name)
-        z = self.encode(params, self.inputs(state, pool), keys)
-        terms = {"classification": (1.0, self.classification(params, z, pool, axis_name))}
+        terms, z = self.labelled(params, state, pool, key, axis_name)
         pools = [batch[name] for name in ("labelled", "in_modal") if name in batch]
         taught = sum(self._teaching(params, state, pool, axis_name) for pool in pools)
         terms["teachers"] = (1.0, taught / len(pools))

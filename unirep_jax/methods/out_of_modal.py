@@ -30,11 +30,13 @@ import operator
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array
 
 from unirep_jax import losses
 from unirep_jax.methods.out_of_modal_learner import (
     POOLS,
     OutOfModalLearner,
+    Terms,
     linear,
     linear_head,
     pool_keys,
@@ -55,10 +57,14 @@ class ERM(OutOfModalLearner):
     def terms(self, params, state, batch, key, axis_name):
         if "labelled" not in batch:
             return {}, state, {}
-        pool = batch["labelled"]
+        terms, _ = self.labelled(params, state, batch["labelled"], key, axis_name)
+        return terms, state, {}
+
+    def labelled(self, params, state, pool, key, axis_name) -> tuple[Terms, Array]:
+        """The term of the labelled examples, and their features."""
         keys = pool_keys(key, "labelled", pool, axis_name)
         z = self.encode(params, self.inputs(state, pool), keys)
-        return {"classification": (1.0, self.classification(params, z, pool, axis_name))}, state, {}
+        return {"classification": (1.0, self.classification(params, z, pool, axis_name))}, z
 
     def unlabelled(self, state, batch, key, axis_name, purposes=()):
         """Standardised features without label, keys of their examples, and the mean over them.

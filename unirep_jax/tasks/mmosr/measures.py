@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 
 from unirep_jax import metrics
 from unirep_jax.evaluation.chance import guess as chance
+from unirep_jax.evaluation.measurements import row
 
 TPR = 0.95  # of known examples, that the threshold accepts: eq. 4 of MRN
 FPR = 0.1  # at which the correct classification rate is reported
@@ -51,29 +52,20 @@ def measure(
     label, predicted = decisions.label[known], decisions.predicted[known]
     right, classes, count = predicted == label, len(class_names), len(decisions.label)
 
-    def row(metric, value, by_chance, examples=count, selection="test", target=""):
-        return {
-            "metric": metric,
-            "value": float(value),
-            "chance": by_chance,
-            "target": target,
-            "num_examples": int(examples),
-            "selection": selection,
-        }
-
     guess = 1 / classes
     if unknown:
         value = metrics.openness(classes, unknown)
-        yield row("openness", value, value)
+        yield row("openness", value, value, count)
     yield row("accuracy", metrics.accuracy(label, predicted), guess, known.sum())
     yield row("macro_accuracy", metrics.macro_accuracy(label, predicted), guess, known.sum())
-    yield row("auroc", metrics.auroc(inside, outside), 0.5)
-    yield row("oscr", metrics.oscr(inside, outside, right), guess / 2)
-    yield row("aupr_known", metrics.aupr(inside, outside), known.mean())
-    yield row("aupr_unknown", metrics.aupr(inside, outside, positive="unknown"), 1 - known.mean())
-    yield row("detection_accuracy", metrics.detection_accuracy(inside, outside), 0.5)
-    yield row("tnr_at_95", metrics.tnr_at_known_tpr(inside, outside, tpr=TPR), 1 - TPR)
-    yield row("ccr_at_10", metrics.ccr_at_fpr(inside, outside, right, fpr=FPR), FPR * guess)
+    yield row("auroc", metrics.auroc(inside, outside), 0.5, count)
+    yield row("oscr", metrics.oscr(inside, outside, right), guess / 2, count)
+    yield row("aupr_known", metrics.aupr(inside, outside), known.mean(), count)
+    value = metrics.aupr(inside, outside, positive="unknown")
+    yield row("aupr_unknown", value, 1 - known.mean(), count)
+    yield row("detection_accuracy", metrics.detection_accuracy(inside, outside), 0.5, count)
+    yield row("tnr_at_95", metrics.tnr_at_known_tpr(inside, outside, tpr=TPR), 1 - TPR, count)
+    yield row("ccr_at_10", metrics.ccr_at_fpr(inside, outside, right, fpr=FPR), FPR * guess, count)
     rates = metrics.open_set_accuracy(
         decisions.label, rejecting(decisions, threshold), average="class"
     )
@@ -87,8 +79,8 @@ def measure(
     if gates is not None:
         together, each = effective_experts(gates)
         experts = gates.shape[1]
-        yield row("experts_used", together / experts, None)
-        yield row("experts_per_example", each / experts, None)
+        yield row("experts_used", together / experts, None, count)
+        yield row("experts_per_example", each / experts, None, count)
 
 
 def effective_experts(gates: Float[np.ndarray, "example expert"]) -> tuple[float, float]:

@@ -12,6 +12,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from unirep_jax import metrics
 from unirep_jax.evaluation import retrieval
+from unirep_jax.evaluation.measurements import row
 from unirep_jax.evaluation.retrieval import Rows, Vectors
 
 RECALLS = (1, 5)
@@ -33,28 +34,17 @@ class Readout(NamedTuple):
     votes: Any  # Float[np.ndarray, "head example class"], or None
 
 
-def _row(metric, value, by_chance, examples, target="", selection="test") -> dict[str, Any]:
-    return {
-        "metric": metric,
-        "value": float(value),
-        "chance": by_chance,
-        "target": target,
-        "num_examples": int(examples),
-        "selection": selection,
-    }
-
-
 def classification(readout: Readout) -> Iterator[dict[str, Any]]:
     """Accuracy (Table 2 of COX), and recall of the class among all classes (its Table 3)."""
     label, logits = readout.label, readout.logits
     count, classes = logits.shape
     predicted = logits.argmax(1)
-    yield _row("accuracy", metrics.accuracy(label, predicted), 1 / classes, count)
-    yield _row("macro_accuracy", metrics.macro_accuracy(label, predicted), 1 / classes, count)
+    yield row("accuracy", metrics.accuracy(label, predicted), 1 / classes, count)
+    yield row("macro_accuracy", metrics.macro_accuracy(label, predicted), 1 / classes, count)
     for k in RECALLS:
         if k < classes:
             recall = metrics.top_k_accuracy(label, logits, k=k)
-            yield _row(f"class_recall_at_{k}", recall, k / classes, count)
+            yield row(f"class_recall_at_{k}", recall, k / classes, count)
 
 
 def mean_distance(queries: Vectors, items: Vectors) -> Float[Array, "query item"]:
@@ -75,7 +65,7 @@ def search(readout: Readout) -> Iterator[dict[str, Any]]:
     for metric, value, by_chance in retrieval.search(queries, items, mean_distance):
         if metric in ("recall_at_1", "recall_at_5", "class_map"):
             name = metric.replace("recall", "instance_recall")
-            yield _row(name, value, by_chance, len(rows))
+            yield row(name, value, by_chance, len(rows))
 
 
 def agreement(readout: Readout, selection: str) -> Iterator[dict[str, Any]]:
@@ -86,7 +76,7 @@ def agreement(readout: Readout, selection: str) -> Iterator[dict[str, Any]]:
     """
     agree, label = agreeing(readout.votes), readout.label
     right, guess = readout.logits.argmax(1) == label, 1 / readout.logits.shape[1]
-    yield _row(
+    yield row(
         "agreement_share",
         agree.mean(),
         guess ** (len(readout.votes) - 1),
@@ -96,7 +86,9 @@ def agreement(readout: Readout, selection: str) -> Iterator[dict[str, Any]]:
     yield from _split(right, agree, guess, selection)
     for modality, vote in zip(readout.mapped, readout.votes, strict=True):
         value = metrics.accuracy(label, vote.argmax(1))
-        yield _row("in_modal_accuracy", value, guess, len(label), modality, selection)
+        yield row(
+            "in_modal_accuracy", value, guess, len(label), target=modality, selection=selection
+        )
 
 
 def agreement_of(before: Readout, after: Readout) -> Iterator[dict[str, Any]]:
@@ -108,7 +100,7 @@ def agreement_of(before: Readout, after: Readout) -> Iterator[dict[str, Any]]:
 def _split(right, agree, guess: float, selection: str) -> Iterator[dict[str, Any]]:
     for name, where in (("agreement_accuracy", agree), ("disagreement_accuracy", ~agree)):
         if where.any():
-            yield _row(name, right[where].mean(), guess, where.sum(), selection=selection)
+            yield row(name, right[where].mean(), guess, where.sum(), selection=selection)
 
 
 def agreeing(votes: Float[np.ndarray, "head example class"]) -> Bool[np.ndarray, "example"]:
@@ -135,12 +127,12 @@ def label_free(train: Readout, test: Readout, *, seed: int) -> Iterator[dict[str
     table = np.zeros((classes, classes), int)
     np.add.at(table, (clusters, test.label), 1)
     matched = table[linear_sum_assignment(-table)].sum()
-    yield _row("cluster_accuracy", matched / count, 1 / classes, count, selection="test labels")
+    yield row("cluster_accuracy", matched / count, 1 / classes, count, selection="test labels")
     known = train.label >= 0
     probe = LogisticRegression(C=PROBE_REGULARIZATION, max_iter=1000)
     probe.fit(inside[known], train.label[known])
     value = metrics.accuracy(test.label, probe.predict(outside))
-    yield _row("probe_accuracy", value, 1 / classes, count, selection="training labels")
+    yield row("probe_accuracy", value, 1 / classes, count, selection="training labels")
 
 
 def zero_shot(
@@ -156,5 +148,5 @@ def zero_shot(
     means = unit(np.stack([together[label == c].mean(0) for c in classes]))
     predicted = classes[(unit(np.asarray(embeddings, np.float64)) @ means.T).argmax(1)]
     guess = 1 / len(classes)
-    yield _row("accuracy", metrics.accuracy(truth, predicted), guess, len(truth))
-    yield _row("macro_accuracy", metrics.macro_accuracy(truth, predicted), guess, len(truth))
+    yield row("accuracy", metrics.accuracy(truth, predicted), guess, len(truth))
+    yield row("macro_accuracy", metrics.macro_accuracy(truth, predicted), guess, len(truth))
