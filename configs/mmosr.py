@@ -86,6 +86,7 @@ def get_config(argument: str = "digits_avt,mrn") -> ConfigDict:
                 "out_of_distribution": "",  # Table 5: another data set instead of unknown classes
                 "out_of_distribution_path": "",
                 "scores": (),  # further ones of the trained network, a row each
+                "relevance": 0,  # so many test examples are drawn with the tokens that matter
                 "generated": (),  # "noise", "mismatched": rejected besides the unknown classes
             },
             **SPACES["searchable"](SPACES["RECOGNITION"], 300),

@@ -220,7 +220,7 @@ class OpenSetClassifier(HeadSettings, ClassifyingMethod, TrainedMethod):
         }
         return params, state | self._head.start(self)
 
-    def _inputs(self, features, statistics):
+    def inputs(self, features, statistics):
         """Standardised features; word ids, of which those that training has not seen are one."""
         inputs = standardize(features, statistics)
         for m, size in self.vocabulary:
@@ -248,7 +248,7 @@ class OpenSetClassifier(HeadSettings, ClassifyingMethod, TrainedMethod):
         keys = example_keys(
             key, batch["label"].shape[0], ("augment", "dropout", "gates"), axis_name
         )
-        inputs = self._inputs(batch["features"], state["statistics"])
+        inputs = self.inputs(batch["features"], state["statistics"])
         network = self.network(shapes_of(inputs), axis_name)
         weights = self._head.weights(state, params["network"])
         variables = {"params": weights, "batch_stats": state["batch_stats"]}
@@ -308,7 +308,7 @@ class OpenSetClassifier(HeadSettings, ClassifyingMethod, TrainedMethod):
         """
         if self.members > 1:
             return ensemble.classify(self._member, params, state, features, present)
-        inputs = self._inputs(features, state["statistics"])
+        inputs = self.inputs(features, state["statistics"])
         network = self.network(shapes_of(inputs))
         variables = {"params": params["network"], "batch_stats": state["batch_stats"]}
         apply = lambda x, there: network.apply(variables, x, there, None, train=False)

@@ -11,7 +11,7 @@ from jaxtyping import Array, Bool, Float, Key
 from unirep_jax.data.kinds import Kind, kind_of
 from unirep_jax.losses import Gates
 from unirep_jax.models.experts import Experts
-from unirep_jax.models.fusion import Add, Concat, CrossAttention, Single
+from unirep_jax.models.fusion import Add, Concat, CrossAttention, Masks, Single, Tokens
 from unirep_jax.models.resnet import ResNet
 from unirep_jax.models.text import TextEncoder, WordAttention
 from unirep_jax.models.tokens import SequenceTokens, VectorTokens
@@ -158,13 +158,21 @@ class Recognizer(nn.Module):
         self, inputs: Inputs, present: Present, key: Key[Array, ""] | None, *, train: bool
     ) -> Outputs:
         """`key` draws the experts' noise; None for none."""
+        return self.decide(*self.read(inputs, present, train=train), key)
+
+    def read(self, inputs: Inputs, present: Present, *, train: bool) -> tuple[Tokens, Masks]:
+        """Tokens of every modality, and which of them are there."""
         encoded = {m: self._encode(m, inputs[m], present[m], train) for m in sorted(inputs)}
         tokens, mask = ({m: pair[i] for m, pair in encoded.items()} for i in (0, 1))
+        return tokens, mask
+
+    def decide(self, tokens: Tokens, mask: Masks, key: Key[Array, ""] | None) -> Outputs:
+        """What fusion and head make of the tokens."""
         if not self.fusion.startswith("late"):
             return self.classify(self.fuse(tokens, mask), key)
-        alone = jnp.stack([self.means[m](tokens, mask) for m in encoded])
+        alone = jnp.stack([self.means[m](tokens, mask) for m in sorted(tokens)])
         if self.fusion == "late":
-            values = [self.classifiers[m](x) for m, x in zip(encoded, alone, strict=True)]
+            values = [self.classifiers[m](x) for m, x in zip(sorted(tokens), alone, strict=True)]
             return Outputs(jnp.stack(values), alone, None)
         return Outputs(self.classifier(alone), alone, None)
 

@@ -25,6 +25,7 @@ from unirep_jax.tasks.mmosr.decisions import (
 )
 from unirep_jax.tasks.mmosr.generated import GENERATED, generate
 from unirep_jax.tasks.mmosr.measures import TPR, measure, rejecting
+from unirep_jax.tasks.mmosr.relevance import relevance_figure
 from unirep_jax.tasks.mmosr.scores import SCORES
 from unirep_jax.tasks.mmosr.split import OpenSetSplit, hold_out, osr_split
 from unirep_jax.tasks.mmosr.tables import COLUMNS, recognition_tables
@@ -59,6 +60,7 @@ class Recognition(Task):
       METHOD, SCORE.
     generated: of `GENERATED`, sets to reject besides the unknown classes: "noise" is far from what
       is known, "mismatched" modalities of different classes are near.
+    relevance: so many known test examples are drawn with the tokens that speak for the class named.
     control: also evaluate a logistic regression on the features and one on what the untrained
       network makes of them.
     """
@@ -71,6 +73,7 @@ class Recognition(Task):
     out_of_distribution_path: str = ""
     scores: tuple[str, ...] = ()
     generated: tuple[str, ...] = ()
+    relevance: int = 0
     control: bool = True
 
     requires: ClassVar[type] = ClassifyingMethod
@@ -89,6 +92,12 @@ class Recognition(Task):
                 ("curves", "scores", "confusion"),
             ),
             Topic(
+                "Relevance",
+                "Which tokens speak for the class named (Grad-CAM).",
+                (),
+                ("relevance",),
+            ),
+            Topic(
                 "Expert load",
                 "balance: squared coefficients of variation of importance and load of the "
                 "experts; 0 where all are used alike.",
@@ -104,6 +113,7 @@ class Recognition(Task):
             "ones",
             "confusion": "Confusion matrix with rejection",
             "experts": "Mean gate of every expert by class",
+            "relevance": "Known test examples, warm where tokens speak for the class named",
         },
     )
     evaluation_settings: ClassVar[tuple[str, ...]] = (
@@ -112,6 +122,7 @@ class Recognition(Task):
         "control",
         "scores",
         "generated",
+        "relevance",
     )
     tables = staticmethod(recognition_tables)
 
@@ -150,6 +161,8 @@ class Recognition(Task):
             threshold = fit_threshold(held[source].decisions.scores, tpr=TPR)
             shown = decided.of(next(iter(splits.values()))[0][decided.rows])
             _draw(trained, source, shown, threshold, names, only=len(tested) == 1)
+        if self.relevance:
+            relevance_figure(trained, tests[0], names, self.relevance)
         training: list[Part] = [(fitted, fitted.train)]
         reference = decide(trained, training) if self.scores or self.control else {}
         for score in self.scores:
