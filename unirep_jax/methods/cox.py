@@ -46,7 +46,7 @@ from jaxtyping import Array, Bool, Float, Key
 from unirep_jax import losses
 from unirep_jax.data.resident import Pool, Whole
 from unirep_jax.losses import cross_entropy
-from unirep_jax.methods import cox_unpaired, emergent, exploration, schedule
+from unirep_jax.methods import cox_paired, cox_unpaired, emergent, exploration, schedule
 from unirep_jax.methods.batch import standardize
 from unirep_jax.methods.method import Decision, Embedding, RefreshingMethod
 from unirep_jax.methods.out_of_modal_learner import (
@@ -221,7 +221,9 @@ class COX(OutOfModalLearner, RefreshingMethod):
 
     def terms(self, params, state, batch, key, axis_name) -> tuple[Terms, dict, dict]:
         if self.gate:
-            state = state | {"advantage": self._advantage(params, state, batch, axis_name)}
+            state = state | {
+                "advantage": cox_paired.advantage(self, params, state, batch, axis_name)
+            }
         batch = {n: pool for n, pool in batch.items() if n in POOLS}
         keys = {n: pool_keys(key, n, p, axis_name, ("latent", "pair")) for n, p in batch.items()}
         z = {
@@ -235,7 +237,8 @@ class COX(OutOfModalLearner, RefreshingMethod):
             "heads": (self.weight_heads, self._heads(params, batch, embeddings, maps, axis_name))
         }
         if "labelled" in batch:
-            own, shown = self._paired(params, state, batch, z, maps, keys, axis_name)
+            own = cox_paired.terms(self, params, state, batch, z, maps, keys, axis_name)
+            shown = {}
         else:
             own, shown = cox_unpaired.terms(
                 self, params, state, batch, z["unlabelled"], keys["unlabelled"], axis_name
@@ -250,18 +253,7 @@ class COX(OutOfModalLearner, RefreshingMethod):
             shown |= dict(zip(names, state["advantage"], strict=True))
         return terms, state, shown
 
-    def _advantage(self, params, state, batch, axis_name) -> Float[Array, "head"]:
-        """The running average of what heads are ahead of the learner on pairs held out."""
-        pool = batch["validation"]
-        z = self.apply(params, self.inputs(state, pool))
-        here = pool["present"][self.modality]
-        now = exploration.advantage(
-            self.votes(params, z), linear(params["head"], z), pool["label"], here, axis_name
-        )
-        average = self.gate_momentum * state["advantage"] + (1 - self.gate_momentum) * now
-        return jax.lax.stop_gradient(average)
-
-    def _disagreement(self, params, state, pool, z):
+    def disagreement(self, params, state, pool, z):
         """Votes of the heads and D; with a gate, of those that are ahead of the learner."""
         votes = self.votes(params, z)
         where = ~losses.agreement(votes).agree & pool["present"][self.modality]
@@ -280,70 +272,9 @@ class COX(OutOfModalLearner, RefreshingMethod):
                 total += losses.masked_mean(loss, where, axis_name=axis_name)
         return total / len(read)
 
-    def _paired(self, params, state, batch, z, maps, keys, axis_name) -> tuple[Terms, dict]:
-        """Eq. 9 on the pairs and, after the warm-up, the second term of eq. 13."""
-        pool, features = batch["labelled"], z["labelled"]
-        there = pool["present"]
-        classification = self.classification(params, features, pool, axis_name)
-        terms: Terms = {"classification": (1.0, classification)}
-        target = jax.lax.stop_gradient(features) if self.hold_features else features
-        connection = jnp.float32(0)
-        for m, x in maps["labelled"].items():  # eq. 9
-            loss = jnp.mean((target - x) ** 2, axis=1)
-            where = there[m] & there[self.modality]
-            connection += losses.masked_mean(loss, where, axis_name=axis_name)
-        terms["connection"] = (self.weight_connection, connection)
-        terms["shared"] = (self.weight_shared, self._shared(params, batch, maps, axis_name))
-        if "unlabelled" in batch:
-            begun = (state["step"] >= self.explores_from()).astype(jnp.float32)
-            value = self._explore_paired(params, state, batch, z, keys, axis_name)
-            terms["explore"] = (self.weight_explore * begun, value)
-            value = self._agreed(params, batch["unlabelled"], z["unlabelled"], axis_name)
-            terms["agreed"] = (self.weight_agreed * begun, value)
-        return terms, {}
-
-    def _shared(self, params, batch, maps, axis_name) -> Float[Array, ""]:
-        """1/K Σₖ H(y, h(mₖ)), the mean over pools: the term with p(y | xᴵ) of eq. 8 and 23."""
-        total = jnp.float32(0)
-        for n, vectors in maps.items():
-            for m, x in vectors.items():
-                loss = cross_entropy(linear(params["head"], x), batch[n]["label"])
-                total += losses.masked_mean(loss, batch[n]["present"][m], axis_name=axis_name)
-        return total / (len(maps) * len(self.in_modal))
-
-    def _agreed(self, params, pool, z, axis_name) -> Float[Array, ""]:
-        """H(agreed class, h(z)) on the unlabelled examples on which the heads agree."""
-        found = losses.agreement(self.votes(params, z))
-        loss = cross_entropy(linear(params["head"], z), found.label)
-        where = found.agree & pool["present"][self.modality]
-        return losses.masked_mean(loss, where, axis_name=axis_name)
-
-    def _explore_paired(self, params, state, batch, z, keys, axis_name) -> Float[Array, ""]:
-        """What D is drawn to: anchors (eq. 13), a consensus, or its own labels."""
-        pool, labelled, unknown = batch["unlabelled"], batch["labelled"], z["unlabelled"]
-        if self.target == "anchors":
-            logits = linear(params["head"], z["labelled"])
-            there = labelled["present"][self.modality]
-            anchors = exploration.Known(z["labelled"], logits, labelled["label"], there)
-            anchors = jax.lax.stop_gradient(anchors)
-            if axis_name is not None:
-                anchors = jax.lax.all_gather(anchors, axis_name, tiled=True)
-            pair_keys = keys["unlabelled"]["pair"]
-            return self.explore(params, state, pool, unknown, anchors, pair_keys, axis_name)
-        votes, where = self._disagreement(params, state, pool, unknown)
-        logits = linear(params["head"], unknown)
-        if self.target == "labels":
-            loss = cross_entropy(logits, pool["label"])
-        else:
-            target = exploration.consensus(
-                logits, votes, heads=self.heads_share, temperature=self.consensus_sharpness
-            )
-            loss = losses.target_divergence(target, logits)
-        return losses.masked_mean(loss, where, axis_name=axis_name)
-
     def explore(self, params, state, pool, z, anchors, keys, axis_name) -> Float[Array, ""]:
         """The sum over D of the divergence from the anchors A: eq. 13, 15."""
-        votes, where = self._disagreement(params, state, pool, z)
+        votes, where = self.disagreement(params, state, pool, z)
         logits = linear(params["head"], z)
         if self.pairing == "marginal":
             return losses.marginal_divergence(
