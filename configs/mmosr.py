@@ -177,6 +177,7 @@ VARIANTS = {
         "MRN": {},
         "cross-attention": _row("cross_attention"),
         "cross-attention, matched": _row("cross_attention", matched=15),
+        "cross-attention, as 4 experts": _row("cross_attention", matched=4),
         "concat": _row("concat"),
         "concat, matched": _row("concat", matched=15),
         "concat, experts": _row("mrn", fusion="concat"),
