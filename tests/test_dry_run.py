@@ -1,5 +1,6 @@
 """A dry run reports what a run would do, and leaves nothing behind."""
 
+import re
 import runpy
 from pathlib import Path
 
@@ -32,7 +33,17 @@ def test_it_counts_parameters_and_arithmetic_and_writes_nothing(
 ):
     monkeypatch.chdir(tmp_path)
     settings = {"method.dim": 8, "method.layers": 0, "method.dropout": 0.0, "steps": 300}
-    text = dry_run(config("mover.py", tmp_path, paired_features, **settings))
+    text = dry_run(config("mover.py", tmp_path, paired_features, **settings), importing=40.0)
+    times = dict(re.findall(r"^\| ([a-z0-9 -]+?) +\| +([0-9.]+) +\| +[0-9]+%", text, re.M))
+    assert [*times] == [
+        "importing",
+        "data and set-up",
+        "state before step 0",
+        "compilation",
+        "steps",
+        "batches beyond the steps",
+    ]
+    assert times["importing"] == "40.0" and float(times["compilation"]) > 0
     assert [file.name for file in tmp_path.iterdir()] == ["toy.npz"]
     sizes = {m: int(np.prod(x.shape[1:])) for m, x in paired_features.features.items()}
     for m, size in sizes.items():

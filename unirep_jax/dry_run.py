@@ -18,17 +18,22 @@ from unirep_jax.train.fit import Fitting
 TIMED_CALLS = 3
 
 
-def dry_run(config: ConfigDict) -> str:
+def dry_run(config: ConfigDict, importing: float = 0.0) -> str:
     """A report of the run that `config` describes, after a few steps that leave nothing behind.
 
     Frozen encoders are not trained: they are taken as they are drawn.
 
+    Args:
+      importing: seconds that the program took before this call, for the table of times.
+
     Raises:
       ConfigError, FeatureFileError: as `set_up`.
     """
+    start = time.perf_counter()
     data, config, _ = load_settled(config)
     with tempfile.TemporaryDirectory() as folder:
         ready = set_up(config, Path(folder), untrained, data)
+        before = {"importing": importing, "data and set-up": time.perf_counter() - start}
         training_set, fitting = ready.prepared.seen, ready.fitting
         settings = "\n".join(f"{key} = {value!r}" for key, value in flat(config.to_dict()).items())
         features = markdown_table(
@@ -48,7 +53,7 @@ def dry_run(config: ConfigDict) -> str:
                 "\n## Parameters\n",
                 _parameters(fitting),
                 "\n## Step\n",
-                _step(fitting, config),
+                _step(fitting, config, before),
             ]
         )
 
@@ -68,11 +73,15 @@ def _parameters(fitting: Fitting) -> str:
 class StepCost(NamedTuple):
     """Of one training step on one device, as XLA counts it, and as a clock does.
 
-    compiling, seconds: of the compilation and of a step, the median of `calls`; flops: operations;
-    traffic, arguments, besides: bytes moved, and held; loss: the last one.
+    initial, compiling: seconds until the state before step 0 is there, and of the compilation;
+    batch: seconds to make the batch of a step, which happens beside the step before; seconds: of a
+    step, the median of `calls`; flops: operations; traffic, arguments, besides: bytes moved, and
+    held; loss: the last one.
     """
 
+    initial: float
     compiling: float
+    batch: float
     seconds: float
     calls: int
     flops: float
@@ -85,8 +94,12 @@ class StepCost(NamedTuple):
 def measure_step(fitting: Fitting, steps: int) -> StepCost:
     """The cost of a step of a training of so many steps, of which a few are made and forgotten."""
     engine, fused = fitting.engine, fitting.steps_per_call
-    state = engine.place_state(fitting.initial())
+    start = time.perf_counter()
+    state = jax.block_until_ready(engine.place_state(fitting.initial()))
+    initial = time.perf_counter() - start
+    start = time.perf_counter()
     host = list(fitting.batches(0, min((TIMED_CALLS + 1) * fused, steps)))
+    making = (time.perf_counter() - start) / (len(host) * fused)
     batches = [engine.place_batch(batch) for batch in host]
     start = time.perf_counter()
     compiled, step = engine.compiled(state, batches[0])
@@ -99,7 +112,9 @@ def measure_step(fitting: Fitting, steps: int) -> StepCost:
     seconds = seconds[1:] or seconds  # the first call also loads
     cost, memory = _cost(compiled), compiled.memory_analysis()
     return StepCost(
+        initial,
         compiling,
+        making,
         float(np.median(seconds)),
         len(seconds),
         cost["flops"] / fused,
@@ -110,7 +125,8 @@ def measure_step(fitting: Fitting, steps: int) -> StepCost:
     )
 
 
-def _step(fitting: Fitting, config: ConfigDict) -> str:
+def _step(fitting: Fitting, config: ConfigDict, before: dict[str, float]) -> str:
+    """What a step costs, and where the time until the evaluation goes."""
     if not config.steps:
         return "Nothing is trained."
     cost, engine, steps = measure_step(fitting, config.steps), fitting.engine, config.steps
@@ -127,7 +143,23 @@ def _step(fitting: Fitting, config: ConfigDict) -> str:
         "whole run": f"{steps} steps, about {steps * cost.seconds:.0f} s, before evaluation",
         "first loss": f"{cost.loss:.4f}",
     }
-    return markdown_table(["what", "value"], [[k, v] for k, v in lines.items()])
+    parts = before | {
+        "state before step 0": cost.initial,
+        "compilation": cost.compiling,
+        "steps": steps * cost.seconds,
+        "batches beyond the steps": steps * max(cost.batch - cost.seconds, 0.0),
+    }
+    whole = sum(parts.values())
+    rows = [[part, f"{seconds:.1f}", f"{seconds / whole:.0%}"] for part, seconds in parts.items()]
+    return "\n".join(
+        [
+            markdown_table(["what", "value"], [[k, v] for k, v in lines.items()]),
+            "\n## Time before the evaluation\n",
+            markdown_table(["part", "s", "share"], rows),
+            f"A batch takes {1e3 * cost.batch:.2f} ms, made while the step before it runs. What an "
+            "evaluation takes, a run says at its end.",
+        ]
+    )
 
 
 def _cost(compiled: jax.stages.Compiled) -> dict[str, float]:

@@ -111,8 +111,10 @@ def _run(
         say(printed_results(TASKS[config.experiment], found, [config.method.name]))
         return workdir
 
+    times = {}
     if config.steps and not trial and not _has_checkpoint(workdir):
         rehearse(config, data, workdir)
+        times["rehearsal"] = time.monotonic() - started
     ready = set_up(config, workdir, data=data)
     wait_for_all("set up")  # before the folder becomes that of a run in progress
     if is_first():
@@ -124,13 +126,16 @@ def _run(
         say(f"note: {line}")
 
     state = fit(ready.fitting, config, workdir, trained_from)
+    times["training"] = time.monotonic() - started - sum(times.values())
     say(f"trained after {time.monotonic() - started:.0f} s; evaluating")
     text = _evaluate(ready, config, state, workdir, facts, draws=not trial)
     wait_for_all("evaluated")
+    times["evaluation"] = time.monotonic() - started - sum(times.values())
     if trial:
         return workdir
     say(f"\n{text}")
-    say(f"wrote {workdir}/ in {time.monotonic() - started:.0f} s; results.md has every number")
+    parts = ", ".join(f"{part} {seconds:.0f} s" for part, seconds in times.items())
+    say(f"wrote {workdir}/ in {sum(times.values()):.0f} s ({parts}); results.md has every number")
     return workdir
 
 

@@ -1,8 +1,11 @@
 """Command line: python -m unirep_jax.main --config=configs/oscmg.py [--config.KEY=VALUE ...]."""
 
+import time
 from pathlib import Path
 
 from unirep_jax.train import signals
+
+_STARTED = time.perf_counter()
 
 if __name__ == "__main__":
     signals.end_at_once()  # first: importing takes seconds
@@ -36,7 +39,7 @@ def main(_: list[str]) -> None:
         compile_cache.use_compile_cache()
         workdir = Path(_WORKDIR.value).expanduser() if _WORKDIR.value else None
         if _DRY_RUN.value:
-            say(dry_run(_CONFIG.value))
+            say(dry_run(_CONFIG.value, importing=time.perf_counter() - _STARTED))
             return
         config = _CONFIG.value
         workdir = workdir or default_workdir(config, evaluation_sections(config))
