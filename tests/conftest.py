@@ -1,20 +1,37 @@
 """Eight CPU devices, strict promotion, and where the optional reference files are."""
 
+import atexit
 import os
+import shutil
 import subprocess
+import tempfile
 from importlib.metadata import version
 from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-os.environ["XLA_FLAGS"] = (
-    os.environ.get("XLA_FLAGS", "")
-    + " --xla_force_host_platform_device_count=8"
-    + " --xla_backend_optimization_level=0"  # most of a test's time is compilation: a third of it
-)
-if tuple(map(int, version("jaxlib").split(".")[:2])) >= (0, 10):  # others refuse an unknown flag
+# Most of a test's time is compilation: what makes that cheap and programs slow makes tests fast.
+FLAGS = [
+    "--xla_force_host_platform_device_count=8",
+    "--xla_backend_optimization_level=0",
+    "--xla_cpu_parallel_codegen_split_count=1",
+]
+JAXLIB = tuple(
+    map(int, version("jaxlib").split(".")[:2])
+)  # it refuses a flag that it does not know
+if JAXLIB < (0, 12):
+    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
+if JAXLIB >= (0, 10):
     # A hang fails instead of hanging.
-    os.environ["XLA_FLAGS"] += " --xla_cpu_collective_call_terminate_timeout_seconds=60"
+    FLAGS.append("--xla_cpu_collective_call_terminate_timeout_seconds=60")
+# Flags that are given come last and win: `pytest` with XLA's own defaults is one variable away.
+os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
+if "PYTEST_XDIST_WORKER" not in os.environ:
+    # One folder of compiled programs for all workers, and the commands that tests start.
+    folder = tempfile.mkdtemp(prefix="unirep_jax-compiled-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
 
 import jax
 import jax.experimental

@@ -19,16 +19,12 @@ ROOT = Path(__file__).parents[2]
 
 
 class CommandLine:
-    """Starts one configuration in any workdir; its programs are compiled once for all runs."""
+    """Starts one configuration in any workdir, on one device; programs are compiled once for all."""
 
-    def __init__(self, folder: Path, config: str, settings: dict):
+    def __init__(self, config: str, settings: dict):
         self.config, self.settings = config, settings
-        self.environment = {
-            **os.environ,
-            "XLA_FLAGS": "--xla_backend_optimization_level=0",
-            "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
-            "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
-        }
+        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
+        self.environment = {**os.environ, "XLA_FLAGS": flags}
 
     def start(self, workdir: Path, **settings) -> subprocess.Popen:
         """A run under way; `printed` is what it prints."""

@@ -132,7 +132,7 @@ PHASES = {
     ids=["streamed", "resident"],
 )
 def test_a_run_killed_twenty_times_ends_as_the_unbroken_one(config, settings, plan, tmp_path):
-    command = CommandLine(tmp_path, config, settings)
+    command = CommandLine(config, settings)
     command.finish(tmp_path / "unbroken")
     workdir, rng, landed = tmp_path / "broken", random.Random(config), Counter()
     last = ["evaluation"] * plan["evaluation"]
@@ -151,8 +151,8 @@ def test_a_run_killed_twenty_times_ends_as_the_unbroken_one(config, settings, pl
 
 
 @pytest.fixture(scope="module")
-def command(tmp_path_factory) -> CommandLine:
-    return CommandLine(tmp_path_factory.mktemp("runs"), "oscmg.py:digits_avt", STREAMED)
+def command() -> CommandLine:
+    return CommandLine("oscmg.py:digits_avt", STREAMED)
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda n: n.name)

@@ -31,7 +31,7 @@ def start(tmp_path_factory, paired_features):
     folder = tmp_path_factory.mktemp("features")
     save_features(folder / "toy.npz", paired_features)
     settings = SETTINGS | {"data.path": folder / "toy.npz"}
-    line = CommandLine(folder, "mmosr.py:features,concat", settings)
+    line = CommandLine("mmosr.py:features,concat", settings)
 
     def start(workdir: Path, count: int, **settings) -> list[subprocess.Popen]:
         devices = f"--xla_force_host_platform_device_count={DEVICES // count}"

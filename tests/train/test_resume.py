@@ -58,7 +58,7 @@ def feature_file(tmp_path_factory, paired_features):
 @pytest.fixture(scope="module")
 def command(feature_file):
     settings = SETTINGS | {"data.path": feature_file}
-    return CommandLine(feature_file.parent, "cmg.py:features", settings)
+    return CommandLine("cmg.py:features", settings)
 
 
 @pytest.fixture(scope="module")
