@@ -27,11 +27,10 @@ if JAXLIB >= (0, 10):
 # Flags that are given come last and win: `pytest` with XLA's own defaults is one variable away.
 os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
 if "PYTEST_XDIST_WORKER" not in os.environ:
-    # One folder of compiled programs for all workers, and the commands that tests start.
-    folder = tempfile.mkdtemp(prefix="unirep_jax-compiled-")
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    os.environ["JAX_COMPILATION_CACHE_DIR"] = folder
+    # One folder of compiled programs for all workers, and for the commands that tests start.
+    os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="unirep_jax-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
+    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import jax.experimental

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[2]
 
 
 class CommandLine:
-    """Starts one configuration in any workdir, on one device; programs are compiled once for all."""
+    """Starts one configuration in any workdir, on one device; compiles it once for all runs."""
 
     def __init__(self, config: str, settings: dict):
         self.config, self.settings = config, settings
