@@ -1,6 +1,5 @@
 """Eight CPU devices, strict promotion, and where the optional reference files are."""
 
-import atexit
 import os
 import shutil
 import subprocess
@@ -30,7 +29,6 @@ if "PYTEST_XDIST_WORKER" not in os.environ:
     # One folder of compiled programs for all workers, and for the commands that tests start.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="unirep_jax-compiled-")
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
-    atexit.register(shutil.rmtree, os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 import jax
 import jax.experimental
@@ -44,6 +42,11 @@ jax.config.update("jax_numpy_rank_promotion", "raise")
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 
 SHARED = Path(os.environ.get("UNIREP_JAX_SHARED", Path(__file__).parents[2] / "shared"))
+
+
+def pytest_unconfigure() -> None:
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        shutil.rmtree(os.environ["JAX_COMPILATION_CACHE_DIR"], ignore_errors=True)
 
 
 @pytest.fixture(scope="module", autouse=True)
