@@ -9,22 +9,19 @@ from pathlib import Path
 
 os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
-# Most of a test's time is compilation: what makes that cheap and programs slow makes tests fast.
-FLAGS = [
-    "--xla_force_host_platform_device_count=8",
-    "--xla_backend_optimization_level=0",
-    "--xla_cpu_parallel_codegen_split_count=1",
-]
-JAXLIB = tuple(
-    map(int, version("jaxlib").split(".")[:2])
-)  # it refuses a flag that it does not know
-if JAXLIB < (0, 12):
-    FLAGS.append("--xla_cpu_use_fusion_emitters=false")
-if JAXLIB >= (0, 10):
+# Most of a test's time is compilation: cheap compilation of slow programs makes tests fast. What is
+# given in the environment comes last and wins, as with XLA's own defaults in CI.
+os.environ["XLA_FLAGS"] = (
+    "--xla_force_host_platform_device_count=8"
+    " --xla_backend_optimization_level=0"
+    " --xla_cpu_parallel_codegen_split_count=1 "
+) + os.environ.get("XLA_FLAGS", "")
+# jaxlib ends the process over a flag that it does not know.
+if tuple(map(int, version("jaxlib").split(".")[:2])) < (0, 12):
+    os.environ["XLA_FLAGS"] = "--xla_cpu_use_fusion_emitters=false " + os.environ["XLA_FLAGS"]
+if tuple(map(int, version("jaxlib").split(".")[:2])) >= (0, 10):
     # A hang fails instead of hanging.
-    FLAGS.append("--xla_cpu_collective_call_terminate_timeout_seconds=60")
-# Flags that are given come last and win: `pytest` with XLA's own defaults is one variable away.
-os.environ["XLA_FLAGS"] = " ".join([*FLAGS, os.environ.get("XLA_FLAGS", "")])
+    os.environ["XLA_FLAGS"] += " --xla_cpu_collective_call_terminate_timeout_seconds=60"
 if "PYTEST_XDIST_WORKER" not in os.environ:
     # One folder of compiled programs for all workers, and for the commands that tests start.
     os.environ["JAX_COMPILATION_CACHE_DIR"] = tempfile.mkdtemp(prefix="unirep_jax-compiled-")
