@@ -20,7 +20,7 @@ from planted import FAULTS, Fault
 ROOT = Path(__file__).parents[1]
 CAUGHT, SURVIVED = 1, 0  # exit statuses of pytest
 # Reference files stay where they are.
-ENVIRONMENT = {"UNIREP_JAX_SHARED": str(ROOT.parent / "shared")} | dict(os.environ)
+SETTINGS = {"UNIREP_JAX_SHARED": str(ROOT.parent / "shared")} | dict(os.environ)
 NOT_COPIED = shutil.ignore_patterns(".git", "__pycache__", ".*_cache", "_build", "runs")
 
 
@@ -62,11 +62,9 @@ def first_failure(copy: Path, fault: Fault) -> str | None:
         for tests in fault.tests:
             # `-m` puts the copy in front of an installed package, which is without the fault.
             command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", f"tests/{tests}"]
-            done = subprocess.run(
-                command, cwd=copy, env=ENVIRONMENT, capture_output=True, text=True
-            )
+            done = subprocess.run(command, cwd=copy, env=SETTINGS, capture_output=True, text=True)
             if done.returncode == CAUGHT:
-                return re.search(r"^(?:FAILED|ERROR) (\S+)", done.stdout, re.MULTILINE)[1]
+                return re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", done.stdout, re.MULTILINE)[1]
             if done.returncode != SURVIVED:
                 raise RuntimeError(f"{tests}: pytest ended with {done.returncode}: {done.stdout}")
     finally:
