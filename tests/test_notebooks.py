@@ -1,6 +1,8 @@
 """Every notebook runs, is what the script beside it says, and is kept without outputs."""
 
+import ast
 import json
+import pkgutil
 import shutil
 from pathlib import Path
 
@@ -77,6 +79,25 @@ def checkout(tmp_path, monkeypatch):
 
 
 @each
+def test_what_a_notebook_takes_from_the_package_exists(path):
+    taken = set()
+    for node in (node for source in cells(path, "code") for node in ast.walk(ast.parse(source))):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("unirep_jax"):
+            taken |= {f"{node.module}.{alias.name}" for alias in node.names}
+        if isinstance(node, ast.Import):
+            taken |= {alias.name for alias in node.names if alias.name.startswith("unirep_jax")}
+    assert taken
+    for name in taken:
+        pkgutil.resolve_name(name)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(path, id=path.stem, marks=[] if path.stem == "kernels" else pytest.mark.slow)
+        for path in NOTEBOOKS  # the others train; the documentation executes them, too
+    ],
+)
 def test_a_notebook_runs(path, checkout, standard_promotion, monkeypatch):
     matplotlib.use("Agg")
     # Half of the time would go into the maps, which are tested elsewhere.

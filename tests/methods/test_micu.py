@@ -103,7 +103,7 @@ def test_eight_devices_give_the_losses_gradients_and_codebook_of_one(parallel, p
         state,
         batch_of(feature_set),
         parallel=parallel,
-        counts=(1, 8),
+        counts=(8,),
         metrics_rtol=1e-5,
         state_rtol=1e-4,
     )

@@ -121,12 +121,9 @@ def test_a_run_killed_while_it_trains_continues_and_ends_as_the_unbroken_one(
     assert_same_run(workdir, unbroken)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("phase", "sent"),
-    [
-        pytest.param("training", signal.SIGINT, marks=pytest.mark.slow),
-        ("evaluation", signal.SIGHUP),
-    ],
+    ("phase", "sent"), [("training", signal.SIGINT), ("evaluation", signal.SIGHUP)]
 )
 def test_a_signal_ends_with_its_status_and_the_run_goes_on_from_there(
     command, unbroken, tmp_path, phase, sent
