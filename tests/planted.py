@@ -37,9 +37,9 @@ FAULTS = [
     ),
     Fault(
         "losses/_kernel.py",
-        "largest = jax.lax.stop_gradient(jnp.max(",
-        "largest = (jnp.max(",
-        ("losses/test_contrastive.py", "losses/test_every_kernel.py"),
+        "scaled * jax.lax.rsqrt(jnp.where(nonzero, squared, 1))",
+        "scaled * jax.lax.rsqrt(squared)",
+        ("losses/test_contrastive.py",),
     ),
     Fault(
         "losses/_kernel.py",

@@ -96,6 +96,7 @@ def test_encoders_of_a_configuration_without_any_are_refused_in_one_line(tmp_pat
 def test_encoders_are_trained_once_for_the_runs_that_name_their_folder(tmp_path):
     few = ["--config.pretrain.steps=10", "--config.pretrain.train.log_every=10"]
     few += ["--config.pretrain.train.checkpoint_every=10", f"--out={tmp_path}"]
+    few += ["--config.pretrain.method.dim=8", "--config.pretrain.method.layers=0"]
     result = run("pretrain", "--config=configs/connect.py", *few)
     assert result.returncode == 0, result.stderr
     made = sorted(tmp_path.glob("*/model/model.json"))

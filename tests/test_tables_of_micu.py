@@ -68,6 +68,7 @@ def test_costs_have_a_row_for_each_variant_with_its_own_numbers(config, standard
             "method.permutations": 2,
         },
     }
+    config.data.modalities = ("audio", "text")
     table = cost_table(config, variants)
     assert "Batches of 16 on 8 ×" in table
     header, _, *lines = [line for line in table.splitlines() if line.startswith("|")]
