@@ -1,4 +1,4 @@
-"""Sessions: nox -s tests, lint, types, docs, slow, wheel. After --, arguments of pytest.
+"""Sessions: nox -s tests, lint, types, docs, slow, faults, wheel. After --, their arguments.
 
 The oldest JAX that is supported and the newest, on every Python that each of them runs on; a Python
 that the machine does not have is skipped.
@@ -23,9 +23,16 @@ def tests(session: nox.Session, jax: tuple[str, ...]) -> None:
 
 @nox.session
 def slow(session: nox.Session) -> None:
-    """Tests of many processes, and of minutes of training."""
+    """Tests of many processes, and of minutes of training; after --, files for a share of them."""
     session.install("-e", ".[test]")
     session.run("pytest", "-m", "slow", *session.posargs)
+
+
+@nox.session
+def faults(session: nox.Session) -> None:
+    """Plants faults in a copy of the package, each of which a fast test has to catch."""
+    session.install("-e", ".[test]")
+    session.run("python", "tests/plant_faults.py", *session.posargs)
 
 
 @nox.session

@@ -64,7 +64,9 @@ def first_failure(copy: Path, fault: Fault) -> str | None:
             command = [sys.executable, "-m", "pytest", "-n", "0", "-x", "-q", f"tests/{tests}"]
             done = subprocess.run(command, cwd=copy, env=SETTINGS, capture_output=True, text=True)
             if done.returncode == CAUGHT:
-                return re.search(r"^(?:FAILED|ERROR) (.*?)(?: - |$)", done.stdout, re.MULTILINE)[1]
+                return re.search(
+                    r"^(?:FAILED|ERROR) (tests/.*?)(?: - |$)", done.stdout, re.MULTILINE
+                )[1]
             if done.returncode != SURVIVED:
                 raise RuntimeError(f"{tests}: pytest ended with {done.returncode}: {done.stdout}")
     finally:

@@ -57,6 +57,19 @@ def test_workflows_run_sessions_that_nox_has_on_every_python_that_is_supported()
     assert f"ids={tests['strategy']['matrix']['jax']}".replace("'", '"') in noxfile
 
 
+def test_every_slow_test_is_in_a_share_of_the_workflow_that_runs_them():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/slow.yml").read_text("utf-8"))
+    shares = []
+    for share in workflow["jobs"]["slow"]["strategy"]["matrix"]["share"]:
+        places = [*(ROOT / "tests").glob(share)]
+        files = {file for place in places for file in (place, *place.rglob("test_*.py"))}
+        shares.append(
+            {path for path in files if path.is_file() and "mark.slow" in path.read_text()}
+        )
+    slow = {p for p in (ROOT / "tests").rglob("test_*.py") if "mark.slow" in p.read_text()}
+    assert all(shares) and set.union(*shares) == slow
+
+
 def test_templates_of_issues_ask_for_what_is_needed_to_repeat_a_run():
     forms = {path.stem: yaml.safe_load(path.read_text("utf-8")) for path in TEMPLATES}
     assert {"bug", "result", "proposal", "config"} == set(forms)

@@ -178,7 +178,7 @@ def test_other_pairings_have_finite_losses_of_their_own(pairing, paired_features
     method, _, state, batch, _ = begin(PLAIN, paired_features)
     other = dataclasses.replace(method, pairing=pairing)
     values = [
-        m.loss(state.params, state.state, batch, key=jax.random.key(0))[1][1]["explore"]
+        jax.jit(m.loss)(state.params, state.state, batch, key=jax.random.key(0))[1][1]["explore"]
         for m in (method, other)
     ]
     assert np.isfinite(values).all() and abs(values[0] - values[1]) > 1e-4
@@ -194,15 +194,17 @@ def test_the_printed_normaliser_sums_over_pairs(paired_features):
 def test_held_features_are_not_moved_by_the_connection_and_heads_move_nothing_else(paired_features):
     given = dataclasses.replace(PLAIN, hold_features=True, weight_explore=0.0)
     method, _, state, batch, _ = begin(given, paired_features)
-    only = lambda term: jax.grad(
-        lambda p: method.loss(p, state.state, batch, key=jax.random.key(0))[1][1][term]
+    only = lambda term: jax.jit(
+        jax.grad(lambda p: method.loss(p, state.state, batch, key=jax.random.key(0))[1][1][term])
     )(state.params)
     norm = lambda gradient: {k: float(optax.global_norm(v)) > 0 for k, v in gradient.items()}
     assert [k for k, v in norm(only("connection")).items() if v] == ["bottleneck"]
     assert [k for k, v in norm(only("heads")).items() if v] == ["in_modal_head"]
     free = dataclasses.replace(method, hold_features=False)
-    gradient = jax.grad(
-        lambda p: free.loss(p, state.state, batch, key=jax.random.key(0))[1][1]["connection"]
+    gradient = jax.jit(
+        jax.grad(
+            lambda p: free.loss(p, state.state, batch, key=jax.random.key(0))[1][1]["connection"]
+        )
     )(state.params)
     assert norm(gradient)["learner"]
 
@@ -462,8 +464,10 @@ def test_the_shared_head_learns_mapped_in_modal_examples_and_moves_their_maps(pa
     value, terms, _, _ = evaluate(method, state, batch)
     total = terms["classification"] + terms["connection"] + terms["heads"] + 0.5 * terms["shared"]
     np.testing.assert_allclose(value, total, rtol=1e-5)
-    gradient = jax.grad(
-        lambda p: method.loss(p, state.state, batch, key=jax.random.key(0))[1][1]["shared"]
+    gradient = jax.jit(
+        jax.grad(
+            lambda p: method.loss(p, state.state, batch, key=jax.random.key(0))[1][1]["shared"]
+        )
     )(state.params)
     moved = {name for name, part in gradient.items() if float(optax.global_norm(part)) > 0}
     assert moved == {"head", "bottleneck"}

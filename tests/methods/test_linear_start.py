@@ -68,7 +68,7 @@ def test_training_moves_the_path_and_what_corrects_it(method, paired_features):
     method, params, state = at_start(method, paired_features)
     batch = gather(paired_features, np.flatnonzero(paired_features.train)[:16])
     loss = lambda p: method.loss(p, state, batch, key=jax.random.key(0))[0]
-    gradient = jax.grad(loss)(params)
+    gradient = jax.jit(jax.grad(loss))(params)
     moved = {
         jax.tree_util.keystr(path)
         for path, leaf in jax.tree_util.tree_leaves_with_path(gradient)

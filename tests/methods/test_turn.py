@@ -77,7 +77,7 @@ def test_codes_move_to_the_features_of_the_modality_that_chose_them(pairs):
     batch, key = batch_of(pairs), jax.random.key(0)
     encoded = method.encode(state.params, state.state, batch, key, None)
     after, _ = method.next_state(state.state, encoded, key, None, share=0.0)
-    _, (state_after, _) = method.loss(state.params, state.state, batch, key=key)
+    _, (state_after, _) = jax.jit(method.loss)(state.params, state.state, batch, key=key)
     for ours, expected in zip(state_after["codebook"], after["codebook"], strict=True):
         np.testing.assert_allclose(ours, expected, rtol=1e-5, atol=1e-6)
     mixed, _ = method.next_state(state.state, encoded, key, None, share=0.5)
