@@ -203,26 +203,26 @@ FAULTS = [
         "data/resident.py",
         "order = epoch_order(len(runs), seed, epoch + (place << 32))",
         "order = epoch_order(len(runs), seed, epoch)",
-        ("data/test_resident.py", "train/test_fit.py"),
+        ("data/test_resident.py",),
     ),
     # checkpoints and logs: damage, other runs, what is lost
     Fault(
         "train/checkpoints.py",
         "if found.get(name) != hashes.get(name):",
         "if False:",
-        ("attacks/test_checkpoint_damage.py", "train/test_loop.py"),
+        ("attacks/test_checkpoint_damage.py",),
     ),
     Fault(
         "train/checkpoints.py",
         "for step in sorted(self._manager.all_steps(), reverse=True):",
         "for step in sorted(self._manager.all_steps()):",
-        ("train/test_loop.py", "attacks/test_checkpoint_damage.py"),
+        ("train/test_loop.py",),
     ),
     Fault(
         "train/checkpoints.py",
         'different = difference(note["identity"] or {}, self._identity.facts())',
         'different = ""',
-        ("train/test_resume.py",),
+        ("attacks/test_checkpoint_damage.py",),
     ),
     Fault(
         "train/logs.py",
@@ -234,26 +234,26 @@ FAULTS = [
         "workdir.py",
         'return same and found == _sealed(content) and found["count"] > 0',
         'return same and found["count"] > 0',
-        ("test_workdir.py", "train/test_resume.py"),
+        ("test_workdir.py",),
     ),
     # training: randomness, devices, clipping
     Fault(
         "train/step.py",
         "key = jax.random.fold_in(jax.random.key(train_state.seed), train_state.step + 1)",
         "key = jax.random.fold_in(jax.random.key(train_state.seed), 1)",
-        ("train/test_loop.py", "train/test_fit.py"),
+        ("train/test_loop.py",),
     ),
     Fault(
         "train/step.py",
         "due = train_state.step % method.refresh_every == 0",
         "due = train_state.step == 0",
-        ("train/test_fit.py", "methods/test_mover.py"),
+        ("train/test_fit.py",),
     ),
     Fault(
         "train/optimizer.py",
         "scale[part] = jnp.minimum(1.0, clip / (norm + 1e-6))",
         "scale[part] = clip / (norm + 1e-6)",
-        ("train/test_settings.py", "methods/test_official.py"),
+        ("methods/test_official.py",),
     ),
     Fault(
         "train/loop.py",
@@ -285,7 +285,7 @@ FAULTS = [
         "evaluation/probe.py",
         "logits = jnp.where(allowed[None], self.logits(params, table, indices[rows]), -1e9)",
         "logits = self.logits(params, table, indices[rows])",
-        ("evaluation", "tasks/test_generalization.py"),
+        ("tasks/test_generalization.py",),
     ),
     Fault(
         "evaluation/intervals.py",

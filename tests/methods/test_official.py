@@ -153,6 +153,13 @@ def test_every_part_is_clipped_by_its_own_norm_and_the_classifier_not_at_all(sta
     assert squares[""] > 100
 
 
+def test_a_part_whose_gradient_is_shorter_than_the_clip_is_left_as_it_is():
+    gradient = {"a": jnp.array([0.3, 0.0]), "b": jnp.array([3.0, 4.0])}
+    clipped, _ = clip_parts(0.5, lambda path: path[0]).update(gradient, None)
+    np.testing.assert_array_equal(clipped["a"], gradient["a"])
+    np.testing.assert_allclose(clipped["b"], [0.3, 0.4], rtol=1e-5)
+
+
 def test_features_are_read_as_they_are_and_two_passes_move_the_codebook_twice(start):
     params, state, batches = start
     twice = {m: 2 * x for m, x in batches[0]["features"].items()}

@@ -193,6 +193,8 @@ def test_probes_trained_side_by_side_ignore_what_is_masked():
     params = PROBE.fit(jax.random.key(0), codebook, spoiled, jnp.asarray(data.label), keep, allowed)
     logits = np.where(allowed[None], PROBE.logits(params, codebook, spoiled), -np.inf)
     np.testing.assert_array_equal(logits.argmax(1)[keep], data.label[keep])
+    assert params["output_bias"][5] == 0, "a class that is no possible answer is not learned"
+    assert (params["output_bias"][:5] != 0).all()
 
 
 def test_chance_is_the_best_that_guessing_reaches():
