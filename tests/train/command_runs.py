@@ -23,8 +23,10 @@ class CommandLine:
 
     def __init__(self, config: str, settings: dict):
         self.config, self.settings = config, settings
-        flags = f"{os.environ['XLA_FLAGS']} --xla_force_host_platform_device_count=1"
-        self.environment = {**os.environ, "XLA_FLAGS": flags}
+        # A collective of several processes waits for as long as one of them compiles.
+        apart = ("--xla_force_host_platform_device_count", "--xla_cpu_collective")
+        flags = [flag for flag in os.environ["XLA_FLAGS"].split() if not flag.startswith(apart)]
+        self.environment = {**os.environ, "XLA_FLAGS": " ".join(flags)}
 
     def start(self, workdir: Path, **settings) -> subprocess.Popen:
         """A run under way; `printed` is what it prints."""
