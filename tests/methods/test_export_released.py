@@ -1,22 +1,18 @@
-"""A trained network of the authors' layers goes out under their names and embeds as before."""
+"""A network of the authors' layers goes out under their names and embeds as before."""
 
 import dataclasses
-import runpy
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from unirep_jax import experiment, export
-from unirep_jax.data import FeatureSet, save_features
+from unirep_jax import export
 from unirep_jax.data.published_shapes import SHAPES
 from unirep_jax.methods import MICU, Released
 from unirep_jax.model import Model, Way
 from unirep_jax.model_files import load_run, save_model
 
-CONFIGS = Path(__file__).parents[2] / "configs"
 SHORT = {m: (2, *shape[1:]) for m, shape in SHAPES.items()}  # two seconds of the ten
 
 
@@ -73,22 +69,3 @@ def test_a_network_of_ours_has_no_export_under_the_authors_names(tmp_path):
     with pytest.raises(SystemExit, match="micu has not the network of MICU's authors"):
         export.main([str(tmp_path / "run"), f"--out={tmp_path / 'o'}", f"--released={file}"])
     assert not file.exists() and not (tmp_path / "o").exists()
-
-
-@pytest.mark.slow
-def test_a_run_is_trained_exported_and_read_back(tmp_path, rng, standard_promotion):
-    """Two steps of the whole network, 109 M parameters of decoders included."""
-    count = 24
-    features = {m: rng.standard_normal((count, *s)).astype(np.float32) for m, s in SHORT.items()}
-    data = FeatureSet.from_arrays(
-        "short", features, np.arange(count) % 4, train=np.arange(count) < 16
-    )
-    save_features(tmp_path / "short.npz", data)
-    config = runpy.run_path(str(CONFIGS / "cmg.py"))["get_config"]("features,micu,official")
-    config.update_from_flattened_dict(
-        {"data.path": str(tmp_path / "short.npz"), "steps": 2, "batch_size": 2}
-        | {"task.control": False, "task.probe.steps": 2}
-    )
-    run, file = experiment.run(config, tmp_path / "run"), tmp_path / "mine.safetensors"
-    export.main([str(run), f"--out={tmp_path / 'given'}", f"--released={file}"])
-    assert_embeds_alike(run, file, rng)
