@@ -162,6 +162,17 @@ class MOVER(RepresentationMethod, StartedMethod):
             raise ValueError(f"plan={self.plan!r} is of three modalities, not {len(shapes)}")
         return self
 
+    def check_batch(self, size: int) -> None:
+        """Refuses more partners than a plan has, and a queue that is shorter than a batch."""
+        if self.queue and self.queue < size:
+            raise ValueError(f"method.queue={self.queue} cannot take a batch of {size} examples")
+        drawn = self.measure == "volume" and self.weight_transport and self.groups == "top"
+        if drawn and self.group_count > size + self.queue:
+            raise ValueError(
+                f"method.group_count={self.group_count}: an anchor has {size + self.queue} "
+                f"possible partners, as many as a batch{' and the queue' if self.queue else ''}"
+            )
+
     def towers(self, shapes: Shapes) -> Towers:
         return Towers(shapes, self.dim, self.layers, self.width, self.dropout, self.linear_start)
 
