@@ -76,7 +76,7 @@ class MOVER(RepresentationMethod, StartedMethod):
 
     weight_transport: float = 1.0
     epsilon: float = 0.05
-    iterations: int = 100
+    iterations: int = 400
     plan_gradient: str = "stop"  # "unroll", "implicit"
     plan: str = "anchor"  # over tuples of three: "pairs", "multimarginal"; "given": no transport
     queue: int = 0  # embeddings of earlier batches that the plans also match with, per modality

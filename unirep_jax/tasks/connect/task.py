@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from unirep_jax.connect import Connector
@@ -142,7 +143,7 @@ class Connection(Task):
         data = choose_modalities(data, names)
         params, state = CCA().solve(data)
         test = keep(data, ~data.train)
-        place = lambda m: CCA().embed(params, state, m, np.asarray(test.features[m])).vector
+        place = lambda m: CCA().embed(params, state, m, jnp.asarray(test.features[m])).vector
         return [np.asarray(place(m)) for m in names]
 
     def _search(
