@@ -121,6 +121,12 @@ VARIANTS = {
             "method.intra_squared": True,
         },
     },
+    # Frozen encoders of real pictures, texts and voices: `tuxpaint`.
+    "real": {
+        "C-MCR": {},
+        "w/o intra": {"method.weight_intra": 0.0},
+        "squares, not normalised": {"method.intra_normalized": False, "method.intra_squared": True},
+    },
     # Figure 3: the variance of the noise.
     "noise": {
         f"σ² = {variance}": {"method.noise_variance": variance}

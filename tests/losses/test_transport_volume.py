@@ -2,6 +2,7 @@
 
 import itertools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from jax.test_util import check_grads
 from scipy.special import logsumexp
 
+from unirep_jax.losses import transport_volume
 from unirep_jax.losses.multimarginal import multimarginal_plan
 from unirep_jax.losses.transport import sinkhorn_plan
 from unirep_jax.losses.transport_volume import (
@@ -395,3 +397,18 @@ def test_vectors_of_examples_without_mass_may_hold_anything(rng, form):
     loss = jax.value_and_grad(lambda v: transport_volume_loss(v, matching).sum())
     for found, wanted in zip(loss(jnp.asarray(broken)), loss(jnp.asarray(vectors)), strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
+
+
+@pytest.mark.parametrize("pair", [2, 3])
+def test_how_many_anchors_are_handled_at_a_time_changes_nothing(rng, monkeypatch, pair):
+    """Four at a time, of six: the last ones are padded."""
+    vectors, plans = unit_vectors(rng, 3, BATCH, DIM), random_plans(rng, pair)
+    found = []
+    for together in (1, 4 * BATCH**2, 2**17):
+        monkeypatch.setattr(transport_volume, "TOGETHER", together)
+        jax.clear_caches()
+        found.append(loss_and_gradient(vectors, plans))
+    jax.clear_caches()
+    np.testing.assert_allclose(found[0][0], brute_force(vectors, tuple_plan(plans)), rtol=1e-4)
+    for other in found[1:]:
+        chex.assert_trees_all_close(other, found[0], rtol=1e-4, atol=1e-6)

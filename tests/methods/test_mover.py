@@ -2,7 +2,9 @@
 
 import dataclasses
 import itertools
+import runpy
 from functools import partial
+from pathlib import Path
 
 import chex
 import jax
@@ -15,8 +17,10 @@ from scipy.special import logsumexp
 
 from unirep_jax.data import gather
 from unirep_jax.methods import MOVER
+from unirep_jax.train.fit import prepare
 from unirep_jax.train.step import train_step
 
+ROOT = Path(__file__).parents[2]
 SMALL = {"dim": 16, "iterations": 30}
 METHODS = {
     "mover": MOVER(**SMALL),
@@ -264,6 +268,42 @@ def test_impossible_settings_are_refused_by_name(setting):
 def test_settings_that_do_not_fit_the_data_are_refused(method, count, message):
     with pytest.raises(ValueError, match=message):
         method.for_data({f"m{i}": (3,) for i in range(count)}, 5)
+
+
+@pytest.mark.parametrize(
+    ("method", "size", "message"),
+    [
+        (MOVER(groups="top", group_count=9), 8, "group_count=9: an anchor has 8 possible partners"),
+        (MOVER(groups="top", group_count=25, queue=16), 8, "group_count=25.* has 24 .*queue"),
+        (MOVER(queue=16, measure="cosine"), 17, "queue=16 cannot take a batch of 17"),
+    ],
+)
+def test_batches_that_a_setting_does_not_fit_are_refused(method, size, message):
+    with pytest.raises(ValueError, match=message):
+        method.check_batch(size)
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        MOVER(groups="top", group_count=8),
+        MOVER(groups="top", group_count=24, queue=16),
+        MOVER(groups="sample", group_count=9),  # drawn with replacement
+        MOVER(group_count=9),
+        MOVER(measure="cosine", groups="top", group_count=9),
+        MOVER.gram(),
+    ],
+)
+def test_batches_that_a_setting_fits_are_not_refused(method):
+    method.check_batch(8)
+
+
+def test_training_asks_about_its_batches_before_the_first_step(paired_features):
+    config = runpy.run_path(str(ROOT / "configs" / "retrieval.py"))["get_config"]()
+    config.update(batch_size=8)
+    method = MOVER(groups="top", group_count=9)
+    with pytest.raises(ValueError, match="group_count=9"):
+        prepare(method, paired_features, config, seed=0)
 
 
 def test_four_modalities_train_on_groups_drawn_from_the_plans(paired_features):

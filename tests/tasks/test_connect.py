@@ -169,6 +169,7 @@ def test_a_run_from_raw_features_measures_everything_and_exports_its_connector(
         "no connection",
         "cca",
         "trained on pairs",
+        "CCA of true pairs",
         "chance",
     }
     searched = [m for m in rows if m.metric != "modality_gap"]

@@ -11,8 +11,10 @@ from jaxtyping import Array, Float, Int, Key
 from unirep_jax.losses._kernel import dot, kernel, unit
 from unirep_jax.losses.multimarginal import MultimarginalPlan
 from unirep_jax.losses.precision import accumulation_dtype
-from unirep_jax.losses.symmetric import NOTHING
+from unirep_jax.losses.symmetric import NOTHING, tiled, untiled
 from unirep_jax.losses.volume import gram_volume, volume_matrix
+
+TOGETHER = 2**17  # entries of matrices over (j, l) handled at a time, which stay in the cache
 
 
 class TransportGroups(NamedTuple):
@@ -257,7 +259,14 @@ def _tuple_sums_forward(cosines, plans, place):
         volume = volume if last_plan is None else volume * last_plan
         return jnp.sum(_product(volume, second_plan) * first_plan)
 
-    return jax.lax.map(one, (s, t, first_plan, second_plan, place)), (cosines, plans, place)
+    anchors = (s, t, first_plan, second_plan, place)
+    sums = jax.lax.map(jax.vmap(one), tiled(anchors, _together(cross)))
+    return untiled(sums, len(place)), (cosines, plans, place)
+
+
+def _together(cross):
+    """How many anchors are handled at a time: one of a small batch is too little work."""
+    return max(1, TOGETHER // max(1, cross.size))
 
 
 def _squares(cross, s, t, place):
@@ -273,9 +282,9 @@ def _squares(cross, s, t, place):
 
 def _tuple_sums_backward(saved, cotangent):
     (cross, s, t), (last_plan, first_plan, second_plan), place = saved
-    anchors = (s, t, first_plan, second_plan, place, cotangent)
+    anchors = tiled((s, t, first_plan, second_plan, place, cotangent), _together(cross))
 
-    def by_cosines(cross_cotangent, anchor):
+    def by_cosines(anchor):
         s, t, first_plan, second_plan, place, scale = anchor
         square, a, b, apart = _squares(cross, s, t, place)
         weight = (scale * first_plan)[:, None] * second_plan[None, :]
@@ -285,20 +294,29 @@ def _tuple_sums_backward(saved, cotangent):
         bend = slope * apart
         s_cotangent = _product(bend, t) - s * _product(slope, b)
         t_cotangent = _product(s, bend) - t * _product(a, slope)
-        return cross_cotangent - bend, (s_cotangent, t_cotangent)
+        return -bend, (s_cotangent, t_cotangent)
 
-    def by_plans(last_cotangent, anchor):
+    def by_plans(anchor):
         s, t, first_plan, second_plan, place, scale = anchor
         volume = scale * jnp.sqrt(_squares(cross, s, t, place)[0])
-        if last_plan is not None:
-            last_cotangent += volume * (first_plan[:, None] * second_plan[None, :])
-            volume *= last_plan
-        return last_cotangent, (_product(volume, second_plan), _product(first_plan, volume))
+        first = volume if last_plan is None else volume * last_plan
+        last = None if last_plan is None else volume * (first_plan[:, None] * second_plan[None, :])
+        return last, (_product(first, second_plan), _product(first_plan, first))
+
+    def summed(one, start):
+        """The shared cotangent summed over the anchors, and the cotangents of each."""
+
+        def add(total, tile):
+            shared, own = jax.vmap(one)(tile)
+            return jax.tree.map(lambda t, x: t + x.sum(0), total, shared), own
+
+        shared, own = jax.lax.scan(add, start, anchors)
+        return shared, jax.tree.map(lambda a: untiled(a, len(place)), own)
 
     # Two loops, so that the second is not compiled for plans without gradient.
+    cross_cotangent, of_cosines = summed(by_cosines, jnp.zeros_like(cross))
     last = None if last_plan is None else jnp.zeros_like(last_plan)
-    cross_cotangent, of_cosines = jax.lax.scan(by_cosines, jnp.zeros_like(cross), anchors)
-    last_cotangent, of_plans = jax.lax.scan(by_plans, last, anchors)
+    last_cotangent, of_plans = summed(by_plans, last)
     return (cross_cotangent, *of_cosines), (last_cotangent, *of_plans), None
 
 

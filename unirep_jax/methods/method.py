@@ -140,6 +140,14 @@ class TrainedMethod(Method):
         """Terms of the loss that cannot act on data of these shapes, each with its reason."""
         return []
 
+    def check_batch(self, size: int) -> None:
+        """Refuses batches of so many examples, over all devices, that the loss cannot work with.
+
+        Raises:
+          ValueError: in one line; by default never.
+        """
+        return None
+
     @property
     def part_of(self) -> Callable[[tuple[str, ...]], str] | None:
         """Path of a parameter -> the part whose gradient is clipped with its own, "" for none.

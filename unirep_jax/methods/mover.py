@@ -76,7 +76,7 @@ class MOVER(RepresentationMethod, StartedMethod):
 
     weight_transport: float = 1.0
     epsilon: float = 0.05
-    iterations: int = 100
+    iterations: int = 400
     plan_gradient: str = "stop"  # "unroll", "implicit"
     plan: str = "anchor"  # over tuples of three: "pairs", "multimarginal"; "given": no transport
     queue: int = 0  # embeddings of earlier batches that the plans also match with, per modality
@@ -161,6 +161,17 @@ class MOVER(RepresentationMethod, StartedMethod):
         if volume and self.plan in ("pairs", "multimarginal") and len(shapes) != 3:
             raise ValueError(f"plan={self.plan!r} is of three modalities, not {len(shapes)}")
         return self
+
+    def check_batch(self, size: int) -> None:
+        """Refuses more partners than a plan has, and a queue that is shorter than a batch."""
+        if self.queue and self.queue < size:
+            raise ValueError(f"method.queue={self.queue} cannot take a batch of {size} examples")
+        drawn = self.measure == "volume" and self.weight_transport and self.groups == "top"
+        if drawn and self.group_count > size + self.queue:
+            raise ValueError(
+                f"method.group_count={self.group_count}: an anchor has {size + self.queue} "
+                f"possible partners, as many as a batch{' and the queue' if self.queue else ''}"
+            )
 
     def towers(self, shapes: Shapes) -> Towers:
         return Towers(shapes, self.dim, self.layers, self.width, self.dropout, self.linear_start)
@@ -247,25 +258,22 @@ class MOVER(RepresentationMethod, StartedMethod):
         else:
             orders = [[*p] for p in itertools.combinations(range(count), 2) if {*p} & {*anchors}]
         matched, terms = self._plans(candidates), {}
+        # All orders in one call, which is a third of the program and of its small operations.
         if self.weight_transport:
-            values = []
-            for place, order in enumerate(self._summed(orders, count)):
-                draw = jax.random.fold_in(key, 2 + place)
-                value = self._transport(candidates, matched, order, draw)
-                if queue is not None:
-                    value = matching.own_rows(value, vectors.shape[1], axis_name)
-                values.append(mean(value, present[order[0]]))
-            terms["transport"] = sum(values) / len(values)  # eq. 8
+            summed = self._summed(orders, count)
+            values = self._transport(candidates, matched, summed, key)
+            if queue is not None:
+                values = matching.own_rows(values, vectors.shape[1], axis_name, axis=1)
+            means = [mean(v, present[o[0]]) for v, o in zip(values, summed, strict=True)]
+            terms["transport"] = sum(means) / len(means)  # eq. 8
             terms["mass_on_pairs"] = matching.mass_on_pairs(matched.plans)
             terms["plans_unconverged"] = matched.unconverged
         if self.weight_contrast:
-            values = []
-            for order in orders:
-                value = self._contrast(
-                    vectors, present, matched.plans, order, temperature, axis_name
-                )
-                values.append(mean(*value))
-            terms["contrast"] = sum(values) / len(values)  # eq. 10
+            values, where = self._contrast(
+                vectors, present, matched.plans, orders, temperature, axis_name
+            )
+            means = [mean(v, w) for v, w in zip(values, where, strict=True)]
+            terms["contrast"] = sum(means) / len(means)  # eq. 10
         weights = {"transport": self.weight_transport, "contrast": self.weight_contrast}
         return sum(weight * terms[name] for name, weight in weights.items() if weight), terms
 
@@ -307,33 +315,46 @@ class MOVER(RepresentationMethod, StartedMethod):
             gradient=self.plan_gradient,
         )
 
-    def _transport(self, candidates, matched, order, key) -> Float[Array, "batch"]:
-        """Eq. 8 for each anchor; without volumes, ⟨π, C⟩ of the pair."""
+    def _transport(self, candidates, matched, orders, key) -> Float[Array, "order batch"]:
+        """Eq. 8 for each anchor of each order; without volumes, ⟨π, C⟩ of the pairs."""
         vectors, _, axis_name = candidates
         anchor_only = self.plan in ("anchor", "given") or self.measure == "cosine"
-        plans = matching.ordered(matched.plans, order, len(vectors), anchor_only=anchor_only)
-        vectors = vectors[jnp.array(order)]
-        if self.measure == "cosine":
-            return matching.transport_cost(vectors, plans[:1], axis_name)
-        if matched.tuples is not None:
-            factors = matching.ordered(
-                matched.tuples.log_factors, order, len(vectors), anchor_only=False
-            )
-            plans = matched.tuples._replace(log_factors=factors)
-        elif self.groups == "top":
-            plans = losses.top_groups(plans, count=self.group_count)
-        elif self.groups == "sample":
-            plans = losses.sample_groups(plans, key=key, count=self.group_count)
-        return losses.transport_volume_loss(vectors, plans, axis_name=axis_name)
+        through = matched.plans if matched.tuples is None else matched.tuples.log_factors
+        place = partial(matching.ordered, through, count=len(vectors), anchor_only=anchor_only)
+        plans = jnp.stack([place(order) for order in orders])
+        draws = jax.vmap(partial(jax.random.fold_in, key))(2 + jnp.arange(len(orders)))
 
-    def _contrast(self, vectors, present, plans, order, temperature, axis_name):
-        """Eq. 9 for each anchor, [batch], and who has one; without volumes, InfoNCE of the pair."""
-        count, chosen = len(vectors), jnp.array(order)
-        vectors, present = vectors[chosen], present[chosen]
+        def one(vectors, plans, draw):
+            if self.measure == "cosine":
+                return matching.transport_cost(vectors, plans[:1], axis_name)
+            if matched.tuples is not None:
+                plans = matched.tuples._replace(log_factors=plans)
+            elif self.groups == "top":
+                plans = losses.top_groups(plans, count=self.group_count)
+            elif self.groups == "sample":
+                plans = losses.sample_groups(plans, key=draw, count=self.group_count)
+            return losses.transport_volume_loss(vectors, plans, axis_name=axis_name)
+
+        return jax.vmap(one)(vectors[jnp.array(orders)], plans, draws)
+
+    def _contrast(self, vectors, present, plans, orders, temperature, axis_name):
+        """Eq. 9 for each anchor, and who has one, each [order, batch].
+
+        Without volumes, InfoNCE of the pairs.
+        """
+        chosen = jnp.array(orders)
+        ordered = jnp.zeros((len(orders), 0))
+        if self.positives == "transport":
+            place = partial(matching.ordered, plans, count=len(vectors), anchor_only=True)
+            ordered = jnp.stack([place(order) for order in orders])
+        one = partial(self._contrast_of, temperature=temperature, axis_name=axis_name)
+        return jax.vmap(one)(vectors[chosen], present[chosen], ordered)
+
+    def _contrast_of(self, vectors, present, plans, *, temperature, axis_name):
+        """Eq. 9 of one order: the first modality is the anchor."""
         where, composition = present[0] & present[1:].any(0), matching.composition(present[1:])
         anchors, *others = vectors
         if self.positives == "transport":
-            plans = matching.ordered(plans, order, count, anchor_only=True)
             others = matching.matched(vectors, plans, axis_name)
             composition = jnp.zeros_like(composition)  # what has mass has all that anybody has
         if self.measure == "cosine":

@@ -111,6 +111,8 @@ def prepare(
         leaves = jax.tree.leaves(pools, is_leaf=is_pool)
         counts, examples = [pool.count for pool in leaves], max(len(pool.rows) for pool in leaves)
     for count in counts if settings.steps else ():
+        if isinstance(method, TrainedMethod):
+            method.check_batch(count)
         if count % engine.devices:
             raise ValueError(f"batch_size={count} does not split over {engine.devices} devices")
     if start is None:

@@ -4,10 +4,12 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
+import jax.numpy as jnp
 import numpy as np
 
 from unirep_jax.connect import Connector
 from unirep_jax.data import FeatureSet
+from unirep_jax.data.modalities import choose_modalities
 from unirep_jax.data.resident import Pool
 from unirep_jax.evaluation import retrieval
 from unirep_jax.evaluation.embedding import represent
@@ -25,6 +27,7 @@ from unirep_jax.tasks.retrieval.task import EMBEDDING_MAP, Retrieval
 from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, encode, ways
 
 CENTRE_EXAMPLES = 100_000  # at most, from which the mean of a modality is taken
+PAIRED_CCA = "CCA of true pairs"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,7 +35,7 @@ class Connection(Task):
     """The projections of both other modalities search for each other, next to no connection.
 
     control: also evaluate the spaces without connection, their linear connection through the shared
-      modality and, of raw features, an encoder pretrained on the true pairs of both halves.
+      modality and, of raw features, an encoder and linear CCA of the true pairs of both halves.
     """
 
     control: bool = True
@@ -116,22 +119,32 @@ class Connection(Task):
         linear = linear_connection(method, trained.prepared.seen, test)
         measurements += self._search(trained, "cca", test, pair, linear)
         if any(way.encoder for through in trained.prepared.ways.values() for way in through):
-            paired = self._paired(trained, pair)
-            measurements += self._search(trained, "trained on pairs", test, pair, paired)
+            complete = np.all([trained.data.present[m] for m in trained.prepared.ways], axis=0)
+            data, names = keep(trained.data, complete), (pair[0][:-2], pair[1][:-2])
+            for name, fit in (("trained on pairs", self._paired), (PAIRED_CCA, self._paired_cca)):
+                vectors = dict(zip(pair, fit(trained, data, names), strict=True))
+                measurements += self._search(trained, name, test, pair, vectors)
         return measurements
 
-    def _paired(self, trained: Trained, pair: tuple[str, str]) -> dict[str, np.ndarray]:
-        """Test embeddings of an encoder that was trained on the true pairs, by stream."""
-        data, names = trained.data, {"_1": pair[0][:-2], "_2": pair[1][:-2]}
-        complete = np.all([data.present[m] for m in trained.prepared.ways], axis=0)
-        encoder = trained.pretrain(
-            data, tuple(names.values()), data.train & complete, seed=2 * trained.seed
-        )
-        test = keep(data, ~data.train & complete)
-        return {
-            m + suffix: encoder.represent(m, test.features[m], present=test.present[m]).vector
-            for suffix, m in names.items()
-        }
+    def _paired(
+        self, trained: Trained, data: FeatureSet, names: tuple[str, str]
+    ) -> list[np.ndarray]:
+        """Test embeddings of an encoder that was trained on the true pairs, by raw modality."""
+        encoder = trained.pretrain(data, names, data.train, seed=2 * trained.seed)
+        test = keep(data, ~data.train)
+        return [
+            encoder.represent(m, test.features[m], present=test.present[m]).vector for m in names
+        ]
+
+    def _paired_cca(
+        self, trained: Trained, data: FeatureSet, names: tuple[str, str]
+    ) -> list[np.ndarray]:
+        """Test embeddings of linear CCA of the true pairs, by raw modality."""
+        data = choose_modalities(data, names)
+        params, state = CCA().solve(data)
+        test = keep(data, ~data.train)
+        place = lambda m: CCA().embed(params, state, m, jnp.asarray(test.features[m])).vector
+        return [np.asarray(place(m)) for m in names]
 
     def _search(
         self, trained: Trained, name: str, test: FeatureSet, pair: tuple[str, str], embeddings: Any
