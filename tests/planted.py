@@ -264,8 +264,8 @@ FAULTS = [
     # methods: means, what is hidden, when a term begins
     Fault(
         "methods/mover.py",
-        'terms["contrast"] = sum(values) / len(values)',
-        'terms["contrast"] = sum(values)',
+        'terms["contrast"] = sum(means) / len(means)',
+        'terms["contrast"] = sum(means)',
         (
             "methods/test_mover.py::test_without_transport_and_volume_it_is_the_mean_infonce_of_all_pairs",
         ),
