@@ -124,7 +124,7 @@ def test_an_unknown_table_of_variants_lists_those_that_there_are(tmp_path):
     )
     (line,) = [text for text in done.stderr.splitlines() if "oneDNN" not in text]
     assert done.returncode == 1 and line.endswith(
-        "'nope' is none of losses, jigsaw, mask, codebook, presets"
+        "'nope' is none of losses, jigsaw, mask, codebook, terms, timed, presets"
     )
 
 
