@@ -202,9 +202,11 @@ def follow_data(config: dict) -> None:
 
 def open_method(settings: dict) -> dict:
     """The section `method` with what follows the data left open."""
-    kinds = {"layers": int, "warp": float}
+    kinds = {"layers": int, "warp": float, "noise": float}
     if "measure" in settings:  # towers
-        kinds |= {"linear_start": bool, "noise": float, "warm_start": int, "groups": str}
+        kinds |= {"linear_start": bool, "warm_start": int, "groups": str}
+        if settings["measure"] == "volume" and settings["weight_transport"]:  # MOVER
+            kinds |= {"measure": str, "temperature": float}
     return settings | {name: placeholder(kind) for name, kind in kinds.items() if name in settings}
 
 

@@ -32,6 +32,16 @@ def test_more_pairs_have_larger_batches_and_more_steps(count, batch, steps):
     assert chosen("batch_size", "steps", count=count) == {"batch_size": batch, "steps": steps}
 
 
+def test_codes_of_sequences_have_more_epochs():
+    settings = {"steps": placeholder(int), "batch_size": 64, "method": {"codes": 400}}
+    choose = lambda settings, shapes: defaults.settled(
+        ConfigDict(settings), feature_set(431, shapes)
+    )[1]["steps"]
+    sequences, vectors = ((16, 128), (64, 6)), ((128,), (6,))
+    assert choose(settings, sequences) == 1350
+    assert choose(settings, vectors) == choose(settings | {"method": {}}, sequences) == 400
+
+
 def test_only_training_pairs_count():
     alone = feature_set(count=200)
     alone.present["m0"][:100] = False
@@ -52,10 +62,25 @@ def test_vectors_begin_at_a_linear_solution(shapes, start):
     assert defaults.linear_start(defaults.facts(feature_set(8, shapes))) is start
 
 
-@pytest.mark.parametrize(("shape", "noise"), [((30,), 1.0), ((8, 30), 0.4)])
-def test_towers_that_begin_at_a_linear_solution_see_more_noise(shape, noise):
-    rule = defaults.RULES["method.noise"]
-    assert rule(defaults.facts(feature_set(8, ((20,), shape)))) == noise
+@pytest.mark.parametrize(
+    ("shapes", "codes", "noise"),
+    [
+        (((20,), (30,)), False, 1.0),  # towers that begin at a linear solution
+        (((20,), (8, 30)), False, 0.4),
+        (((20,), (30,)), True, 0.1),
+        (((20,), (2401,)), True, 0.5),  # more numbers than three times the pairs
+        (((20,), (80, 31)), True, 0.1),
+    ],
+)
+def test_noise_follows_how_the_towers_begin_and_how_wide_the_data_are(shapes, codes, noise):
+    assert defaults.noise(defaults.facts(feature_set(shapes=shapes), codes)) == noise
+
+
+def test_volumes_are_of_three_modalities_at_most():
+    rules = [defaults.RULES[f"method.{name}"] for name in ("measure", "temperature")]
+    chosen = lambda count: [rule(defaults.facts(feature_set(8, ((2,),) * count))) for rule in rules]
+    assert chosen(3) == ["volume", 0.05]
+    assert chosen(4) == ["cosine", 0.1]
 
 
 def test_more_than_three_modalities_are_grouped_by_their_plans():
