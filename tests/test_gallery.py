@@ -100,3 +100,17 @@ def test_runs_on_other_examples_or_on_no_files_are_refused(run, tmp_path):
     (copy / "config.json").write_text(json.dumps(config))
     with pytest.raises(ValueError, match=r"no manifest\.csv, so it was not extracted from files"):
         gallery.draw_gallery(copy, "caption", "image")
+
+
+def test_a_damaged_data_card_is_one_line(run, tmp_path):
+    copy, made = tmp_path / "run", tmp_path / "set"
+    shutil.copytree(run, copy)
+    config = json.loads((copy / "config.json").read_text())
+    shutil.copytree(config["data"]["path"], made)
+    card = json.loads((made / "card.json").read_text())
+    del card["columns"]
+    (made / "card.json").write_text(json.dumps(card))
+    config["data"]["path"] = str(made)
+    (copy / "config.json").write_text(json.dumps(config))
+    with pytest.raises(SystemExit, match=r"error: .*card\.json: no 'columns'; extract"):
+        gallery.main([str(copy), "--query=caption", "--pictures=image"])

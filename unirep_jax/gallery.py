@@ -16,9 +16,9 @@ import numpy as np
 
 from unirep_jax.data import FeatureSet
 from unirep_jax.data.catalog import load_data
+from unirep_jax.data.extract.extractor import read_card
 from unirep_jax.data.extract.manifest import MANIFEST, Manifest, open_manifest
 from unirep_jax.data.extract.media import read_image
-from unirep_jax.data.extract.run import CARD
 from unirep_jax.data.files import read_text, user_path
 from unirep_jax.evaluation.figures import spread
 from unirep_jax.evaluation.retrieval_figures import Answer, gallery
@@ -41,7 +41,8 @@ def draw_gallery(
 
     Raises:
       ValueError: the data are not of files, or a modality is not there or holds no pictures.
-      FeatureFileError, ManifestError, MediaError, ModelFileError: something cannot be read.
+      EncoderError, FeatureFileError, ManifestError, MediaError, ModelFileError: something cannot be
+        read.
     """
     folder = user_path(run)
     model, (data, manifest, columns) = load_run(folder), _read_set(folder)
@@ -74,7 +75,7 @@ def _read_set(run: Path) -> tuple[FeatureSet, Manifest, dict[str, str]]:
     if not (source / MANIFEST).exists():
         raise ValueError(f"{source}: no {MANIFEST}, so it was not extracted from files")
     data = load_data(**config["data"], seed=config["seed"])
-    card = json.loads(read_text(source / CARD, _CONFIG_BYTES))
+    card = read_card(source)
     manifest = open_manifest(source / MANIFEST, root=Path(card["root"]))
     if len(manifest) != len(data.label):
         raise ValueError(

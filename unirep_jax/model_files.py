@@ -133,19 +133,22 @@ def load_run(folder: str | Path) -> Model:
       ModelFileError: there is no model, it is damaged, or of another program.
     """
     folder = user_path(folder)
-    inside = folder / FOLDER
-    if not (folder / "model.json").exists() and not (inside / "model.json").exists():
+    place = _place_of_model(folder)
+    if not (place / "model.json").exists():
         unfinished = (folder / "config.json").exists()
         reason = "the run has not finished training" if unfinished else "no folder of a run"
         raise ModelFileError(f"{folder}: no model.json in it or in {FOLDER}/: {reason}")
-    return load_model(folder if (folder / "model.json").exists() else inside)
+    return load_model(place)
+
+
+def _place_of_model(folder: Path) -> Path:
+    """An exported folder itself; of a run, the one that is in it."""
+    return folder if (folder / "model.json").exists() else folder / FOLDER
 
 
 def weights_hash(folder: str | Path) -> str:
     """The sha256 of the weights of what `load_run` reads. Raises: ModelFileError, as it does."""
-    folder = user_path(folder)
-    path = folder / "model.json"
-    path = path if path.exists() else folder / FOLDER / "model.json"
+    path = _place_of_model(user_path(folder)) / "model.json"
     try:
         return str(json.loads(read_text(path, _LARGEST_DESCRIPTION))["sha256"])
     except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:

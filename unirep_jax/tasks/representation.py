@@ -146,10 +146,11 @@ def baselines(trained: Trained) -> Iterator[Baseline]:
         yield Baseline(name, trained.method, partial(_untrained_model, trained, name))
     for name, method in (("cca", CCA()), ("raw", RawFeatures())):
         if name != trained.name:
-            yield Baseline(name, method, partial(_solved, name, method, shown))
+            yield Baseline(name, method, partial(solved, name, method, shown))
 
 
-def _solved(name: str, method: SolvedMethod, shown: FeatureSet) -> Model:
+def solved(name: str, method: SolvedMethod, shown: FeatureSet) -> Model:
+    """A method without training steps, solved on the training examples of what it is shown."""
     shapes = {m: tuple(x.shape[1:]) for m, x in shown.features.items()}
     through = {m: (Way(None, m),) for m in shown.modalities}
     params, state = method.solve(shown)

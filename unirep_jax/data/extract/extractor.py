@@ -43,7 +43,7 @@ class Extractor:
     def __init__(self, path: str | Path, *, weights: str | None = None):
         self._path = Path(path).expanduser()
         self._weights = weights
-        self._card = _read_card(self._path / CARD)
+        self._card = read_card(self._path)
         self._root = Path(self._card["root"])
         self._made: dict[str, Encoder] = {}
 
@@ -93,8 +93,13 @@ class Extractor:
         return self._made[modality]
 
 
-def _read_card(path: Path) -> dict[str, Any]:
-    """The data card, with what is needed here."""
+def read_card(folder: Path) -> dict[str, Any]:
+    """The data card of an extracted set, with everything that was needed to make it.
+
+    Raises:
+      EncoderError: there is none, or it is of an older form.
+    """
+    path = folder / CARD
     try:
         card = dict(json.loads(read_text(path, _CARD_BYTES)))
         missing = {"root", "encode", "encoders", "columns", "dtype", "seed"} - card.keys()

@@ -55,7 +55,8 @@ def _text(path: Path, limit: int = TEXT_BYTES) -> str:
         raise FeatureFileError(path, None, "text in UTF-8", str(error)) from error
 
 
-def _json(path: Path) -> Any:
+def read_json(path: Path) -> Any:
+    """What an annotation file of JSON holds. Raises FeatureFileError: it is none."""
     try:
         return json.loads(_text(path))
     except (ValueError, RecursionError) as error:
@@ -157,7 +158,7 @@ def _listed(path: Path) -> list[str]:
 def read_vggss(folder: Path) -> list[SoundImage]:
     """VGG-SS: a list of {"file", "class", "bbox": [[x1, y1, x2, y2], ...]} in vggss.json."""
     path = folder / "vggss.json"
-    entries = _json(path)
+    entries = read_json(path)
     if not isinstance(entries, list) or not entries:
         raise FeatureFileError(path, None, "a list of objects", type(entries).__name__)
     return [_vggss_pair(path, f"entry {i}", entry) for i, entry in enumerate(entries)]
@@ -216,7 +217,7 @@ def _music(boxes: Path, videos: Path) -> list[SoundImage]:
     instrument is seen, are left out.
     """
     instrument = _instruments(videos)
-    content = _json(boxes)
+    content = read_json(boxes)
     if not isinstance(content, dict) or not content:
         raise FeatureFileError(boxes, None, "an object by frame", type(content).__name__)
     found = []
@@ -236,7 +237,7 @@ def _music(boxes: Path, videos: Path) -> list[SoundImage]:
 
 def _instruments(path: Path) -> Mapping[str, str]:
     """YouTube id -> the key that it is listed under."""
-    content = _json(path)
+    content = read_json(path)
     videos = content.get("videos") if isinstance(content, dict) else None
     if not isinstance(videos, dict) or not all(isinstance(v, list) for v in videos.values()):
         raise FeatureFileError(path, "videos", "an object of lists of ids", type(videos).__name__)

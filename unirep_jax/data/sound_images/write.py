@@ -1,7 +1,6 @@
 """A manifest of images and sounds with their true boxes, and pictures of proposed boxes."""
 
 import csv
-import json
 import os
 import shutil
 from collections import Counter
@@ -13,10 +12,9 @@ from typing import Any
 import numpy as np
 
 from unirep_jax.data.archive import FeatureFileError
-from unirep_jax.data.files import read_text, user_path
-from unirep_jax.data.limits import TEXT_BYTES
+from unirep_jax.data.files import user_path
 from unirep_jax.data.mapped import write_file
-from unirep_jax.data.sound_images.readers import READERS, Box, SoundImage, box
+from unirep_jax.data.sound_images.readers import READERS, Box, SoundImage, box, read_json
 
 _SHOWN = 20  # missing files that an error names
 
@@ -128,10 +126,7 @@ def _boxes(each: Sequence[Sequence[Box]], kind: str) -> dict[str, Any]:
 
 def _proposals(path: Path, pairs: Sequence[SoundImage]) -> list[tuple[Box, ...]]:
     """Of each pair the boxes of its image; an image that is not named has none."""
-    try:
-        content = json.loads(read_text(path, TEXT_BYTES))
-    except (OSError, ValueError, RecursionError) as error:
-        raise FeatureFileError(path, None, "JSON", f"{type(error).__name__}: {error}") from error
+    content = read_json(path)
     if not isinstance(content, dict) or not all(isinstance(v, list) for v in content.values()):
         raise FeatureFileError(path, None, "lists of boxes by image", type(content).__name__)
     known = {_image_name(pair) for pair in pairs}

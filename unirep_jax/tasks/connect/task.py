@@ -4,7 +4,6 @@ import dataclasses
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
-import jax.numpy as jnp
 import numpy as np
 
 from unirep_jax.connect import Connector
@@ -23,6 +22,7 @@ from unirep_jax.methods.method import Method, Pretrain
 from unirep_jax.methods.streams import keep
 from unirep_jax.model import Model, Way
 from unirep_jax.tasks.connect.gaps import GAP, connection_tables, gaps
+from unirep_jax.tasks.representation import solved
 from unirep_jax.tasks.retrieval.task import EMBEDDING_MAP, Retrieval
 from unirep_jax.tasks.task import Prepared, Task, Topic, Trained, Vocabulary, encode, ways
 
@@ -140,11 +140,8 @@ class Connection(Task):
         self, trained: Trained, data: FeatureSet, names: tuple[str, str]
     ) -> list[np.ndarray]:
         """Test embeddings of linear CCA of the true pairs, by raw modality."""
-        data = choose_modalities(data, names)
-        params, state = CCA().solve(data)
-        test = keep(data, ~data.train)
-        place = lambda m: CCA().embed(params, state, m, jnp.asarray(test.features[m])).vector
-        return [np.asarray(place(m)) for m in names]
+        model, test = solved("cca", CCA(), choose_modalities(data, names)), keep(data, ~data.train)
+        return [model.embed(m, test.features[m]) for m in names]
 
     def _search(
         self, trained: Trained, name: str, test: FeatureSet, pair: tuple[str, str], embeddings: Any
